@@ -1,0 +1,1 @@
+"""The embedded demo model: its world, weights, training and loader."""

@@ -1,0 +1,153 @@
+"""Train the demo video model: ComfyUI's own WanModel (dim 256, 6 layers, 2 heads) with flow matching on VAE latents.
+
+    COMFYUI_PATH=... python -m backbone.train_model --out runs/model --vae backbone/vae.safetensors --minutes 90
+
+(from the repository's root). Clips are encoded once into a pool that keeps growing while training runs. Prompts are
+drawn anew at every step: some name everything, some leave attributes open, some are empty (for guidance).
+"""
+
+import random
+
+import torch
+
+from . import _train, world
+
+CONFIG = dict(model_type="t2v", dim=256, ffn_dim=1024, freq_dim=256, text_dim=4096, num_heads=2, num_layers=6,
+              in_dim=16, out_dim=16)
+SHIFT = 3.0
+HELD_OUT = set(world.held_out())
+
+
+def training_scene(rng: random.Random) -> world.Scene:
+    while True:
+        scene = world.sample_scene(rng)
+        if (scene.colour, scene.shape, scene.motion, scene.background) not in HELD_OUT:
+            return scene
+
+
+def training_prompt(rng: random.Random, named: tuple[str, ...]) -> str:
+    """Half of the prompts name everything, most others leave each attribute open with 40 %, 10 % are empty."""
+    kind = rng.random()
+    if kind < 0.1:
+        return ""
+    if kind < 0.6:
+        return world.prompt(*named)
+    return world.prompt(*(n if rng.random() > 0.4 else None for n in named))
+
+
+class Pool:
+    """Encoded training clips: normalised latents [N, 16, 13, 8, 8] in half precision, and what a prompt may name."""
+
+    def __init__(self, vae, device: str, seed: int):
+        self.vae, self.device, self.rng = vae, device, random.Random(seed)
+        self.latents, self.named = torch.empty(0, 16, 13, 8, 8, dtype=torch.half), []
+
+    @torch.no_grad()
+    def grow(self, count: int) -> None:
+        from comfy.latent_formats import Wan21
+
+        from . import parallel_vae
+
+        scenes = [training_scene(self.rng) for _ in range(count)]
+        clips = torch.stack([world.render(s) for s in scenes]).permute(0, 4, 1, 2, 3) * 2 - 1
+        clips = clips.to(self.device).contiguous(memory_format=torch.channels_last_3d)
+        raw = parallel_vae.encode(self.vae, clips.bfloat16()).float()
+        self.latents = torch.cat([self.latents, Wan21().process_in(raw).half().cpu()])
+        self.named += [(s.colour, s.shape, s.motion, s.background) for s in scenes]
+
+    def batch(self, rng: random.Random, count: int) -> tuple[torch.Tensor, list[str]]:
+        chosen = [rng.randrange(len(self.named)) for _ in range(count)]
+        return self.latents[chosen].float(), [training_prompt(rng, self.named[i]) for i in chosen]
+
+
+def optimizers(model, lr: float) -> list:
+    """Muon for the blocks' matrices, AdamW for everything else."""
+    matrices = [p for n, p in model.named_parameters() if n.startswith("blocks.") and p.ndim == 2]
+    ids = {id(p) for p in matrices}
+    rest = [p for p in model.parameters() if id(p) not in ids]
+    return [torch.optim.Muon(matrices, lr=lr, weight_decay=0.01, adjust_lr_fn="match_rms_adamw"),
+            torch.optim.AdamW(rest, lr=lr, weight_decay=0.0, betas=(0.9, 0.98))]
+
+
+def initialise(model) -> None:
+    """Core's layers leave their weights unset; a zero head starts from the prediction 0."""
+    for name, p in model.named_parameters():
+        if p.ndim > 1 and "modulation" not in name:
+            torch.nn.init.xavier_uniform_(p.flatten(1))
+        elif "modulation" in name:
+            torch.nn.init.normal_(p, std=model.dim ** -0.5)
+        elif "norm" in name and name.endswith("weight"):
+            torch.nn.init.ones_(p)
+        else:
+            torch.nn.init.zeros_(p)
+    torch.nn.init.zeros_(model.head.head.weight)
+
+
+def main() -> None:
+    parser = _train.start(__doc__.splitlines()[0])
+    parser.add_argument("--vae", type=_train.Path, default=_train.HERE / "vae.safetensors")
+    parser.add_argument("--clips", type=int, default=8000, help="size that the pool of clips grows to")
+    args = parser.parse_args()
+    _train.comfy_on_path()
+    import comfy.ldm.wan.vae
+    import comfy.ops
+    from comfy.ldm.wan.model import WanModel
+    from safetensors.torch import load_file, save_file
+
+    from . import text
+
+    torch.manual_seed(args.seed)
+    vae = comfy.ldm.wan.vae.WanVAE(dim=8, z_dim=16, dim_mult=[1, 2, 4, 4], num_res_blocks=2, attn_scales=[],
+                                   temperal_downsample=[False, True, True]).to(args.device)
+    vae.load_state_dict({k: v.float() for k, v in load_file(args.vae).items()})
+    pool = Pool(vae.bfloat16(), args.device, args.seed)
+    table = load_file(_train.HERE / "text.safetensors")["embedding"].float()
+
+    model = WanModel(**CONFIG, operations=comfy.ops.disable_weight_init, dtype=torch.float32, device="cpu")
+    initialise(model)
+    if args.init:
+        model.load_state_dict({k: v.float() for k, v in load_file(args.init).items()})
+    model.to(args.device)
+    run = _train.Run(args, model, optimizers(model, args.lr or 1e-3), keep=("patch_embedding",), ema=0.999)
+    run.load()
+    rng = random.Random(args.seed * 1000003 + run.step)
+    saved = args.out / "latents.pt"
+    if saved.exists():
+        state = torch.load(saved, weights_only=True)
+        pool.latents, pool.named = state["latents"], [tuple(n) for n in state["named"]]
+        pool.rng.seed(args.seed + len(pool.named))
+    while len(pool.named) < min(args.clips, 512):
+        pool.grow(16)
+    count, log = args.batch or 16, []
+    for step in run.steps():
+        if len(pool.named) < args.clips and step % 4 == 0:
+            pool.grow(16)
+        x0, prompts = pool.batch(rng, count)
+        context = torch.nn.functional.pad(text.encode(table, prompts), (0, CONFIG["text_dim"] - table.shape[1]))
+        x0, context = x0.to(args.device), context.to(args.device)
+        u = (torch.arange(count, device=x0.device) + torch.rand(count, device=x0.device)) / count  # stratified
+        sigma = SHIFT * u / (1 + (SHIFT - 1) * u)
+        noise = torch.randn_like(x0)
+        s = sigma.view(-1, 1, 1, 1, 1)
+        v = run.fast(((1 - s) * x0 + s * noise).bfloat16(), sigma * 1000, context.bfloat16())
+        loss = (v.float() - (noise - x0)).square().mean()
+        run.update(loss)
+        log.append(loss.item())
+        if (step + 1) % 100 == 0:
+            print(f"step {step + 1} {run.spent / 60:.1f} min loss {sum(log[-100:]) / len(log[-100:]):.4f}"
+                  f" clips {len(pool.named)}", flush=True)
+        if (step + 1) % 500 == 0:
+            run.save({})
+            torch.save({"latents": pool.latents, "named": pool.named}, saved)
+            export(run, args, save_file)
+    run.save({})
+    export(run, args, save_file)
+
+
+def export(run, args, save_file) -> None:
+    weights = {k: v.detach().half().contiguous().cpu() for k, v in run.ema.module.state_dict().items()}
+    save_file(weights, args.out / "video_model.safetensors")
+
+
+if __name__ == "__main__":
+    main()

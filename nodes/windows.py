@@ -1,0 +1,169 @@
+"""Window scheduling: which windows of a long latent the model sees, and how their predictions are fused."""
+
+from ..samplers.context import NODE, apply_windows, cost_text, temporal_compression
+from ..samplers.windows import (
+    FIRST_LATENT,
+    FUSE,
+    SCHEDULES,
+    WindowSettings,
+    latent_length,
+    latent_overlap,
+    pixel_length,
+)
+from ._api import io
+
+Windows = io.Custom("LONGTAKE_WINDOWS")
+REPORT_STEPS = 20
+
+
+def window_error(window_length: int | None, overlap: int | None) -> str | None:
+    """What is wrong with a window and an overlap in pixel frames (None: not known yet, or nothing)."""
+    if window_length is not None and window_length < 1:
+        return f"{NODE}: window_length ({window_length}) must be at least 1 pixel frame"
+    if window_length is None or overlap is None:
+        return None
+    if not 0 <= overlap < window_length:
+        return (
+            f"{NODE}: overlap ({overlap}) must be at least 0 and smaller than window_length ({window_length}) pixel "
+            f"frames, e.g. {window_length // 2}"
+        )
+    return None
+
+
+def report(settings: WindowSettings, window_length: int, overlap: int, length: int) -> str:
+    """What the settings mean in latent frames and, for a known length in pixel frames, what a run costs."""
+    c = settings.compression
+    lines = [
+        f"window: {window_length} pixel frames = {settings.length} latent frames "
+        f"({pixel_length(settings.length, c)} pixel frames)",
+        f"overlap: {overlap} pixel frames, rounded to {settings.overlap} latent frames ({settings.overlap * c} pixel "
+        f"frames); a window starts every {settings.stride} latent frames",
+        f"1 latent frame = {c} pixel frames",
+    ]
+    if length < 1:
+        return "\n".join([*lines, "cost: set length (pixel frames of the video) to see it here; the log states it too"])
+    frames = latent_length(length, c)
+    if frames <= settings.length:
+        lines.append("the video is not longer than the window: one window is used, the same as without this node")
+    lines.append(f"cost, for {REPORT_STEPS} steps with CFG: {cost_text(settings, frames, range(REPORT_STEPS), 2)}")
+    return "\n".join(lines)
+
+
+class LongTakeWindowScheduler(io.ComfyNode):
+    @classmethod
+    def define_schema(cls):
+        return io.Schema(
+            node_id="LongTakeWindowScheduler",
+            display_name="Global/Local Window Scheduler",
+            category="LongTake",
+            description="Samples a video longer than the model was trained for as overlapping windows of one latent, "
+            "optionally with GLC-Diffusion's global path. Works with any sampler that takes the model.",
+            inputs=[
+                io.Model.Input("model", tooltip="A video model, e.g. Wan, LTX-Video or HunyuanVideo."),
+                io.Int.Input(
+                    "window_length", default=81, min=1, max=16384,
+                    tooltip="Pixel frames per window: the clip length the model was trained on (Wan 81, LTX 97, "
+                    "HunyuanVideo 129, the demo model 49).",
+                ),
+                io.Int.Input(
+                    "overlap", default=40, min=0, max=16384,
+                    tooltip="Pixel frames that neighbouring windows share; about half a window. More is smoother and "
+                    "slower. Must be smaller than window_length.",
+                ),
+                io.Combo.Input(
+                    "schedule", options=list(SCHEDULES), default="static",
+                    tooltip="static: the same windows at every step. random_shift: all windows move by one random "
+                    "offset per step, so seams never fall on the same frames.",
+                ),
+                io.Int.Input(
+                    "shift_seed", default=0, min=0, max=0xFFFFFFFFFFFFFFFF,
+                    tooltip="Seed of random_shift's offsets; no effect with static.",
+                ),
+                io.Combo.Input(
+                    "fuse", options=list(FUSE), default="pyramid",
+                    tooltip="How overlapping windows are weighted: pyramid, triangular and sine favour a window's "
+                    "middle, flat averages, overlap-linear cross-fades only where windows overlap.",
+                ),
+                io.Boolean.Input(
+                    "global_path", default=False,
+                    tooltip="GLC-Diffusion's global path: windows of every d-th frame over the whole video, mixed in "
+                    "with weight gamma. Costs up to as much again as the local windows.",
+                ),
+                io.Float.Input(
+                    "gamma0", default=0.005, min=0.0, max=1.0, step=0.0001, round=False,
+                    tooltip="Weight of the global path at the end of sampling; 0.001 to 0.05. gamma(t) = gamma0 * "
+                    "exp(beta * t).",
+                ),
+                io.Float.Input(
+                    "beta", default=5e-4, min=-0.01, max=0.01, step=0.00001, round=False,
+                    tooltip="Growth of gamma per training timestep t (0 clean to 1000 noise); 0 to 0.002. Positive: "
+                    "more global at high noise.",
+                ),
+                io.Int.Input(
+                    "global_every", default=1, min=1, max=1000,
+                    tooltip="Run the global path at every k-th step (1 = each). 2 to 4 saves most of its cost.",
+                ),
+                io.Float.Input(
+                    "global_until", default=1.0, min=0.0, max=1.0, step=0.01,
+                    tooltip="Run the global path only in this first fraction of the sampler's steps, where the noise "
+                    "is highest; 1 = all steps, 0.3 to 0.6 saves cost.",
+                ),
+                io.Combo.Input(
+                    "first_latent", options=list(FIRST_LATENT), default="as_is",
+                    tooltip="Causal video VAEs give a clip's first latent frame one pixel frame only. as_is: a "
+                    "window's first frame takes that place. anchor: one earlier frame goes in front of each later "
+                    "window and its result is dropped (windows cost one latent frame more).",
+                ),
+                io.Int.Input(
+                    "window_batch", default=0, min=0, max=64,
+                    tooltip="Windows per model call. 0: automatic from free GPU memory; 1: one by one; n: at most n. "
+                    "Affects speed and memory; results agree to rounding.",
+                ),
+                io.Int.Input(
+                    "length", default=0, min=0, max=1000000,
+                    tooltip="Pixel frames of the video, only for the cost in the report. 0: unknown.",
+                ),
+            ],
+            outputs=[
+                io.Model.Output(display_name="model"),
+                Windows.Output(display_name="windows"),
+                io.String.Output(display_name="report"),
+            ],
+        )  # fmt: skip
+
+    @classmethod
+    def validate_inputs(cls, window_length=None, overlap=None):
+        return window_error(window_length, overlap) or True
+
+    @classmethod
+    def execute(
+        cls, model, window_length, overlap, schedule, shift_seed, fuse, global_path, gamma0, beta, global_every,
+        global_until, first_latent, window_batch, length,
+    ) -> io.NodeOutput:  # fmt: skip
+        error = window_error(window_length, overlap)
+        if error:
+            raise ValueError(error)
+        c = temporal_compression(model.get_model_object("latent_format"))
+        frames = latent_length(window_length, c)
+        try:
+            settings = WindowSettings(
+                length=frames,
+                overlap=latent_overlap(overlap, frames, c),
+                schedule=schedule,
+                shift_seed=shift_seed,
+                fuse=fuse,
+                global_path=global_path,
+                gamma0=gamma0,
+                beta=beta,
+                global_every=global_every,
+                global_until=global_until,
+                first_latent=first_latent,
+                window_batch=window_batch,
+                compression=c,
+            )
+        except ValueError as error:
+            raise ValueError(f"{NODE}: {error}") from error
+        return io.NodeOutput(apply_windows(model, settings), settings, report(settings, window_length, overlap, length))
+
+
+NODES = [LongTakeWindowScheduler]

@@ -1,0 +1,1 @@
+"""Sampling methods: maths on plain tensors, and the adapters that hang them into ComfyUI."""

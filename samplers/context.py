@@ -1,0 +1,370 @@
+"""ComfyUI's context handler for LongTake's windows: the one window engine (adapter of windows.py and fusion.py).
+
+Built on core's IndexListContextHandler, which slices conditioning, controls and masks per window. One object of this
+class sits in the MODEL's options and is never written to: each call runs on a light copy.
+"""
+
+import copy
+import functools
+import inspect
+import logging
+import struct
+from dataclasses import dataclass
+
+import comfy.model_management
+import comfy.model_sampling
+import comfy.patcher_extension
+import torch
+from comfy import context_windows as core
+from comfy.context_windows import IndexListCallbacks, IndexListContextHandler, IndexListContextWindow
+
+from . import fusion
+from .conds import merge_windows, slice_video_conds, timeline_total, window_entries
+from .windows import Window, WindowSettings, group, local_windows, pixel_length, run_cost, step_paths
+
+logger = logging.getLogger(__name__)
+
+NODE = "Global/Local Window Scheduler (LongTakeWindowScheduler)"
+DIM = 2  # frame axis of [batch, channels, frames, height, width]
+AUTO_BATCH = {"cpu": 4, "cuda": 4}  # most windows per call when automatic (benchmarks/engine.py); else one
+
+# Core before the causal window fix: windows know neither the video's length nor an anchor, controls one modality.
+NEW_CORE = "causal_window_fix" in inspect.signature(IndexListContextHandler.__init__).parameters
+
+# Pixel frames per latent frame, for cores whose latent formats do not say so.
+COMPRESSION = {
+    "Wan21": 4, "Wan22": 4, "HunyuanVideo": 4, "HunyuanVideo15": 4, "HunyuanImage21Refiner": 1,
+    "LTXV": 8, "Mochi": 6, "Cosmos1CV8x8x8": 8,
+}  # fmt: skip
+
+
+def temporal_compression(latent_format) -> int:
+    """Pixel frames per latent frame after the first. Raises ValueError for image formats and unknown video formats."""
+    name = type(latent_format).__name__
+    if latent_format.latent_dimensions != 3:
+        raise ValueError(
+            f"{NODE}: model: this is an image model (latent format {name}); windows over time need a video model, "
+            f"e.g. Wan, LTX-Video or HunyuanVideo"
+        )
+    ratio = getattr(latent_format, "temporal_downscale_ratio", None)
+    if ratio is None:
+        ratio = next((COMPRESSION[c.__name__] for c in type(latent_format).__mro__ if c.__name__ in COMPRESSION), None)
+    if ratio is None:
+        raise ValueError(f"{NODE}: model: no temporal compression is known for {name}; known: {', '.join(COMPRESSION)}")
+    return ratio
+
+
+def training_timestep(model_sampling, sigma: torch.Tensor) -> float:
+    """Training timestep 0..1000 of a sigma: 1000 * sigma for flow models, core's own for discrete eps and v models."""
+    value = float(sigma)
+    if isinstance(model_sampling, comfy.model_sampling.CONST):
+        return 1000 * value
+    if isinstance(model_sampling, comfy.model_sampling.ModelSamplingCosmosRFlow):
+        return 1000 * value / (1 + value)
+    if isinstance(model_sampling, comfy.model_sampling.ModelSamplingContinuousEDM):
+        low, high = model_sampling.sigma_min.log(), model_sampling.sigma_max.log()
+        return float(1000 * (sigma.log().to(low) - low) / (high - low))
+    return float(model_sampling.timestep(sigma))
+
+
+@dataclass(frozen=True)
+class Moment:
+    """Where a run stands. key names the step by its sigma's float32 bits, so that a resumed schedule draws the same."""
+
+    step: int
+    keys: tuple[int, ...]
+    first: bool
+
+    @classmethod
+    def of(cls, timestep: torch.Tensor, model_options: dict) -> "Moment":
+        """A sigma between two entries of the schedule (second evaluations, churn) belongs to the earlier step."""
+        sigma = float(timestep.flatten()[0])
+        sigmas = model_options["transformer_options"]["sample_sigmas"].tolist()
+        sign = 1 if sigmas[0] >= sigmas[-1] else -1  # unsampling schedules rise
+        reached = sum(sign * s >= sign * sigma - 1e-5 * abs(sigma) for s in sigmas[:-1])
+        keys = tuple(struct.unpack("<I", struct.pack("<f", s))[0] for s in sigmas[:-1])
+        return cls(max(reached - 1, 0), keys, abs(sigma - sigmas[0]) <= 1e-5 * abs(sigma))
+
+    @property
+    def key(self) -> int:
+        return self.keys[self.step]
+
+
+class ContextWindow(IndexListContextWindow):
+    """Core's window, with the path it belongs to and an optional anchor frame in front (core's causal window fix)."""
+
+    def __init__(self, window: Window, *, frames: int, overlap: int, path: str = "local", anchor: int | None = None):
+        extra = {"total_frames": frames, "context_overlap": overlap} if NEW_CORE else {}
+        super().__init__(list(window.indices), dim=DIM, **extra)
+        self.window = window
+        self.path = path
+        if anchor is not None:
+            self.causal_anchor_index = anchor
+
+    @property
+    def anchor(self) -> int | None:
+        return getattr(self, "causal_anchor_index", None)
+
+    def get_tensor(self, full: torch.Tensor, device=None, dim=None, **kwargs) -> torch.Tensor:
+        if NEW_CORE or self.anchor is None:
+            return super().get_tensor(full, device, dim, **kwargs)
+        index = torch.tensor([self.anchor, *self.index_list], device=full.device)
+        return full.index_select(self.dim if dim is None else dim, index).to(device)
+
+
+def fuse_weights(name: str, length: int, frames: int, indices, overlap: int, **kwargs) -> list[float]:
+    """Weights of one window's positions: core's pyramid, flat and overlap-linear, our triangular and sine."""
+    if name == "triangular":
+        return fusion.triangular_weights(length)
+    if name == "sine":
+        return fusion.sine_weights(length)
+    if name == "overlap-linear" and overlap == 0:  # nothing to blend; core's slice [-0:] would mean everything
+        name = "flat"
+    weights = core.get_matching_fuse_method(name).func(
+        length, full_length=frames, idxs=indices, context_overlap=overlap, **kwargs
+    )
+    return [float(w) for w in weights]
+
+
+class LongTakeContextHandler(IndexListContextHandler):
+    """Evaluates a latent window by window and fuses the denoised predictions, per CFG branch.
+
+    Latent [B, C, F, H, W]. Latents that core packs (audio and video) or that carry guide frames go through core's own
+    loop with our windows and weights; the global path is not defined for them.
+    """
+
+    def __init__(self, settings: WindowSettings):
+        extra = {"causal_window_fix": settings.first_latent == "anchor"} if NEW_CORE else {}
+
+        def fuse(length, *, full_length, idxs, handler, context_overlap=settings.overlap, **kwargs):
+            return fuse_weights(settings.fuse, length, full_length, idxs, context_overlap, handler=handler)
+
+        super().__init__(
+            core.ContextSchedule("longtake", lambda frames, handler, options: handler.index_lists(frames)),
+            core.ContextFuseMethod("longtake", fuse),
+            context_length=settings.length,
+            context_overlap=settings.overlap,
+            dim=DIM,
+            **extra,
+        )
+        self.settings = settings
+        self.moment: Moment | None = None  # set on the copy that runs
+
+    def index_lists(self, frames: int) -> list[list[int]]:
+        """This step's local windows, for core's own loop."""
+        return [list(w.indices) for w in local_windows(self.settings, frames, self.moment.key)]
+
+    def set_step(self, timestep: torch.Tensor, model_options: dict):
+        self.moment = Moment.of(timestep, model_options)
+        self._step = self.moment.step
+
+    def _core_loop(self, conds) -> bool:
+        if not NEW_CORE:
+            return False
+        shapes = self._get_latent_shapes(conds)
+        return (shapes is not None and len(shapes) > 1) or bool(self._get_guide_entries(conds))
+
+    def should_use_context(self, model, conds, x_in, timestep, model_options) -> bool:
+        if self._core_loop(conds):
+            if self.settings.global_path:
+                raise ValueError(
+                    f"{NODE}: global_path: not available for latents with audio or guide frames; turn it off"
+                )
+            return super().should_use_context(model, conds, x_in, timestep, model_options)
+        if x_in.ndim != 5:
+            raise ValueError(
+                f"{NODE}: the latent has the shape {tuple(x_in.shape)}; a video latent has 5 dimensions "
+                f"[batch, channels, frames, height, width] (audio with video needs a newer ComfyUI)"
+            )
+        if not NEW_CORE and any("keyframe_idxs" in e.get("model_conds", {}) for c in conds if c for e in c):
+            raise ValueError(f"{NODE}: the latent carries guide frames; windows over them need a newer ComfyUI")
+        frames = x_in.shape[DIM]
+        if frames > self.settings.length:
+            return True
+        if Moment.of(timestep, model_options).first:
+            logger.info(
+                "LongTake windows: the video (%d latent frames) is not longer than the window (%d): one window is "
+                "used, the same as sampling without this node.", frames, self.settings.length,
+            )  # fmt: skip
+        return False
+
+    def get_resized_cond(self, cond_in, x_in, window, device=None):
+        if cond_in is None:
+            return None
+        path = getattr(window, "path", "local")
+        entries = window_entries(cond_in, window.index_list, path, self.settings.compression)
+        resized = super().get_resized_cond(entries, x_in, window, device)
+        if not NEW_CORE:
+            slice_video_conds(resized, window, x_in.shape[self.dim], x_in.ndim)
+        return resized
+
+    def execute(self, calc_cond_batch, model, conds, x_in, timestep, model_options):
+        run = copy.copy(self)
+        run._model = model  # core 0.33 asks it how to slice a model's own conds
+        run.set_step(timestep, model_options)
+        # What a window says about itself must not stay in the caller's options.
+        model_options = {**model_options, "transformer_options": {**model_options["transformer_options"]}}
+        if run._core_loop(conds):
+            return super(LongTakeContextHandler, run).execute(
+                calc_cond_batch, model, conds, x_in, timestep, model_options
+            )
+        return run._execute(calc_cond_batch, model, conds, x_in, timestep, model_options)
+
+    def _callback(self, name: str, *args):
+        for callback in comfy.patcher_extension.get_all_callbacks(name, self.callbacks):
+            callback(self, *args)
+
+    def _execute(self, calc_cond_batch, model, conds, x_in, timestep, model_options):
+        frames, moment = x_in.shape[DIM], self.moment
+        if moment.first:
+            self._log_start(conds, frames)
+        paths = step_paths(
+            self.settings, frames, step=moment.step, steps=len(moment.keys), key=moment.key,
+            t=training_timestep(model.model_sampling, timestep.flatten()[0]),
+        )  # fmt: skip
+        out = [torch.zeros_like(x_in) for _ in conds]
+        ones = [torch.ones(core.get_shape_for_dim(x_in, DIM), device=x_in.device) for _ in conds]
+        biases = [[0.0] * frames for _ in conds]
+
+        self._callback(IndexListCallbacks.EXECUTE_START, model, x_in, conds, timestep, model_options)
+        try:
+            for path in paths:
+                evaluate = functools.partial(self._evaluate, calc_cond_batch, model, conds, x_in, timestep)
+                windows = [self._context_window(w, path.name, frames) for w in path.windows]
+                raw = [
+                    fuse_weights(
+                        self.settings.fuse if path.name == "local" else "flat",
+                        len(w.indices), frames, w.indices, self.settings.overlap, handler=self,
+                    )
+                    for w in path.windows
+                ]  # fmt: skip
+                weights = fusion.normalised(path.windows, raw, frames)
+                for i, results, sub_conds in evaluate(windows, model_options):
+                    for branch, result in zip(out, results, strict=True):
+                        fusion.accumulate(branch, result, path.windows[i], weights[i] * path.share, DIM)
+                    self._callback(
+                        IndexListCallbacks.COMBINE_CONTEXT_WINDOW_RESULTS, x_in, results, sub_conds, windows[i], i,
+                        len(windows), timestep, out, ones, biases,
+                    )  # fmt: skip
+            return out
+        finally:
+            self._callback(IndexListCallbacks.EXECUTE_CLEANUP, model, x_in, conds, timestep, model_options)
+
+    def _context_window(self, window: Window, path: str, frames: int) -> ContextWindow:
+        anchor = None
+        if self.settings.first_latent == "anchor" and window.indices[0] > 0:
+            # The frame before a local window; for a dilated one the frame before is no neighbour, so the true first.
+            anchor = window.indices[0] - 1 if path == "local" else 0
+        return ContextWindow(window, frames=frames, overlap=self.settings.overlap, path=path, anchor=anchor)
+
+    def _evaluate(self, calc_cond_batch, model, conds, x_in, timestep, windows, model_options):
+        """Yield (index, predictions per CFG branch, conds) of each window, several windows to a model call."""
+        for anchored in (False, True):  # an anchored window is one frame longer: its own batches
+            members = [i for i, w in enumerate(windows) if (w.anchor is not None) == anchored]
+            if not members:
+                continue
+            limit = self._batch_limit(model, conds, x_in, windows[members[0]], len(members))
+            for part in group(len(members), limit):
+                indices = [members[i] for i in part]
+                yield from self._evaluate_batch(
+                    calc_cond_batch, model, conds, x_in, timestep, indices, windows, model_options
+                )
+
+    def _evaluate_batch(self, calc_cond_batch, model, conds, x_in, timestep, indices, windows, model_options):
+        batch = x_in.shape[0]
+        sub_conds = [[self.get_resized_cond(cond, x_in, windows[i]) for cond in conds] for i in indices]
+        merged = None
+        if len(indices) > 1:
+            merged = [None if b[0] is None else merge_windows(b, batch) for b in zip(*sub_conds, strict=True)]
+            if any(m is None and cond is not None for m, cond in zip(merged, conds, strict=True)):
+                for i in indices:
+                    yield from self._evaluate_batch(
+                        calc_cond_batch, model, conds, x_in, timestep, [i], windows, model_options
+                    )
+                return
+        comfy.model_management.throw_exception_if_processing_interrupted()
+        options = model_options["transformer_options"]
+        for i in indices:
+            self._callback(
+                IndexListCallbacks.EVALUATE_CONTEXT_WINDOWS, model, x_in, conds, timestep, model_options, i, windows[i],
+                model_options, None, None,
+            )  # fmt: skip
+        call = [windows[i] for i in indices]
+        options["context_window"] = call[0]
+        options["longtake"] = {
+            "path": call[0].path,
+            "windows": tuple(tuple(w.index_list) for w in call),
+            "anchor": tuple(w.anchor for w in call),
+            "step": self.moment.step,
+        }
+        logger.debug("LongTake: step %d, %s windows %s of %d", self.moment.step, call[0].path, indices, len(windows))
+        parts = [w.get_tensor(x_in) for w in call]
+        x = parts[0] if len(parts) == 1 else torch.cat(parts)
+        sigma = timestep.expand(batch).repeat(len(call))
+        results = calc_cond_batch(model, merged or sub_conds[0], x, sigma, model_options)
+        for n, i in enumerate(indices):
+            skip = int(windows[i].anchor is not None)
+            window = [r[n * batch : (n + 1) * batch].narrow(DIM, skip, r.shape[DIM] - skip) for r in results]
+            yield i, window, sub_conds[n]
+
+    def _batch_limit(self, model, conds, x_in, window: ContextWindow, count: int) -> int:
+        """Windows per call: the widget's number, or as many as core's memory estimate lets into the free memory."""
+        if self.settings.window_batch > 0:
+            return self.settings.window_batch
+        most = min(AUTO_BATCH.get(x_in.device.type, 1), count)
+        if most == 1:
+            return 1
+        length = window.context_length + (window.anchor is not None)
+        entries = [entry for cond in conds if cond is not None for entry in self.get_resized_cond(cond, x_in, window)]
+        patcher = model.current_patcher
+        free = getattr(patcher, "get_free_memory", comfy.model_management.get_free_memory)(x_in.device)
+        for n in range(most, 1, -1):
+            shape = [x_in.shape[0] * len(entries) * n, x_in.shape[1], length, *x_in.shape[3:]]
+            keys = {key for entry in entries for key in entry["model_conds"]}
+            shapes = {k: [e["model_conds"][k].size() for e in entries if k in e["model_conds"]] * n for k in keys}
+            if model.memory_required(shape, cond_shapes=shapes) * 1.5 < free:
+                return n
+        return 1
+
+    def _log_start(self, conds, frames: int):
+        branches = sum(cond is not None for cond in conds)
+        logger.info("LongTake windows: %s", cost_text(self.settings, frames, self.moment.keys, branches))
+        total, video = timeline_total(conds), pixel_length(frames, self.settings.compression)
+        if total is not None and total != video:
+            logger.warning(
+                "LongTake windows: the prompt timeline was made for %d pixel frames, the video has %d: %s.",
+                total, video,
+                "prompts after its end stay unused" if total > video else "its last prompt extends to the end",
+            )  # fmt: skip
+
+
+def cost_text(settings: WindowSettings, frames: int, keys, branches: int) -> str:
+    """One line: what a run over `frames` latent frames evaluates, compared with plain windows (see run_cost)."""
+    cost = run_cost(settings, frames, keys, branches)
+    extra = f" + {cost.dilated} global in {cost.global_steps} of {cost.steps} steps" if cost.dilated else ""
+    most = "up to " if settings.schedule == "random_shift" else ""
+    return (
+        f"{frames} latent frames: {most}{cost.local} local windows of {min(settings.length, frames)} (stride "
+        f"{settings.stride}) per step{extra}; {cost.steps} steps x {branches} CFG branches = {cost.evaluations} window "
+        f"evaluations, {cost.evaluations / cost.plain:.2f}x plain windows ({cost.plain}), for a sampler with one "
+        f"evaluation per step"
+    )
+
+
+def _budget_batch(executor, model, noise_shape, *args, **kwargs):
+    handler = kwargs["model_options"].get("context_handler")
+    noise_shape = list(noise_shape)
+    if isinstance(handler, LongTakeContextHandler) and len(noise_shape) == 5:
+        noise_shape[0] *= max(handler.settings.window_batch, 1)
+    return executor(model, noise_shape, *args, **kwargs)
+
+
+def apply_windows(model, settings: WindowSettings):
+    """A clone of the ModelPatcher that samples through windows; memory is budgeted for one call's windows."""
+    model = model.clone()
+    model.model_options["context_handler"] = LongTakeContextHandler(settings)
+    core.create_prepare_sampling_wrapper(model)
+    wrappers = comfy.patcher_extension.WrappersMP.PREPARE_SAMPLING
+    model.remove_wrappers_with_key(wrappers, "longtake_window_batch")
+    model.add_wrapper_with_key(wrappers, "longtake_window_batch", _budget_batch)
+    return model
