@@ -227,7 +227,8 @@ class Server:
         self.request("/interrupt", {})
 
     def queue(self, graph, on_event=None):
-        """Run an API graph; on_event(type, data) gets the websocket's messages. Returns its history entry."""
+        """Run an API graph and return its history entry. on_event(type, data) gets the websocket's messages, and
+        ("binary", bytes) for previews and texts."""
         client, prompt_id = uuid.uuid4().hex, str(uuid.uuid4())
         web_socket = WebSocket(self.port, "/ws?clientId=" + client)
         try:
@@ -237,7 +238,9 @@ class Server:
                 raise refusal(graph, reply or {})
             while True:
                 text = web_socket.receive()
-                if isinstance(text, bytes):  # previews
+                if isinstance(text, bytes):  # previews and texts
+                    if on_event:
+                        on_event("binary", text)
                     continue
                 message = json.loads(text)
                 event, data = message["type"], message["data"]

@@ -20,6 +20,13 @@ def cheap_norm(self, x: torch.Tensor) -> torch.Tensor:
     return x * (x.square().sum(1, keepdim=True).clamp_min(1e-24).rsqrt() * self.scale) * self.gamma.to(x)
 
 
+def initialise(vae) -> None:
+    """PyTorch's own initialisation; core's layers leave their weights unset and make reset_parameters do nothing."""
+    for m in vae.modules():
+        if isinstance(m, (torch.nn.Conv2d, torch.nn.Conv3d)):
+            torch.nn.modules.conv._ConvNd.reset_parameters(m)
+
+
 def batch_of_clips(rng: random.Random, count: int, frames: int) -> torch.Tensor:
     clips = [world.render(world.sample_scene(rng), frames, start=rng.uniform(0, 100)) for _ in range(count)]
     return torch.stack(clips).permute(0, 4, 1, 2, 3) * 2 - 1
@@ -60,10 +67,8 @@ def main() -> None:
                                    temperal_downsample=[False, True, True]).to(args.device)
     if args.init:
         vae.load_state_dict({k: v.float() for k, v in load_file(args.init).items()})
-    else:  # core's layers leave their weights unset
-        for m in vae.modules():
-            if isinstance(m, (torch.nn.Conv2d, torch.nn.Conv3d)):
-                m.reset_parameters()
+    else:
+        initialise(vae)
     for p in vae.parameters():
         if p.ndim in (4, 5):
             p.data = p.data.contiguous(memory_format=torch.channels_last if p.ndim == 4 else torch.channels_last_3d)

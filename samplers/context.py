@@ -18,7 +18,7 @@ import torch
 from comfy import context_windows as core
 from comfy.context_windows import IndexListCallbacks, IndexListContextHandler, IndexListContextWindow
 
-from . import fusion
+from . import fusion, progress
 from .conds import merge_windows, slice_video_conds, timeline_total, window_entries
 from .windows import Window, WindowSettings, group, local_windows, pixel_length, run_cost, step_paths
 
@@ -297,7 +297,8 @@ class LongTakeContextHandler(IndexListContextHandler):
             "anchor": tuple(w.anchor for w in call),
             "step": self.moment.step,
         }
-        logger.debug("LongTake: step %d, %s windows %s of %d", self.moment.step, call[0].path, indices, len(windows))
+        step = f"step {self.moment.step + 1}/{len(self.moment.keys)}"
+        progress.show(f"{step}, {call[0].path} window {indices[-1] + 1}/{len(windows)}")
         parts = [w.get_tensor(x_in) for w in call]
         x = parts[0] if len(parts) == 1 else torch.cat(parts)
         sigma = timestep.expand(batch).repeat(len(call))
@@ -328,7 +329,9 @@ class LongTakeContextHandler(IndexListContextHandler):
 
     def _log_start(self, conds, frames: int):
         branches = sum(cond is not None for cond in conds)
-        logger.info("LongTake windows: %s", cost_text(self.settings, frames, self.moment.keys, branches))
+        cost = cost_text(self.settings, frames, self.moment.keys, branches)
+        logger.info("LongTake windows: %s", cost)
+        progress.show(cost)
         total, video = timeline_total(conds), pixel_length(frames, self.settings.compression)
         if total is not None and total != video:
             logger.warning(

@@ -78,6 +78,19 @@ def test_a_window_longer_than_the_video_says_so_and_is_one_window(comfy_server):
     assert frames_of(comfy_server.files(entry)[0]).equal(frames_of(comfy_server.files(plain)[0]))
 
 
+def test_the_node_shows_cost_and_window_while_it_runs(comfy_server):
+    texts = []
+
+    def collect(event, data):
+        if event == "binary" and data[:4] == b"\0\0\0\3":  # ComfyUI's protocol: 3 = text, then the node's id
+            assert data[4:9] == b"\0\0\0\x016"
+            texts.append(data[9:].decode())
+
+    comfy_server.queue(graph("genl", **{"KSampler.seed": 7}), collect)
+    assert "local windows of 13" in texts[0] and "window evaluations" in texts[0]
+    assert texts[1].startswith("step 1/2, local window ") and texts[-1] == "step 2/2, local window 2/2"
+
+
 def frames_of(path):
     from comfy_api.latest._input_impl.video_types import VideoFromFile
 
