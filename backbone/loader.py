@@ -9,7 +9,7 @@ from comfy_extras.nodes_model_advanced import ModelSamplingSD3
 from . import text
 
 FOLDER = Path(__file__).parent
-SHIFT = 3.0  # of the flow schedule, as trained
+SHIFT = 3.0  # of the flow schedule
 
 
 def _read(name: str):
