@@ -36,11 +36,18 @@ def training_prompt(rng: random.Random, named: tuple[str, ...]) -> str:
 
 
 class Pool:
-    """Encoded training clips: normalised latents [N, 16, 13, 8, 8] in half precision, and what a prompt may name."""
+    """Encoded training clips: normalised latents [N, 16, T, 8, 8] in half precision, and what a prompt may name."""
 
-    def __init__(self, vae, device: str, seed: int):
-        self.vae, self.device, self.rng = vae, device, random.Random(seed)
-        self.latents, self.named = torch.empty(0, 16, 13, 8, 8, dtype=torch.half), []
+    def __init__(self, vae, device: str, seed: int, frames: int):
+        self.vae, self.device, self.rng, self.frames = vae, device, random.Random(seed), frames
+        self.latents, self.named = torch.empty(0, 16, (frames + 3) // 4, 8, 8, dtype=torch.half), []
+
+    def state(self) -> dict:
+        return {"latents": self.latents, "named": self.named}
+
+    def load(self, state: dict) -> None:
+        self.latents, self.named = state["latents"], [tuple(n) for n in state["named"]]
+        self.rng.seed(len(self.named))
 
     @torch.no_grad()
     def grow(self, count: int) -> None:
@@ -49,7 +56,7 @@ class Pool:
         from . import parallel_vae
 
         scenes = [training_scene(self.rng) for _ in range(count)]
-        clips = torch.stack([world.render(s) for s in scenes]).permute(0, 4, 1, 2, 3) * 2 - 1
+        clips = torch.stack([world.render(s, self.frames) for s in scenes]).permute(0, 4, 1, 2, 3) * 2 - 1
         clips = clips.to(self.device).contiguous(memory_format=torch.channels_last_3d)
         raw = parallel_vae.encode(self.vae, clips.bfloat16()).float()
         self.latents = torch.cat([self.latents, Wan21().process_in(raw).half().cpu()])
@@ -101,6 +108,9 @@ def main() -> None:
     parser = _train.start(__doc__.splitlines()[0])
     parser.add_argument("--vae", type=_train.Path, default=_train.HERE / "vae.safetensors")
     parser.add_argument("--clips", type=int, default=8000, help="size that the pool of clips grows to")
+    parser.add_argument("--short", type=float, default=0.5,
+                        help="share of steps on the first 9 frames of four times as many clips: how a shape looks is "
+                        "learned from many scenes, how it moves from long ones")
     args = parser.parse_args()
     _train.comfy_on_path()
     import comfy.ldm.wan.vae
@@ -114,7 +124,8 @@ def main() -> None:
     vae = comfy.ldm.wan.vae.WanVAE(dim=8, z_dim=16, dim_mult=[1, 2, 4, 4], num_res_blocks=2, attn_scales=[],
                                    temperal_downsample=[False, True, True]).to(args.device)
     vae.load_state_dict({k: v.float() for k, v in load_file(args.vae).items()})
-    pool = Pool(vae.bfloat16(), args.device, args.seed)
+    vae = vae.bfloat16()
+    pools = {"long": Pool(vae, args.device, args.seed, world.FRAMES), "short": Pool(vae, args.device, args.seed + 1, 9)}
     table = load_file(_train.HERE / "text.safetensors")["embedding"].float()
 
     model = WanModel(**CONFIG, operations=comfy.ops.disable_weight_init, dtype=torch.float32, device="cpu")
@@ -127,15 +138,18 @@ def main() -> None:
     rng = random.Random(args.seed * 1000003 + run.step)
     saved = args.out / "latents.pt"
     if saved.exists():
-        state = torch.load(saved, weights_only=True)
-        pool.latents, pool.named = state["latents"], [tuple(n) for n in state["named"]]
-        pool.rng.seed(args.seed + len(pool.named))
-    while len(pool.named) < min(args.clips, 512):
-        pool.grow(16)
-    count, log = args.batch or 16, []
+        for name, state in torch.load(saved, weights_only=True).items():
+            pools[name].load(state)
+    for pool in pools.values():
+        while len(pool.named) < min(args.clips, 512):
+            pool.grow(16)
+    log = []
     for step in run.steps():
+        name = "short" if rng.random() < args.short else "long"
+        pool = pools[name]
         if len(pool.named) < args.clips and step % 4 == 0:
             pool.grow(16)
+        count = (args.batch or 16) * (4 if name == "short" else 1)
         x0, prompts = pool.batch(rng, count)
         context = torch.nn.functional.pad(text.encode(table, prompts), (0, CONFIG["text_dim"] - table.shape[1]))
         x0, context = x0.to(args.device), context.to(args.device)
@@ -147,13 +161,14 @@ def main() -> None:
         error = (v.float() - (noise - x0)).square()
         loss = (error * loss_weight(x0, s)).mean()
         run.update(loss)
-        log.append(error.mean().item())
+        if name == "long":
+            log.append(error.mean().item())
         if (step + 1) % 100 == 0:
-            print(f"step {step + 1} {run.spent / 60:.1f} min loss {sum(log[-100:]) / len(log[-100:]):.4f}"
-                  f" clips {len(pool.named)}", flush=True)
+            print(f"step {step + 1} {run.spent / 60:.1f} min loss {sum(log[-100:]) / max(len(log[-100:]), 1):.4f}"
+                  f" clips {[len(p.named) for p in pools.values()]}", flush=True)
         if (step + 1) % 500 == 0:
             run.save({})
-            torch.save({"latents": pool.latents, "named": pool.named}, saved)
+            torch.save({name: pool.state() for name, pool in pools.items()}, saved)
             export(run, args, save_file)
     run.save({})
     export(run, args, save_file)

@@ -6,7 +6,7 @@ import comfy.ldm.wan.vae
 import comfy.model_base
 import pytest
 import torch
-from longtake.backbone import loader, parallel_vae, text, world
+from longtake.backbone import align_preview, loader, parallel_vae, text, world
 from longtake.backbone.train_vae import fold, initialise
 
 import nodes as core_nodes
@@ -98,6 +98,36 @@ def test_folding_normalises_the_latent_and_keeps_the_picture():
         before = ((raw - wan_mean.view(shape)) / wan_std.view(shape) - mean.view(shape)) / std.view(shape)
         assert torch.allclose((folded - wan_mean.view(shape)) / wan_std.view(shape), before, atol=1e-4)
         assert torch.allclose(parallel_vae.decode(vae, folded), picture, atol=1e-3)
+
+
+def test_turning_the_latent_changes_neither_the_pictures_nor_the_model(backbone):
+    """Rotated weights on rotated latents give the same pictures and rotated predictions."""
+    model, _, vae = backbone
+    vae, wan = vae.first_stage_model.float(), model.model.diffusion_model
+    latent_format = model.model.latent_format
+    mean, std = latent_format.latents_mean.flatten(), latent_format.latents_std.flatten()
+    torch.manual_seed(0)
+    r = torch.linalg.qr(torch.randn(16, 16)).Q
+    clip = world.render(world.sample_scene(random.Random(3)), 9).permute(3, 0, 1, 2)[None] * 2 - 1
+    z, t, context = torch.randn(1, 16, 3, 8, 8), torch.tensor([500.0]), torch.randn(1, 16, 4096)
+
+    def turn(x):
+        return torch.einsum("ci,bithw->bcthw", r, x)
+
+    with torch.no_grad():
+        raw, v = parallel_vae.encode(vae, clip), wan(z, t, context)
+        picture = parallel_vae.decode(vae, raw)
+        before = [{k: x.clone() for k, x in module.state_dict().items()} for module in (vae, wan)]
+        try:
+            vae.load_state_dict(align_preview.rotate_vae(before[0], r, mean, std))
+            wan.load_state_dict(align_preview.rotate_model(before[1], r))
+            turned = parallel_vae.encode(vae, clip)
+            assert torch.allclose(latent_format.process_in(turned), turn(latent_format.process_in(raw)), atol=1e-3)
+            assert torch.allclose(parallel_vae.decode(vae, turned), picture, atol=1e-3)
+            assert torch.allclose(wan(turn(z), t, context), turn(v), atol=1e-3)
+        finally:
+            vae.load_state_dict(before[0])
+            wan.load_state_dict(before[1])
 
 
 def test_a_clip_samples_and_decodes(backbone):
