@@ -72,14 +72,11 @@ def main() -> None:
     args = parser.parse_args()
     _train.comfy_on_path()
     import comfy.latent_formats
-    import comfy.ldm.wan.vae
     from safetensors.torch import load_file, save_file
 
     latent_format = comfy.latent_formats.Wan21()
-    weights = {k: v.float() for k, v in load_file(args.vae).items()}
-    vae = comfy.ldm.wan.vae.WanVAE(dim=8, z_dim=16, dim_mult=[1, 2, 4, 4], num_res_blocks=2, attn_scales=[],
-                                   temperal_downsample=[False, True, True])
-    vae.load_state_dict(weights)
+    vae = _train.new_vae(load_file(args.vae))
+    weights = vae.state_dict()
     r = procrustes(torch.tensor(latent_format.latent_rgb_factors), colour_map(vae, latent_format))
     mean, std = latent_format.latents_mean.flatten(), latent_format.latents_std.flatten()
     model = {k: v.float() for k, v in load_file(args.model).items()}

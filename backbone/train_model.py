@@ -113,7 +113,6 @@ def main() -> None:
                         "learned from many scenes, how it moves from long ones")
     args = parser.parse_args()
     _train.comfy_on_path()
-    import comfy.ldm.wan.vae
     import comfy.ops
     from comfy.ldm.wan.model import WanModel
     from safetensors.torch import load_file, save_file
@@ -121,10 +120,7 @@ def main() -> None:
     from . import text
 
     torch.manual_seed(args.seed)
-    vae = comfy.ldm.wan.vae.WanVAE(dim=8, z_dim=16, dim_mult=[1, 2, 4, 4], num_res_blocks=2, attn_scales=[],
-                                   temperal_downsample=[False, True, True]).to(args.device)
-    vae.load_state_dict({k: v.float() for k, v in load_file(args.vae).items()})
-    vae = vae.bfloat16()
+    vae = _train.new_vae(load_file(args.vae)).to(args.device).bfloat16()
     pools = {"long": Pool(vae, args.device, args.seed, world.FRAMES), "short": Pool(vae, args.device, args.seed + 1, 9)}
     table = load_file(_train.HERE / "text.safetensors")["embedding"].float()
 

@@ -63,11 +63,8 @@ def main() -> None:
     from . import parallel_vae
 
     torch.manual_seed(args.seed)
-    vae = comfy.ldm.wan.vae.WanVAE(dim=8, z_dim=16, dim_mult=[1, 2, 4, 4], num_res_blocks=2, attn_scales=[],
-                                   temperal_downsample=[False, True, True]).to(args.device)
-    if args.init:
-        vae.load_state_dict({k: v.float() for k, v in load_file(args.init).items()})
-    else:
+    vae = _train.new_vae(load_file(args.init) if args.init else None).to(args.device)
+    if not args.init:
         initialise(vae)
     for p in vae.parameters():
         if p.ndim in (4, 5):
