@@ -48,8 +48,8 @@ def new_vae(weights: dict | None = None) -> torch.nn.Module:
 class Run:
     """Clock, learning rate, EMA and checkpoint of one training; `steps()` yields until the time is used up.
 
-    `model` holds the float32 weights that the optimizers change; `fast` is its bf16 twin that computes (on a CPU in
-    half the time of autocast, which converts over and over). Layers named in `keep` stay float32 in the twin.
+    `model` holds the float32 weights that the optimizers change; `fast` is its bf16 twin that computes (quicker
+    than autocast on a CPU, which converts over and over). Layers named in `keep` stay float32 in the twin.
     """
 
     def __init__(self, args, model: torch.nn.Module, optimizers: list, keep: tuple[str, ...] = (),

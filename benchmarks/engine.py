@@ -5,7 +5,7 @@
 Time: within one sampling run, on the same latent and sigma, whole evaluations (all windows, both CFG branches) of each
 contender take turns; the table has medians, and the median of the ratios within a round. "model calls" are the same
 window batches handed to ComfyUI's calc_cond_batch directly. Memory: one process per case, a sampling run of two steps;
-its peak above what was in use once the model was loaded.
+the process's peak, and that above what was in use once the model was loaded.
 """
 
 import argparse
@@ -209,8 +209,7 @@ def table(args) -> str:
     lines += [
         "",
         "Peak memory of a sampling run (one window per call). Whole: the process. Run: above what was in use once the "
-        "model was loaded. Ratios are against x1, without the latent itself; a sampler holds about ten arrays of the "
-        "latent's size, whatever the model.",
+        "model was loaded. Ratios are against x1, without the latent itself.",
         "",
         "| length | latent | whole | whole / x1 | run | run / x1 | core's run |",
         "|---|---|---|---|---|---|---|",
