@@ -26,7 +26,7 @@ logger = logging.getLogger(__name__)
 
 NODE = "Global/Local Window Scheduler (LongTakeWindowScheduler)"
 DIM = 2  # frame axis of [batch, channels, frames, height, width]
-AUTO_BATCH = {"cpu": 4, "cuda": 4}  # most windows per call when automatic (benchmarks/engine.py); else one
+AUTO_BATCH = {"cpu": 4, "cuda": 4}  # most windows per call when automatic; measured on a CPU only; elsewhere one
 
 # Core before the causal window fix: windows know neither the video's length nor an anchor, controls one modality.
 NEW_CORE = "causal_window_fix" in inspect.signature(IndexListContextHandler.__init__).parameters
