@@ -15,6 +15,7 @@ from . import _train, world
 CONFIG = dict(model_type="t2v", dim=256, ffn_dim=1024, freq_dim=256, text_dim=4096, num_heads=2, num_layers=6,
               in_dim=16, out_dim=16)
 TRAIN_SHIFT = 2.0  # of the noise levels that training draws
+SHAPE_WEIGHT = 64.0  # how much more the error counts along what makes the shape; falls to 0 at the end
 HELD_OUT = set(world.held_out())
 
 
@@ -35,8 +36,18 @@ def training_prompt(rng: random.Random, named: tuple[str, ...]) -> str:
     return world.prompt(*(n if rng.random() > 0.4 else None for n in named))
 
 
+def other_shape(scene: world.Scene, rng: random.Random) -> world.Scene:
+    """The same scene with another shape, where that is no held-out combination either."""
+    shapes = [s for s in world.SHAPES
+              if s != scene.shape and (scene.colour, s, scene.motion, scene.background) not in HELD_OUT]
+    return world.change(scene, shape=rng.choice(shapes))
+
+
 class Pool:
-    """Encoded training clips: normalised latents [N, 16, T, 8, 8] in half precision, and what a prompt may name."""
+    """Encoded training clips: normalised latents [N, 16, T, 8, 8] in half precision, and what a prompt may name.
+
+    Clips 2i and 2i + 1 are one scene with two shapes.
+    """
 
     def __init__(self, vae, device: str, seed: int, frames: int):
         self.vae, self.device, self.rng, self.frames = vae, device, random.Random(seed), frames
@@ -55,16 +66,32 @@ class Pool:
 
         from . import parallel_vae
 
-        scenes = [training_scene(self.rng) for _ in range(count)]
+        drawn = [training_scene(self.rng) for _ in range(count // 2)]
+        scenes = [s for scene in drawn for s in (scene, other_shape(scene, self.rng))]
         clips = torch.stack([world.render(s, self.frames) for s in scenes]).permute(0, 4, 1, 2, 3) * 2 - 1
         clips = clips.to(self.device).contiguous(memory_format=torch.channels_last_3d)
         raw = parallel_vae.encode(self.vae, clips.bfloat16()).float()
         self.latents = torch.cat([self.latents, Wan21().process_in(raw).half().cpu()])
         self.named += [(s.colour, s.shape, s.motion, s.background) for s in scenes]
 
-    def batch(self, rng: random.Random, count: int) -> tuple[torch.Tensor, list[str]]:
+    def batch(self, rng: random.Random, count: int) -> tuple[torch.Tensor, list[str], torch.Tensor]:
+        """Latents, prompts, and what makes the shape: latents minus the same scene's with the other shape, or 0 where
+        the prompt leaves the shape open."""
         chosen = [rng.randrange(len(self.named)) for _ in range(count)]
-        return self.latents[chosen].float(), [training_prompt(rng, self.named[i]) for i in chosen]
+        prompts = [training_prompt(rng, self.named[i]) for i in chosen]
+        x0 = self.latents[chosen].float()
+        told = torch.tensor([self.named[i][1] in p.split() for i, p in zip(chosen, prompts, strict=True)])
+        return x0, prompts, (x0 - self.latents[[i ^ 1 for i in chosen]].float()) * told.view(-1, 1, 1, 1, 1)
+
+
+def shape_error(error: torch.Tensor, difference: torch.Tensor) -> torch.Tensor:
+    """The part of the error [B, 16, T, h, w] along what makes the shape, squared, per latent frame: [B, T].
+
+    A square differs from a disc by four corners: so small a part of the loss that it would be learned long after
+    everything else. This part counts SHAPE_WEIGHT times more.
+    """
+    direction = torch.nn.functional.normalize(difference.transpose(1, 2).flatten(2), dim=-1)
+    return (error.transpose(1, 2).flatten(2) * direction).sum(-1).square()
 
 
 def loss_weight(x0: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor:
@@ -139,28 +166,34 @@ def main() -> None:
     for pool in pools.values():
         while len(pool.named) < min(args.clips, 512):
             pool.grow(16)
-    log = []
+    log, shape_log = [], []
     for step in run.steps():
         name = "short" if rng.random() < args.short else "long"
         pool = pools[name]
         if len(pool.named) < args.clips and step % 4 == 0:
             pool.grow(16)
         count = (args.batch or 16) * (4 if name == "short" else 1)
-        x0, prompts = pool.batch(rng, count)
+        x0, prompts, difference = pool.batch(rng, count)
         context = torch.nn.functional.pad(text.encode(table, prompts), (0, CONFIG["text_dim"] - table.shape[1]))
-        x0, context = x0.to(args.device), context.to(args.device)
+        x0, context, difference = x0.to(args.device), context.to(args.device), difference.to(args.device)
         u = (torch.arange(count, device=x0.device) + torch.rand(count, device=x0.device)) / count  # stratified
         sigma = TRAIN_SHIFT * u / (1 + (TRAIN_SHIFT - 1) * u)
         noise = torch.randn_like(x0)
         s = sigma.view(-1, 1, 1, 1, 1)
         v = run.fast(((1 - s) * x0 + s * noise).bfloat16(), sigma * 1000, context.bfloat16())
-        error = (v.float() - (noise - x0)).square()
-        loss = (error * loss_weight(x0, s)).mean()
+        error = v.float() - (noise - x0)
+        weight = loss_weight(x0, s)
+        along = shape_error(error, difference) * weight.amin((1, 3, 4))
+        shape_weight = SHAPE_WEIGHT * min(1.0, 4 * (1 - run.spent / (args.minutes * 60)))
+        error = error.square()
+        loss = (error * weight).mean() + shape_weight * along.mean() / error[0, :, 0].numel()
         run.update(loss)
+        shape_log.append(along.mean().item())
         if name == "long":
             log.append(error.mean().item())
         if (step + 1) % 100 == 0:
             print(f"step {step + 1} {run.spent / 60:.1f} min loss {sum(log[-100:]) / max(len(log[-100:]), 1):.4f}"
+                  f" shape {sum(shape_log[-100:]) / 100:.3f}"
                   f" clips {[len(p.named) for p in pools.values()]}", flush=True)
         if (step + 1) % 500 == 0:
             run.save({})

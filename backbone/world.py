@@ -28,6 +28,7 @@ SHAPES = ("circle", "square", "triangle", "ring")
 MOTIONS = ("still", "bouncing", "circling", "sliding", "pulsing", "spinning")
 MARKS = ("dot", "pale", "bar")  # dark dot, pale dot, dark bar: the pattern on the subject, never named
 SHADE = 0.06  # half width of the shade jitter per RGB channel
+TILT = 0.2  # most that a subject leans from upright (radians); only a spinning one may stand at any angle
 
 
 @dataclass(frozen=True)
@@ -93,12 +94,13 @@ def sample_scene(rng: random.Random, colour: str | None = None, shape: str | Non
                  background: str | None = None) -> Scene:
     """A random scene; attributes that are given stay fixed."""
     colour = colour or rng.choice(list(COLOURS))
-    background = background or rng.choice(list(BACKGROUNDS))
+    background, motion = background or rng.choice(list(BACKGROUNDS)), motion or rng.choice(MOTIONS)
+    tilt = math.pi if motion == "spinning" else TILT
     return Scene(
-        colour=colour, shape=shape or rng.choice(SHAPES), motion=motion or rng.choice(MOTIONS), background=background,
+        colour=colour, shape=shape or rng.choice(SHAPES), motion=motion, background=background,
         colour_rgb=jitter(rng, COLOURS[colour]), background_rgb=jitter(rng, BACKGROUNDS[background]),
         mark=rng.choice(MARKS), size=rng.uniform(0.19, 0.24), x=rng.uniform(0.42, 0.58), y=rng.uniform(0.42, 0.58),
-        angle=rng.uniform(0, 2 * math.pi), phase=rng.uniform(0, 2 * math.pi), period=rng.uniform(26, 40),
+        angle=rng.uniform(-tilt, tilt), phase=rng.uniform(0, 2 * math.pi), period=rng.uniform(26, 40),
         direction=rng.choice((-1, 1)), light=rng.uniform(0, 2 * math.pi), light_strength=rng.uniform(0.1, 0.3),
     )
 

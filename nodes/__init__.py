@@ -1,14 +1,17 @@
 """The pack's nodes, as one ComfyUI extension."""
 
 from ._api import ComfyExtension
+from .abam import NODES as ABAM
 from .backbone import NODES as BACKBONE
+from .noise import NODES as NOISE
 from .timeline import NODES as TIMELINE
+from .vmcr import NODES as VMCR
 from .windows import NODES as WINDOWS
 
 
 class LongTakeExtension(ComfyExtension):
     async def get_node_list(self):
-        return [*WINDOWS, *TIMELINE, *BACKBONE]
+        return [*WINDOWS, *NOISE, *ABAM, *VMCR, *TIMELINE, *BACKBONE]
 
 
 async def comfy_entrypoint() -> ComfyExtension:

@@ -9,6 +9,7 @@ from .timeline import Span, span_weights
 from .windows import window_centre
 
 SPAN_KEY = "longtake_span"
+ONE_ROW = ("ref_latent", "guiding_frame_index")  # HunyuanVideo's, which core's model takes with a batch of one only
 TIME_KEYS = ("start_percent", "end_percent", "timestep_start", "timestep_end")
 
 
@@ -98,6 +99,8 @@ def merge_windows(per_window: list, batch: int):
     Equal conds stay as they are (core repeats them over the batch), the others are concatenated.
     """
     if len({len(entries) for entries in per_window}) != 1:
+        return None
+    if any(key in entry["model_conds"] for entry in per_window[0] for key in ONE_ROW):
         return None
     merged = []
     for entries in zip(*per_window, strict=True):

@@ -5,7 +5,6 @@ class sits in the MODEL's options and is never written to: each call runs on a l
 """
 
 import copy
-import functools
 import inspect
 import logging
 import struct
@@ -18,7 +17,7 @@ import torch
 from comfy import context_windows as core
 from comfy.context_windows import IndexListCallbacks, IndexListContextHandler, IndexListContextWindow
 
-from . import fusion, progress
+from . import anchor_attention, fusion, progress
 from .conds import merge_windows, slice_video_conds, timeline_total, window_entries
 from .windows import Window, WindowSettings, group, local_windows, pixel_length, run_cost, step_paths
 
@@ -170,6 +169,10 @@ class LongTakeContextHandler(IndexListContextHandler):
                 raise ValueError(
                     f"{NODE}: global_path: not available for latents with audio or guide frames; turn it off"
                 )
+            if anchor_attention.OPTION in model_options["transformer_options"]:
+                raise ValueError(
+                    f"{anchor_attention.NODE}: not available for latents with audio or guide frames; bypass it"
+                )
             return super().should_use_context(model, conds, x_in, timestep, model_options)
         if x_in.ndim != 5:
             raise ValueError(
@@ -229,8 +232,8 @@ class LongTakeContextHandler(IndexListContextHandler):
         self._callback(IndexListCallbacks.EXECUTE_START, model, x_in, conds, timestep, model_options)
         try:
             for path in paths:
-                evaluate = functools.partial(self._evaluate, calc_cond_batch, model, conds, x_in, timestep)
                 windows = [self._context_window(w, path.name, frames) for w in path.windows]
+                anchors = self._anchors(model, conds, x_in, timestep, windows, model_options)
                 raw = [
                     fuse_weights(
                         self.settings.fuse if path.name == "local" else "flat",
@@ -239,7 +242,9 @@ class LongTakeContextHandler(IndexListContextHandler):
                     for w in path.windows
                 ]  # fmt: skip
                 weights = fusion.normalised(path.windows, raw, frames)
-                for i, results, sub_conds in evaluate(windows, model_options):
+                for i, results, sub_conds in self._evaluate(
+                    calc_cond_batch, model, conds, x_in, timestep, windows, model_options, anchors
+                ):
                     for branch, result in zip(out, results, strict=True):
                         fusion.accumulate(branch, result, path.windows[i], weights[i] * path.share, DIM)
                     self._callback(
@@ -257,7 +262,18 @@ class LongTakeContextHandler(IndexListContextHandler):
             anchor = window.indices[0] - 1 if path == "local" else 0
         return ContextWindow(window, frames=frames, overlap=self.settings.overlap, path=path, anchor=anchor)
 
-    def _evaluate(self, calc_cond_batch, model, conds, x_in, timestep, windows, model_options):
+    def _anchors(self, model, conds, x_in, timestep, windows: list[ContextWindow], model_options):
+        """ABAM's state for one path of this step (anchor_attention.AnchorPath), or None."""
+        if anchor_attention.OPTION not in model_options["transformer_options"]:
+            return None
+        entries = sum(len(self.get_resized_cond(cond, x_in, windows[0])) for cond in conds if cond is not None)
+        shape = [x_in.shape[0] * entries, x_in.shape[1], windows[0].context_length, *x_in.shape[3:]]
+        return anchor_attention.anchor_path(
+            model, model_options, float(timestep.flatten()[0]), len(windows), model.memory_required(shape), entries,
+            self.moment.first,
+        )  # fmt: skip
+
+    def _evaluate(self, calc_cond_batch, model, conds, x_in, timestep, windows, model_options, anchors):
         """Yield (index, predictions per CFG branch, conds) of each window, several windows to a model call."""
         for anchored in (False, True):  # an anchored window is one frame longer: its own batches
             members = [i for i, w in enumerate(windows) if (w.anchor is not None) == anchored]
@@ -266,23 +282,33 @@ class LongTakeContextHandler(IndexListContextHandler):
             limit = self._batch_limit(model, conds, x_in, windows[members[0]], len(members))
             for part in group(len(members), limit):
                 indices = [members[i] for i in part]
-                yield from self._evaluate_batch(
-                    calc_cond_batch, model, conds, x_in, timestep, indices, windows, model_options
-                )
+                extra = [0] if anchors is not None and anchors.recompute and 0 not in indices else []
+                for i, *result in self._evaluate_batch(
+                    calc_cond_batch, model, conds, x_in, timestep, extra + indices, windows, model_options, anchors
+                ):
+                    if i in indices:
+                        yield i, *result
 
-    def _evaluate_batch(self, calc_cond_batch, model, conds, x_in, timestep, indices, windows, model_options):
+    def _evaluate_batch(self, calc_cond_batch, model, conds, x_in, timestep, indices, windows, model_options, anchors):
         batch = x_in.shape[0]
         sub_conds = [[self.get_resized_cond(cond, x_in, windows[i]) for cond in conds] for i in indices]
         merged = None
         if len(indices) > 1:
             merged = [None if b[0] is None else merge_windows(b, batch) for b in zip(*sub_conds, strict=True)]
             if any(m is None and cond is not None for m, cond in zip(merged, conds, strict=True)):
+                if anchors is not None and anchors.recompute:
+                    raise ValueError(
+                        f"{anchor_attention.NODE}: cache: recompute runs the anchor window beside the others, but the "
+                        f"windows' conditioning differs too much for one call (e.g. ControlNet); use gpu or cpu"
+                    )
                 for i in indices:
                     yield from self._evaluate_batch(
-                        calc_cond_batch, model, conds, x_in, timestep, [i], windows, model_options
+                        calc_cond_batch, model, conds, x_in, timestep, [i], windows, model_options, anchors
                     )
                 return
         comfy.model_management.throw_exception_if_processing_interrupted()
+        # Each path's anchors put themselves into a copy: the options of the step stay as they are.
+        model_options = {**model_options, "transformer_options": {**model_options["transformer_options"]}}
         options = model_options["transformer_options"]
         for i in indices:
             self._callback(
@@ -299,6 +325,8 @@ class LongTakeContextHandler(IndexListContextHandler):
         }
         step = f"step {self.moment.step + 1}/{len(self.moment.keys)}"
         progress.show(f"{step}, {call[0].path} window {indices[-1] + 1}/{len(windows)}")
+        if anchors is not None:
+            anchors.begin(options, indices, call, sub_conds[0])
         parts = [w.get_tensor(x_in) for w in call]
         x = parts[0] if len(parts) == 1 else torch.cat(parts)
         sigma = timestep.expand(batch).repeat(len(call))

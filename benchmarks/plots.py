@@ -1,0 +1,135 @@
+"""Pictures of the quality benchmark: a dot chart of the variants, and filmstrips of their videos (PIL alone)."""
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from PIL import Image, ImageDraw, ImageFont
+
+PAPER, INK, SOFT, GRID = (255, 255, 255), (30, 30, 30), (110, 110, 110), (226, 226, 226)
+COLOURS = {"reference": INK, "better": (0, 114, 178), "worse": (213, 94, 0), "noise": (140, 140, 140)}
+PANEL, VALUES, GAP = 120, 62, 22  # widths: a panel's plot, its numbers, between panels
+NAMES = 190  # width of a filmstrip's name
+ROW, HEAD, TITLE, MARGIN = 24, 56, 46, 24  # heights; margin all round
+PER_ROW = 6  # panels beside each other
+FRAMES, ZOOM = 12, 1.5  # of a filmstrip
+
+
+@dataclass(frozen=True)
+class Dot:
+    """A variant in one panel: value, its number as text, error (half a whisker, may be NaN), verdict of COLOURS."""
+
+    value: float
+    text: str
+    error: float
+    verdict: str
+
+
+@dataclass(frozen=True)
+class Panel:
+    """A metric: two lines of heading, and a dot per variant."""
+
+    heading: str
+    hint: str
+    dots: list[Dot]
+
+
+def font(size: int):
+    return ImageFont.load_default(size)
+
+
+def chart(blocks: list[tuple[str, list[Panel]]], variants: list[str], legend: str, path: Path) -> None:
+    """One block per video length: (title, panels). Each panel has its own scale, marked at the reference's value."""
+    labels = 16 + math.ceil(max(font(14).getlength(name) for name in variants))
+    panel_rows = sum(math.ceil(len(panels) / PER_ROW) for _, panels in blocks)
+    width = 2 * MARGIN + labels + PER_ROW * (PANEL + VALUES + GAP) - GAP
+    height = 2 * MARGIN + 30 + len(blocks) * TITLE + panel_rows * (HEAD + ROW * len(variants) + GAP)
+    image = Image.new("RGB", (width, height), PAPER)
+    draw = ImageDraw.Draw(image)
+    x = MARGIN
+    for verdict, words in (("reference", "reference"), ("better", "better than it by more than 2 standard errors"),
+                           ("worse", "worse"), ("noise", "within 2 standard errors")):  # fmt: skip
+        draw.ellipse((x, MARGIN + 4, x + 9, MARGIN + 13), fill=COLOURS[verdict])
+        draw.text((x + 15, MARGIN), words, INK, font(14))
+        x += 15 + draw.textlength(words, font(14)) + 26
+    draw.text((x, MARGIN), legend, SOFT, font(14))
+    y = MARGIN + 30
+    for title, panels in blocks:
+        draw.text((MARGIN, y + 12), title, INK, font(20))
+        y += TITLE
+        for first in range(0, len(panels), PER_ROW):
+            for i, name in enumerate(variants):
+                draw.text((MARGIN, y + HEAD + ROW * i + ROW // 2), name, INK, font(14), anchor="lm")
+            for k, panel in enumerate(panels[first : first + PER_ROW]):
+                _panel(draw, panel, MARGIN + labels + k * (PANEL + VALUES + GAP), y)
+            y += HEAD + ROW * len(variants) + GAP
+    image.save(path)
+
+
+def _panel(draw: ImageDraw.ImageDraw, panel: Panel, left: int, top: int) -> None:
+    draw.text((left, top + 8), panel.heading, INK, font(15))
+    draw.text((left, top + 28), panel.hint, SOFT, font(13))
+    bottom = top + HEAD + ROW * len(panel.dots)
+    draw.rectangle((left, top + HEAD, left + PANEL, bottom), fill=(248, 248, 248))
+    known = [d for d in panel.dots if not math.isnan(d.value)]
+    ends = [d.value + sign * (0 if math.isnan(d.error) else d.error) for d in known for sign in (-1, 1)]
+    low, high = (min(ends), max(ends)) if ends else (0, 1)
+    room = (high - low) or abs(high) or 1
+
+    def place(value: float) -> float:
+        return left + PANEL * (0.06 + 0.88 * (value - low) / room)
+
+    for dot in known:
+        if dot.verdict == "reference":
+            draw.line((place(dot.value), top + HEAD, place(dot.value), bottom), fill=(190, 190, 190), width=1)
+    for i, dot in enumerate(panel.dots):
+        y = top + HEAD + ROW * i + ROW // 2
+        draw.line((left, y, left + PANEL, y), fill=GRID)
+        colour = COLOURS[dot.verdict]
+        draw.text((left + PANEL + VALUES, y), dot.text, colour, font(14), anchor="rm")
+        if math.isnan(dot.value):
+            continue
+        if not math.isnan(dot.error):
+            draw.line((place(dot.value - dot.error), y, place(dot.value + dot.error), y), fill=colour, width=2)
+        x = place(dot.value)
+        draw.ellipse((x - 4.5, y - 4.5, x + 4.5, y + 4.5), fill=colour)
+
+
+def film_frames(frames: int) -> list[int]:
+    """The frames of a filmstrip: evenly spread, first and last included."""
+    return [round(i * (frames - 1) / (FRAMES - 1)) for i in range(FRAMES)]
+
+
+def strip(video: torch.Tensor) -> Image.Image:
+    """Those frames of `video` [T, H, W, 3] in 0..1 in a row."""
+    row = torch.cat(list(video[film_frames(len(video))]), 1)
+    return Image.fromarray((row.clamp(0, 1) * 255).round().byte().numpy())
+
+
+def film_sheet(title: str, frames: int, strips: dict[str, Image.Image], path: Path) -> None:
+    """Strips under each other: their names on the left, the frame numbers on top."""
+    first = next(iter(strips.values()))
+    width, height = round(first.width * ZOOM), round(first.height * ZOOM)
+    image = Image.new("RGB", (2 * MARGIN + NAMES + width, MARGIN + 56 + (height + 4) * len(strips)), PAPER)
+    draw = ImageDraw.Draw(image)
+    draw.text((MARGIN, MARGIN - 8), title, INK, font(18))
+    for i, number in enumerate(film_frames(frames)):
+        x = MARGIN + NAMES + (i + 0.5) * width / FRAMES
+        draw.text((x, MARGIN + 40), str(number), SOFT, font(13), anchor="mm")
+    for i, (name, picture) in enumerate(strips.items()):
+        y = MARGIN + 52 + i * (height + 4)
+        for k, line in enumerate(_wrapped(draw, name, NAMES - 12)):
+            draw.text((MARGIN, y + 8 + 18 * k), line, INK, font(14))
+        image.paste(picture.resize((width, height), Image.Resampling.LANCZOS), (MARGIN + NAMES, y))
+    image.save(path)
+
+
+def _wrapped(draw: ImageDraw.ImageDraw, text: str, width: int) -> list[str]:
+    """`text` in lines of at most `width` pixels, broken after its commas and colons."""
+    lines = [""]
+    for part in text.replace(",", ",\n").replace(":", ":\n").split("\n"):
+        if lines[-1] and draw.textlength(lines[-1] + part, font(14)) > width:
+            lines.append("")
+        lines[-1] += part
+    return lines

@@ -1,0 +1,383 @@
+"""GLC-Diffusion and its parts on long videos of the demo model: the paper's ablation (Table 2), measured here.
+
+    COMFYUI_PATH=... python benchmarks/quality.py [--resume]
+
+Each variant (variants.py) is a composition of the pack's own nodes around ComfyUI's SamplerCustomAdvanced; metrics.py
+measures what the analytic reader sees in the videos. Writes glc.md and glc.png; glc_runs.jsonl keeps every finished
+run. --resume goes on from there. It knows settings and weights, but not code: after a change to a node, start without.
+
+A trial of other settings: --variants genl ours ours:gamma0=0.05,anchor=0.3 (for one variant), or --set gamma0=0.05 (for
+every variant but genl, with which all are compared). Parts: windows, noise, abam, vmcr; "vmcr=off" leaves one out.
+"""
+
+import argparse
+import hashlib
+import importlib
+import json
+import math
+import random
+import shlex
+import statistics
+import time
+from pathlib import Path
+
+import _pack
+import plots
+from variants import INPUTS, MEANING, REFERENCE, VARIANTS, effective, variant
+
+CLIP = 49  # pixel frames per window, the demo model's clip
+SEED = 8_000_001  # of the first prompt; each prompt has its own, whatever the batch
+SHEETS = 4  # prompts that --sheet draws
+PAIRS = 6  # prompts from which on a difference may be called one
+
+
+def parse():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--variants", nargs="+", default=list(VARIANTS), metavar="NAME[:KEY=VALUE,...]")
+    parser.add_argument("--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE")
+    parser.add_argument("--lengths", type=int, nargs="+", default=[147, 293], help="pixel frames")
+    parser.add_argument("--prompts", type=int, default=24, help="held-out prompts, 1..60; every second partly open")
+    parser.add_argument("--steps", type=int, default=24)
+    parser.add_argument("--cfg", type=float, default=4.0)
+    parser.add_argument("--batch", type=int, default=6, help="prompts per sampler call")
+    parser.add_argument("--weights", type=Path, help="folder of the demo model's .safetensors files")
+    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results", help="folder")
+    parser.add_argument("--resume", action="store_true", help="keep the runs that glc_runs.jsonl has")
+    parser.add_argument("--sheet", type=Path, help=f"folder for filmstrips of the first {SHEETS} prompts")
+    args = parser.parse_args()
+    if not 1 <= args.prompts <= 60:
+        parser.error(f"--prompts: {args.prompts} is not in 1..60")
+    if min(args.lengths) < 2 * CLIP:
+        parser.error(f"--lengths: {min(args.lengths)} is less than two clips ({2 * CLIP} frames)")
+    try:
+        args.table = dict(variant(text, args.set) for text in args.variants)
+    except ValueError as error:
+        parser.error(str(error))
+    return args
+
+
+class Prompts:
+    """Held-out prompts: their attributes (None: left open in every second one) and seeds."""
+
+    def __init__(self, count: int):
+        from longtake.backbone.quality import omit
+        from longtake.backbone.world import held_out
+
+        self.specs = [omit(s, random.Random(f"open {i}")) if i % 2 else s for i, s in enumerate(held_out()[:count])]
+        self.seeds = [SEED + i for i in range(count)]
+
+
+class EachItsOwn:
+    """NOISE for a batch: each video's from its own generator, so that it does not depend on its neighbours."""
+
+    def __init__(self, noises: list):
+        self.noises, self.seed = noises, noises[0].seed
+
+    def generate_noise(self, latent: dict):
+        import torch
+
+        samples = latent["samples"].split(1)
+        rows = [n.generate_noise({"samples": s}) for n, s in zip(self.noises, samples, strict=True)]
+        return torch.cat(rows)
+
+
+class Demo:
+    """The demo model, and videos sampled from it."""
+
+    def __init__(self, args):
+        import comfy.utils
+        from longtake.backbone import loader
+
+        if args.weights:
+            loader.FOLDER = args.weights.resolve()
+        comfy.utils.PROGRESS_BAR_ENABLED = False
+        self.args = args
+        self.model, self.clip, self.vae = loader.load_model(), loader.load_clip(), loader.load_vae()
+        files = [loader.FOLDER / f"{name}.safetensors" for name in ("video_model", "text", "vae")]
+        self.hash = hashlib.sha256(b"".join(f.read_bytes() for f in files)).hexdigest()[:12]
+
+    def sample(self, parts: dict, frames: int, specs: list[tuple], seeds: list[int]):
+        """(videos [N, T, H, W, 3], window evaluations per video, seconds per video without the VAE)."""
+        import comfy_extras.nodes_custom_sampler as core
+        import torch
+        from comfy.patcher_extension import WrappersMP
+        from longtake.backbone import world
+
+        seen = 0
+
+        def count(executor, x, *args, **kwargs):
+            nonlocal seen
+            seen += x.shape[0] * x.shape[2]
+            return executor(x, *args, **kwargs)
+
+        def encode(text):
+            return self.clip.encode_from_tokens_scheduled(self.clip.tokenize(text))
+
+        model = self.model.clone()
+        model.add_wrapper_with_key(WrappersMP.DIFFUSION_MODEL, "benchmark", count)
+        scheduled, windows = node("windows", "LongTakeWindowScheduler").execute(
+            model=model, window_length=CLIP, window_batch=0, length=0, **(parts.get("windows") or INPUTS["windows"])
+        ).result[:2]
+        model = scheduled if "windows" in parts else model
+        if "abam" in parts:
+            model, = node("abam", "LongTakeABAM").execute(model=model, cache="auto", **parts["abam"]).result
+        if "noise" in parts:
+            make = node("noise", "LongTakeNoiseReinit").execute
+            noises = [make(noise_seed=seed, windows=windows, **parts["noise"]).result[0] for seed in seeds]
+        else:
+            noises = [core.RandomNoise.execute(seed).result[0] for seed in seeds]
+        sampler, = core.KSamplerSelect.execute("euler").result
+        if "vmcr" in parts:
+            sampler, = node("vmcr", "LongTakeVMCR").execute(sampler=sampler, **parts["vmcr"]).result
+        positive = [[torch.cat([encode(world.prompt(*s))[0][0] for s in specs]), {}]]
+        guider, = core.CFGGuider.execute(model, positive, encode(""), self.args.cfg).result
+        sigmas, = core.BasicScheduler.execute(model, "simple", self.args.steps, 1.0).result
+        latent = torch.zeros(len(specs), 16, (frames - 1) // 4 + 1, world.SIZE // 8, world.SIZE // 8)
+        begin = time.perf_counter()
+        out = core.SamplerCustomAdvanced.execute(EachItsOwn(noises), guider, sampler, sigmas, {"samples": latent})
+        seconds = time.perf_counter() - begin
+        video = self.vae.decode(out.result[0]["samples"])
+        video = video.reshape(len(specs), -1, *video.shape[-3:]).float().cpu()
+        return video, seen / (windows.length * len(specs)), seconds / len(specs)
+
+
+def node(module: str, name: str):
+    """A node of the pack by its id."""
+    classes = importlib.import_module(f"longtake.nodes.{module}").NODES
+    return next(c for c in classes if c.define_schema().node_id == name)
+
+
+def boundaries(parts: dict, frames: int) -> list[int]:
+    """First pixel frames of the static windows, after the first one: where windows that never move would meet.
+
+    Variants whose windows move, or that have none, are judged at the same places.
+    """
+    from longtake.samplers.windows import latent_length, latent_overlap, static_starts
+
+    length = latent_length(CLIP, 4)
+    stride = length - latent_overlap((parts.get("windows") or INPUTS["windows"])["overlap"], length, 4)
+    return [4 * (s - 1) + 1 for s in static_starts(latent_length(frames, 4), length, stride) if s > 0]
+
+
+class Runs:
+    """Finished runs by key, kept in a file: one JSON object a line."""
+
+    def __init__(self, path: Path, resume: bool):
+        self.path, self.found = path, {}
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if not resume:
+            path.unlink(missing_ok=True)
+        elif path.exists():
+            rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+            self.found = {row["key"]: row for row in rows}
+
+    def add(self, row: dict) -> None:
+        self.found[row["key"]] = row
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(row) + "\n")
+
+
+def key_of(args, weights: str, parts: dict, frames: int, spec: tuple, seed: int) -> str:
+    what = [effective(parts), frames, spec, seed, args.steps, args.cfg, weights]
+    return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def run(args, runs: Runs, demo: Demo, prompts: Prompts) -> None:
+    """Sample and measure all that is missing, batch by batch: a break leaves all variants about as far."""
+    import torch
+    from longtake.backbone import reader
+    from longtake.benchmarks import metrics
+
+    if args.sheet:
+        (args.sheet / "strips").mkdir(parents=True, exist_ok=True)
+    every = range(len(prompts.specs))
+    with torch.inference_mode():
+        demo.sample({}, CLIP, prompts.specs[:1], [0])  # what only the first call costs is no variant's cost
+    for length in args.lengths:
+        for first in every[:: args.batch]:
+            for label, parts in args.table.items():
+                key = {i: key_of(args, demo.hash, parts, length, prompts.specs[i], prompts.seeds[i]) for i in every}
+                strips = {i: args.sheet / "strips" / f"{key[i]}.png" for i in every[:SHEETS]} if args.sheet else {}
+                todo = [
+                    i for i in every[first : first + args.batch]
+                    if key[i] not in runs.found or (i in strips and not strips[i].exists())
+                ]  # fmt: skip
+                if not todo:
+                    continue
+                with torch.inference_mode():
+                    videos, evaluations, seconds = demo.sample(
+                        parts, length, [prompts.specs[i] for i in todo], [prompts.seeds[i] for i in todo]
+                    )
+                for i, video in zip(todo, videos, strict=True):
+                    found = metrics.measure(video, reader.read(video), prompts.specs[i], boundaries(parts, length))
+                    runs.add({
+                        "key": key[i], "variant": label, "length": length, "prompt": i, "spec": prompts.specs[i],
+                        "seed": prompts.seeds[i], "steps": args.steps, "cfg": args.cfg, "weights": demo.hash,
+                        "evaluations": evaluations, "seconds": seconds, "settings": effective(parts),
+                        "metrics": {k: None if math.isnan(v) else v for k, v in found.items()},
+                    })  # fmt: skip
+                    if i in strips:
+                        plots.strip(video).save(strips[i])
+                print(f"{length} frames, {label}: prompts {todo}, {seconds:.1f} s each", flush=True)
+
+
+class Table:
+    """The runs of one length: means over prompts, compared with the reference prompt by prompt."""
+
+    def __init__(self, args, runs: Runs, weights: str, prompts: Prompts, length: int):
+        def of(parts):
+            keys = [key_of(args, weights, parts, length, *p) for p in zip(prompts.specs, prompts.seeds, strict=True)]
+            return [runs.found.get(key) for key in keys]
+
+        self.length = length
+        self.rows = {label: of(parts) for label, parts in args.table.items()}
+        self.reference = of(variant(REFERENCE, [])[1])
+
+    def value(self, label: str, name: str) -> tuple[float, float, float]:
+        """(mean, mean difference to the reference, its standard error); NaN where there is nothing to tell."""
+        pairs = zip(self.rows[label], self.reference, strict=True)
+        values = [(r["metrics"][name], b and b["metrics"][name]) for r, b in pairs]
+        own = [a for a, _ in values if a is not None]
+        changes = [a - b for a, b in values if None not in (a, b)]
+        error = statistics.stdev(changes) / math.sqrt(len(changes)) if len(changes) > 1 else math.nan
+        return mean(own), mean(changes), error if len(changes) >= PAIRS else math.nan
+
+    def cost(self, label: str, name: str) -> float:
+        """Evaluations or seconds per video, times the reference's."""
+        known = [(r[name], b[name]) for r, b in zip(self.rows[label], self.reference, strict=True) if b]
+        return mean([a for a, _ in known]) / mean([b for _, b in known])
+
+    def verdict(self, label: str, name: str, better: int) -> str:
+        _, change, error = self.value(label, name)
+        if label == REFERENCE:
+            return "reference"
+        if math.isnan(error) or not better or abs(change) <= 2 * error:
+            return "noise"
+        return "better" if change * better > 0 else "worse"
+
+    def markdown(self, names: list[str], costs: tuple[str, ...] = ()) -> list[str]:
+        from longtake.benchmarks.metrics import METRICS
+
+        def cell(label, name):
+            metric = METRICS[name]
+            value, _, error = self.value(label, name)
+            text = metric.text(value)
+            if label != REFERENCE and not math.isnan(error):
+                text += f" \u00b1 {metric.text(error)}"
+            verdict = self.verdict(label, name, metric.better)
+            return {"better": f"**{text}**", "worse": f"*{text}*"}.get(verdict, text)
+
+        arrows = {1: " \u2191", -1: " \u2193", 0: ""}
+        rows = [["variant", *(METRICS[n].heading + arrows[METRICS[n].better] for n in names), *costs]]
+        rows.append(["---"] * len(rows[0]))
+        for label in self.rows:
+            spent = [f"{self.cost(label, name):.2f}" for name in costs]
+            rows.append([f"`{label}`", *(cell(label, name) for name in names), *spent])
+        return [f"| {' | '.join(row)} |" for row in rows]
+
+
+def mean(values: list[float]) -> float:
+    return statistics.fmean(values) if values else math.nan
+
+
+def command(args) -> str:
+    """The command line, without what says only where files are."""
+    words = ["--variants", *args.variants] if args.variants != list(VARIANTS) else []
+    words += ["--set", *args.set] if args.set else []
+    words += ["--lengths", *map(str, args.lengths), "--prompts", str(args.prompts), "--steps", str(args.steps)]
+    return shlex.join(["python", "benchmarks/quality.py", *words, "--cfg", f"{args.cfg:g}", "--batch", str(args.batch)])
+
+
+def report(args, tables: list[Table], weights: str) -> str:
+    from longtake.benchmarks.metrics import METRICS
+
+    main = [n for n, m in METRICS.items() if m.main]
+    lines = [
+        "# GLC-Diffusion and its parts on the demo model", "",
+        f"Written by `{command(args)}` (weights {weights}).", "",
+        f"Means over {args.prompts} held-out prompts, one video each; every second prompt leaves one or two attributes "
+        f"open, so that windows can disagree on them. {args.steps} steps, euler, simple, CFG {args.cfg:g}; windows of "
+        f"{CLIP} pixel frames. All variants start from the same seeds.", "",
+        f"\u00b1 is the standard error of the difference to {REFERENCE}, paired by prompt (from {PAIRS} prompts on). "
+        f"**Bold**: better than {REFERENCE} by more than twice that, *italic*: worse by more than twice that; all else "
+        "may be noise.", "",
+        "Drifts: distance to the first 49 frames, in % (colours: of a channel's range; size: of the size; shape, mark: "
+        "of frames). Seams: change at the static windows' boundaries over the change around them, about 1 when nothing "
+        "shows (MAE of the pixels; acceleration of the subject's track, which a real bounce raises too). Jerk and "
+        "speed: % of the picture's side per frame^3 and per frame; a slow or still video is smooth for free. Flicker "
+        "as in VBench, in %. Sharpness: variance of the Laplacian. Formulas: `metrics.py`. Evaluations (of a window by "
+        f"the model, both CFG branches) and seconds (of sampling, without the VAE): times {REFERENCE}'s.", "",
+        *(f"- `{name}`: {MEANING[name]}" for name in dict.fromkeys(label.partition(":")[0] for label in args.table)),
+    ]  # fmt: skip
+    for table in tables:
+        lines += ["", f"## {title(table.length)}", ""]
+        known = [row for row in table.reference if row]
+        if known:
+            lines += [f"{REFERENCE}: {mean([r['evaluations'] for r in known]):.0f} evaluations and "
+                      f"{mean([r['seconds'] for r in known]):.1f} s per video.", ""]  # fmt: skip
+        lines += [*table.markdown(main, ("evaluations", "seconds")), "", "More:", ""]
+        lines += table.markdown([n for n in METRICS if n not in main])
+    return "\n".join(lines) + "\n"
+
+
+def decoded(length: int) -> int:
+    """Pixel frames that come back from a latent for `length`: the VAE rounds down to 4 n + 1."""
+    return (length - 1) // 4 * 4 + 1
+
+
+def title(length: int) -> str:
+    return f"x{round(length / CLIP)}: {decoded(length)} frames"
+
+
+def draw(args, tables: list[Table]) -> None:
+    from longtake.benchmarks.metrics import METRICS
+
+    def dot(t, label, name, metric):
+        value, _, error = t.value(label, name)
+        error = math.nan if label == REFERENCE else error
+        return plots.Dot(value, metric.text(value), error, t.verdict(label, name, metric.better))
+
+    hints = {1: "higher is better", -1: "lower is better", 0: "neither is better"}
+    blocks = [
+        (title(t.length), [
+            plots.Panel(m.heading, hints[m.better], [dot(t, label, name, m) for label in t.rows])
+            for name, m in METRICS.items() if m.main
+        ])
+        for t in tables
+    ]  # fmt: skip
+    legend = f"reference: {REFERENCE}; whiskers: standard error of the difference, by prompt"
+    plots.chart(blocks, list(args.table), legend, args.out / "glc.png")
+
+
+def film(args, prompts: Prompts, weights: str) -> None:
+    """One sheet per length and prompt, a row per variant."""
+    from longtake.backbone.world import prompt
+    from PIL import Image
+
+    for length in args.lengths:
+        for i, (spec, seed) in enumerate(zip(prompts.specs[:SHEETS], prompts.seeds, strict=False)):
+            strips = {
+                label: Image.open(args.sheet / "strips" / f"{key_of(args, weights, parts, length, spec, seed)}.png")
+                for label, parts in args.table.items()
+            }
+            name = f"x{round(length / CLIP)}_prompt{i:02d}.png"
+            plots.film_sheet(f"{prompt(*spec)}   ({title(length)})", decoded(length), strips, args.sheet / name)
+
+
+def main():
+    args = parse()
+    _pack.register()
+    demo, prompts = Demo(args), Prompts(args.prompts)
+    runs = Runs(args.out / "glc_runs.jsonl", args.resume)
+    run(args, runs, demo, prompts)
+    tables = [Table(args, runs, demo.hash, prompts, length) for length in args.lengths]
+    text = report(args, tables, demo.hash)
+    (args.out / "glc.md").write_text(text, encoding="utf-8")
+    draw(args, tables)
+    if args.sheet:
+        film(args, prompts, demo.hash)
+    print(text)
+
+
+if __name__ == "__main__":
+    main()

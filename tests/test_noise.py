@@ -1,0 +1,441 @@
+"""Noise reinitialisation: the rule, the filters, the moments, and the same noise in real sampling runs."""
+
+import cmath
+import itertools
+import math
+
+import comfy.nested_tensor
+import comfy.sample
+import numpy as np
+import pytest
+import torch
+from comfy.patcher_extension import WrappersMP
+from comfy_extras.nodes_custom_sampler import (
+    BasicScheduler,
+    CFGGuider,
+    DisableNoise,
+    KSamplerSelect,
+    RandomNoise,
+    SamplerCustomAdvanced,
+)
+from longtake.backbone import loader
+from longtake.nodes.noise import LongTakeNoiseReinit, LongTakeNoiseToModel
+from longtake.samplers.noise import FILTERS, MODES, NoiseSettings, frequency_mix, low_pass, repeated, shuffled
+from longtake.samplers.noise_source import KEY, ReinitNoise
+from longtake.samplers.windows import WindowSettings
+
+import nodes as core_nodes
+
+WINDOWS = WindowSettings(length=5, overlap=2)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def node(**kwargs):
+    """The NOISE of the node with its defaults and `kwargs`."""
+    inputs = {i.id: getattr(i, "default", None) for i in LongTakeNoiseReinit.define_schema().inputs}
+    return LongTakeNoiseReinit.execute(**{**inputs, "noise_seed": 7, "windows": WINDOWS, **kwargs}).args[0]
+
+
+def generator(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+def latent(*shape, **extra):
+    return {"samples": torch.zeros(shape), **extra}
+
+
+# ---- the shuffle ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("frames", "length", "stride"), [
+    (20, 5, 3), (17, 5, 3), (21, 5, 5), (18, 6, 1), (6, 5, 5), (5, 5, 3), (3, 5, 3), (1, 5, 3), (9, 1, 1), (16, 4, 3),
+])  # fmt: skip
+def test_shuffle_is_freenoises_rule(frames, length, stride):
+    """The literal loop of the rule, in place, frame by frame."""
+    noise = torch.randn(2, 3, frames, 2, 2, generator=generator())
+    expected, draws = noise.clone(), generator(4)
+    for f in range(length, frames, stride):
+        count = min(stride, frames - f)
+        source = expected[:, :, f - length : f - length + count].clone()
+        for i, j in enumerate(torch.randperm(count, generator=draws).tolist()):
+            expected[:, :, f + i] = source[:, :, j]
+    before = noise.clone()
+    assert torch.equal(shuffled(noise, length, stride, generator(4), dim=2), expected)
+    assert torch.equal(noise, before)
+    other = shuffled(noise.movedim(2, 0), length, stride, generator(4), dim=0)
+    assert torch.equal(other.movedim(0, 2), expected)
+
+
+@pytest.mark.parametrize(("frames", "length", "stride"), [(40, 13, 6), (41, 13, 6), (74, 13, 7)])
+def test_windows_share_the_unit_in_another_order(frames, length, stride):
+    numbers = shuffled(torch.arange(frames), length, stride, generator(1), dim=0).tolist()
+    assert numbers[:length] == list(range(length))
+    starts = [*range(0, frames - length + 1, stride), frames - length]
+    windows = [numbers[start : start + length] for start in starts]
+    assert all(sorted(w) == list(range(length)) for w in windows)
+    assert len({tuple(w) for w in windows}) > 1
+    assert repeated(torch.arange(frames), length, dim=0).tolist() == [f % length for f in range(frames)]
+
+
+@pytest.mark.parametrize("stride", [0, 6])
+def test_a_stride_that_reads_what_is_not_there_is_refused(stride):
+    with pytest.raises(ValueError, match=rf"stride \({stride}\) must be between 1 and the window length \(5\)"):
+        shuffled(torch.zeros(9), 5, stride, generator(), dim=0)
+
+
+# ---- the filters and the mix ------------------------------------------------------------------------------------
+
+
+def pass_of_a_bin(settings, f_t, f_h, f_w):
+    """H at one frequency, each a fraction of Nyquist."""
+    d_s, d_t = settings.d_s, settings.d_t
+    d2 = (d_s / d_t * f_t) ** 2 + f_h**2 + f_w**2
+    return {
+        "butterworth": lambda: 1 / (1 + (d2 / d_s**2) ** settings.order),
+        "gaussian": lambda: math.exp(-d2 / (2 * d_s**2)),
+        "ideal": lambda: float(d2 <= d_s**2 + 1e-9),
+        "box": lambda: float(abs(f_t) <= d_t + 1e-9 and abs(f_h) <= d_s + 1e-9 and abs(f_w) <= d_s + 1e-9),
+    }[settings.filter]()
+
+
+def dft(n, sign):
+    return np.array([[cmath.exp(sign * 2j * math.pi * k * x / n) for x in range(n)] for k in range(n)])
+
+
+def transform(x, sign):
+    t, h, w = x.shape
+    return np.einsum("at,bh,cw,thw->abc", dft(t, sign), dft(h, sign), dft(w, sign), x)
+
+
+@pytest.mark.parametrize("filter", FILTERS)
+@pytest.mark.parametrize("shape", [(5, 7, 9), (3, 5, 6), (4, 6, 8), (1, 3, 2), (7, 1, 1)])
+@pytest.mark.parametrize(("d_s", "d_t", "order"), [(0.25, 0.25, 4), (0.6, 0.3, 2), (0.5, 1.0, 1)])
+@pytest.mark.parametrize("variance", ["none", "per_frequency"])
+def test_the_mix_equals_an_explicit_fourier_sum(filter, shape, d_s, d_t, order, variance):
+    """Every frequency by itself, with explicit DFT matrices in float64."""
+    settings = NoiseSettings(filter=filter, d_s=d_s, d_t=d_t, order=order)
+    low, high = torch.randn(2, 1, 2, *shape, generator=generator()).unbind()
+    ours = frequency_mix(low, high, low_pass(shape, settings), variance)
+    for c in range(2):
+        a, b = transform(low[0, c].numpy(), -1), transform(high[0, c].numpy(), -1)
+        for bins in itertools.product(*map(range, shape)):
+            # bin k of n is the frequency k / n cycles a sample, or (k - n) / n in the upper half; Nyquist is 1/2
+            h = pass_of_a_bin(settings, *(2 * min(k, n - k) / n for k, n in zip(bins, shape, strict=True)))
+            norm = math.sqrt(h**2 + (1 - h) ** 2) if variance == "per_frequency" else 1
+            a[bins] = (a[bins] * h + b[bins] * (1 - h)) / norm
+        expected = transform(a, 1) / math.prod(shape)
+        assert abs(expected.imag).max() < 1e-12
+        np.testing.assert_allclose(ours[0, c].numpy(), expected.real, atol=2e-6)
+
+
+@pytest.mark.parametrize(("filter", "d_s", "d_t", "order", "expected"), [
+    ("butterworth", 0.25, 0.25, 4,
+     [-1.003186, -0.959289, -0.923116, -0.879308, -0.843042, -0.799281, -0.763108, -0.719265]),
+    ("butterworth", 0.7, 0.4, 2,
+     [-0.717477, -0.392809, -0.610401, -0.316799, -0.544231, -0.217045, -0.457878, -0.161739]),
+    ("gaussian", 0.25, 0.25, 4,
+     [-0.990931, -0.908984, -0.906129, -0.829541, -0.823476, -0.749104, -0.748235, -0.668568]),
+    ("gaussian", 0.7, 0.4, 2,
+     [-0.664619, -0.301198, -0.552018, -0.221844, -0.485386, -0.108559, -0.397605, -0.063633]),
+])  # fmt: skip
+def test_even_sizes_equal_diffusers(filter, d_s, d_t, order, expected):
+    """The numbers are what diffusers 0.42.1's FreeInitMixin makes of the same two signals."""
+    low, high = (((torch.arange(192) * a) % 101 / 50 - 1).view(1, 1, 4, 6, 8) for a in (37, 59))
+    h = low_pass((4, 6, 8), NoiseSettings(filter=filter, d_s=d_s, d_t=d_t, order=order))
+    mixed = frequency_mix(low, high, h, "none").flatten()[::24]
+    torch.testing.assert_close(mixed, torch.tensor(expected), atol=2e-6, rtol=0)
+
+
+@pytest.mark.parametrize("filter", FILTERS)
+def test_limits_of_the_filter(filter):
+    """Everything passes: the low noise; nothing but the mean passes: the high noise with the low one's mean."""
+    low, high = torch.randn(2, 2, 2, 5, 6, 7, generator=generator()).unbind()
+    tight = low_pass((5, 6, 7), NoiseSettings(filter=filter, d_s=0.02, d_t=0.02))
+    mixed = frequency_mix(low, high, tight, "per_frequency")
+    mean = (low - high).mean(dim=(2, 3, 4), keepdim=True)
+    torch.testing.assert_close(mixed, high + mean, atol=1e-5, rtol=0)
+    if filter in ("ideal", "box"):
+        wide = low_pass((5, 6, 7), NoiseSettings(filter=filter, d_s=2.0, d_t=2.0))
+        torch.testing.assert_close(frequency_mix(low, high, wide, "none"), low, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize(("settings", "words"), [
+    ({"mode": "swap"}, r"mode \(swap\) must be one of shuffle_and_mix, shuffle"),
+    ({"filter": "sinc"}, r"filter \(sinc\) must be one of butterworth, gaussian"),
+    ({"variance": "both"}, r"variance \(both\) must be one of per_frequency"),
+    ({"d_s": 0.0}, r"d_s \(0.0\) must be greater than 0"), ({"d_t": -1.0}, r"d_t \(-1.0\) must be greater than 0"),
+    ({"d_t": math.nan}, r"d_t \(nan\) must be greater than 0"), ({"order": 0}, r"order \(0\) must be at least 1"),
+])  # fmt: skip
+def test_wrong_settings_are_refused_by_name(settings, words):
+    with pytest.raises(ValueError, match=r"Noise Reinit \(LongTakeNoiseReinit\): " + words):
+        node(**settings)
+
+
+# ---- moments ----------------------------------------------------------------------------------------------------
+
+# Four 480p videos: 345,600 numbers a frame, so that 1 % is four standard errors of a frame's variance.
+SIZE, LENGTH, STRIDE = (4, 16, 39, 60, 90), 13, 6
+
+
+@pytest.fixture(scope="module")
+def noises():
+    base, fresh = torch.randn(2, *SIZE, generator=generator(1)).unbind()
+    return {"shuffle": shuffled(base, LENGTH, STRIDE, generator(2), 2), "repeat": repeated(base, LENGTH, 2)}, fresh
+
+
+def assert_standard(noise):
+    frames = noise.movedim(2, 0).flatten(1)
+    assert frames.mean(1).abs().max() < 0.01 and frames.mean().abs() < 0.01
+    assert (frames.var(1) - 1).abs().max() < 0.01 and abs(frames.var() - 1) < 0.01
+
+
+@pytest.mark.parametrize("unit", ["shuffle", "repeat"])
+@pytest.mark.parametrize("filter", FILTERS)
+@pytest.mark.parametrize("variance", ["per_frequency", "renormalise"])
+def test_mean_0_and_variance_1(noises, unit, filter, variance):
+    low, fresh = noises
+    h = low_pass(SIZE[2:], NoiseSettings(filter=filter))
+    assert_standard(frequency_mix(low[unit], fresh, h, variance))
+
+
+@pytest.mark.parametrize(("filter", "std"), [("butterworth", 0.996), ("gaussian", 0.980), ("ideal", 1.0)])
+def test_the_printed_mix_is_too_weak(noises, filter, std):
+    low, fresh = noises
+    mixed = frequency_mix(low["shuffle"], fresh, low_pass(SIZE[2:], NoiseSettings(filter=filter)), "none")
+    assert float(mixed.std()) == pytest.approx(std, abs=0.002)
+
+
+def test_renormalising_is_exact_for_each_frame():
+    low, high = torch.randn(2, 2, 3, 5, 6, 7, generator=generator()).unbind()
+    low[0], high[0] = low[0] * 3, high[0] * 3
+    mixed = frequency_mix(low, high, low_pass((5, 6, 7), NoiseSettings()), "renormalise")
+    torch.testing.assert_close(mixed.square().mean(dim=(1, 3, 4)), torch.ones(2, 5))
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_the_nodes_noise_is_standard(mode):
+    windows = WindowSettings(length=LENGTH, overlap=LENGTH - STRIDE)
+    assert_standard(node(mode=mode, windows=windows).generate_noise(latent(*SIZE)))
+
+
+# ---- the NOISE object -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("seed", [0, 7, 2**32 + 5, 2**64 - 1])
+@pytest.mark.parametrize("inputs", [
+    latent(2, 4, 11, 3, 5), latent(9, 4, 3, 5), latent(3, 4, 6, 3, 5, batch_index=[4, 0, 4]), latent(1, 4, 50),
+])  # fmt: skip
+def test_random_is_randomnoise(seed, inputs):
+    noise, core = node(mode="random", noise_seed=seed), RandomNoise.execute(seed).args[0]
+    assert noise.seed == core.seed
+    assert torch.equal(noise.generate_noise(inputs), core.generate_noise(inputs))
+
+
+def test_random_is_randomnoise_for_video_with_audio():
+    nested = {"samples": comfy.nested_tensor.NestedTensor([torch.zeros(1, 4, 6, 2, 2), torch.zeros(1, 4, 9)])}
+    ours = node(mode="random").generate_noise(nested).unbind()
+    core = RandomNoise.execute(7).args[0].generate_noise(nested).unbind()
+    assert all(torch.equal(a, b) for a, b in zip(ours, core, strict=True))
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("frames", [14, 5, 3])
+def test_the_seed_decides_the_noise(mode, frames):
+    inputs = latent(2, 4, frames, 3, 5)
+    first = node(mode=mode).generate_noise(inputs)
+    torch.rand(3)
+    assert torch.equal(first, node(mode=mode).generate_noise(inputs))
+    assert not torch.equal(first, node(mode=mode, noise_seed=8).generate_noise(inputs))
+    assert first.shape == inputs["samples"].shape and first.dtype == inputs["samples"].dtype
+    assert not inputs["samples"].any()
+
+
+def test_what_each_mode_does():
+    inputs = latent(2, 4, 14, 6, 8)
+    base = RandomNoise.execute(7).args[0].generate_noise(inputs)
+    unit = [base[:, :, i] for i in range(WINDOWS.length)]
+    frames = node(mode="shuffle").generate_noise(inputs).unbind(2)
+    assert all(torch.equal(f, u) for f, u in zip(frames, unit, strict=False))
+    assert all(any(torch.equal(f, u) for u in unit) for f in frames)
+
+    # An all-pass filter shows the low noise alone: the unit, shuffled or in order.
+    everything = {"filter": "box", "d_s": 1.0, "d_t": 1.0}
+    both = node(mode="shuffle_and_mix", **everything).generate_noise(inputs)
+    torch.testing.assert_close(both, torch.stack(frames, 2), atol=1e-5, rtol=0)
+    in_order = torch.stack([unit[f % WINDOWS.length] for f in range(14)], 2)
+    torch.testing.assert_close(node(mode="mix", **everything).generate_noise(inputs), in_order, atol=1e-5, rtol=0)
+
+    # The tightest filter shows the fresh noise, all but each channel's mean: related to no frame of the base noise.
+    fresh = node(mode="shuffle_and_mix", d_s=0.01, d_t=0.01).generate_noise(inputs)
+    assert torch.corrcoef(torch.stack([fresh.flatten(), base.flatten()]))[0, 1].abs() < 0.06
+    assert torch.corrcoef(fresh.movedim(2, 0).flatten(1)).fill_diagonal_(0).abs().max() < 0.25
+
+
+@pytest.mark.parametrize("frames", [5, 4, 1])
+def test_a_video_no_longer_than_the_window_is_its_own_unit(frames):
+    inputs = latent(1, 4, frames, 3, 5)
+    base = RandomNoise.execute(7).args[0].generate_noise(inputs)
+    assert torch.equal(node(mode="shuffle").generate_noise(inputs), base)
+    mixed = [node(mode=mode).generate_noise(inputs) for mode in ("mix", "shuffle_and_mix")]
+    assert torch.equal(*mixed) and not torch.equal(mixed[0], base)
+
+
+@pytest.mark.parametrize("mode", ["shuffle", "mix", "shuffle_and_mix"])
+def test_frames_in_the_batch_are_frames(mode):
+    """[T, C, H, W] is the video [1, C, T, H, W]."""
+    noise = node(mode=mode)
+    batch = torch.randn(11, 4, 3, 5, generator=generator(7))
+    ours = noise.generate_noise(latent(11, 4, 3, 5))
+    assert ours.shape == (11, 4, 3, 5) and ours.is_contiguous()
+    if mode == "shuffle":
+        assert torch.equal(ours[:5], batch[:5])
+        assert all(any(torch.equal(f, u) for u in batch[:5]) for f in ours)
+    else:
+        everything = node(mode=mode, filter="box", d_s=1.0, d_t=1.0).generate_noise(latent(11, 4, 3, 5))
+        torch.testing.assert_close(everything[:5], batch[:5], atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("mode", ["shuffle", "mix", "shuffle_and_mix"])
+def test_batch_index_picks_videos_of_the_whole_batch(mode):
+    whole = node(mode=mode).generate_noise(latent(3, 4, 11, 3, 5, batch_index=[0, 1, 2]))
+    picked = node(mode=mode).generate_noise(latent(2, 4, 11, 3, 5, batch_index=[2, 1]))
+    torch.testing.assert_close(picked, whole[[2, 1]], atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize("samples", [
+    torch.zeros(1, 4, 50), torch.zeros(4, 6),
+    comfy.nested_tensor.NestedTensor([torch.zeros(1, 4, 6, 2, 2), torch.zeros(1, 4, 9)]),
+])  # fmt: skip
+def test_other_latents_are_refused_by_name(samples):
+    with pytest.raises(ValueError, match=r"LongTakeNoiseReinit.*latent_image.*\((1, )?4, .*RandomNoise"):
+        node().generate_noise({"samples": samples})
+
+
+def test_windows_of_the_scheduler_set_unit_and_block():
+    noise = node(windows=WindowSettings(length=13, overlap=4))
+    assert (noise.length, noise.stride) == (13, 9)
+    assert noise == ReinitNoise(7, NoiseSettings(), 13, 9)
+
+
+# ---- real sampling ----------------------------------------------------------------------------------------------
+
+FRAMES, STEPS, SEED = 9, 3, 11
+
+
+@pytest.fixture(scope="module")
+def model():
+    return loader.load_model()
+
+
+@pytest.fixture(scope="module")
+def prompts():
+    clip = loader.load_clip()
+    return [clip.encode_from_tokens_scheduled(clip.tokenize(text)) for text in ("a red circle bouncing", "")]
+
+
+def video(**extra):
+    return latent(1, 16, FRAMES, 4, 4, **extra)
+
+
+def advanced(model, prompts, noise):
+    guider = CFGGuider.execute(model, *prompts, 4.0).args[0]
+    sampler = KSamplerSelect.execute("euler").args[0]
+    sigmas = BasicScheduler.execute(model, "simple", STEPS, 1.0).args[0]
+    return SamplerCustomAdvanced.execute(noise, guider, sampler, sigmas, video()).args[0]["samples"]
+
+
+def ksampler(model, prompts, seed=SEED, **extra):
+    args = (model, seed, STEPS, 4.0, "euler", "simple", *prompts, video(**extra))
+    return core_nodes.KSampler().sample(*args)[0]["samples"]
+
+
+def to_model(model, noise):
+    return LongTakeNoiseToModel.execute(model, noise).args[0]
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_ksampler_starts_from_the_noise(model, prompts, mode):
+    noise = node(mode=mode, noise_seed=SEED)
+    plain = ksampler(model, prompts)
+    expected = advanced(model, prompts, noise)
+    patched = to_model(model, node(mode=mode, noise_seed=5))  # the sampler's seed counts
+    assert torch.equal(ksampler(patched, prompts), expected)
+    assert torch.equal(expected, plain) == (mode == "random")
+    assert torch.isfinite(expected).all()
+    assert torch.equal(advanced(patched, prompts, RandomNoise.execute(SEED).args[0]), expected)
+    assert torch.equal(ksampler(model, prompts), plain)
+    assert not model.get_wrappers(WrappersMP.OUTER_SAMPLE, KEY)
+
+
+def test_another_packs_noise_keeps_its_own_seed(model, prompts):
+    other = RandomNoise.execute(3).args[0]
+    patched = to_model(model, other)
+    assert torch.equal(ksampler(patched, prompts), ksampler(model, prompts, seed=3))
+
+
+def test_the_last_noise_counts_and_each_model_keeps_its_own(model, prompts):
+    first = to_model(model, node(mode="shuffle"))
+    second = to_model(first, node(mode="random"))
+    assert len(second.get_wrappers(WrappersMP.OUTER_SAMPLE, KEY)) == 1
+    assert torch.equal(ksampler(second, prompts), ksampler(model, prompts))
+    assert not torch.equal(ksampler(first, prompts), ksampler(model, prompts))
+
+
+def test_a_sampler_without_noise_gets_none(model, prompts):
+    """KSampler (Advanced) in two parts: the second continues the first one's latent."""
+    patched = to_model(model, node(mode="shuffle"))
+
+    def part(model, samples, add_noise, start, end):
+        args = (model, add_noise, SEED, STEPS, 4.0, "euler", "simple", *prompts, samples, start, end)
+        leftover = "enable" if end < STEPS else "disable"
+        return core_nodes.KSamplerAdvanced().sample(*args, leftover)[0]
+
+    half = part(patched, video(), "enable", 0, 2)
+    whole = part(patched, half, "disable", 2, STEPS)["samples"]
+    torch.testing.assert_close(whole, ksampler(patched, prompts), atol=1e-4, rtol=0)
+    assert torch.equal(whole, part(model, half, "disable", 2, STEPS)["samples"])
+    silence = DisableNoise.execute().args[0]
+    assert torch.equal(advanced(patched, prompts, silence), advanced(model, prompts, silence))
+
+
+def test_a_half_precision_latent_gets_noise_of_its_type(model):
+    seen = []
+
+    def spy(executor, noise, *args, **kwargs):
+        seen.append(noise)
+        return noise
+
+    patched = to_model(model, node(mode="shuffle_and_mix"))
+    patched.add_wrapper_with_key(WrappersMP.OUTER_SAMPLE, "zz_spy", spy)
+    half = {"samples": torch.zeros(1, 16, FRAMES, 4, 4, dtype=torch.float16)}
+    core_nodes.KSampler().sample(patched, SEED, 1, 1.0, "euler", "simple", [], [], half)
+    expected = node(mode="shuffle_and_mix", noise_seed=SEED).generate_noise(half)
+    assert seen[0].dtype == torch.float16 and seen[0].device == half["samples"].device
+    assert torch.equal(seen[0], expected)
+
+
+class WrongNoise:
+    seed = 0
+
+    def generate_noise(self, input_latent):
+        return torch.ones(1, 2)
+
+
+def test_noise_that_does_not_fit_is_refused_by_name(model, prompts):
+    with pytest.raises(ValueError, match=r"LongTakeNoiseToModel.*noise.*\(1, 2\).*\(1, 16, 9, 4, 4\)"):
+        ksampler(to_model(model, WrongNoise()), prompts)
+
+
+def test_packed_latents_are_refused_by_name(model):
+    nested = comfy.nested_tensor.NestedTensor([torch.zeros(1, 16, 6, 2, 2), torch.zeros(1, 4, 9)])
+    patched = to_model(model, node())
+    with pytest.raises(ValueError, match=r"LongTakeNoiseToModel.*\(1, 16, 6, 2, 2\), \(1, 4, 9\)"):
+        noise = comfy.sample.prepare_noise(nested, 0)
+        comfy.sample.sample(patched, noise, 1, 1.0, "euler", "simple", [], [], nested, seed=0)
