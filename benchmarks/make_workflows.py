@@ -25,8 +25,11 @@ COLUMNS = (  # title, width in pixels, and the nodes in it; column 0 holds the n
     ("Start here", 420, ()),
     ("1. Model and length", 340, (*MODEL_NODES, "EmptyHunyuanLatentVideo")),
     ("2. Prompt", 460, ("LongTakePromptTimeline", "CLIPTextEncode")),
-    ("3. Windows", 440, ("LongTakeWindowScheduler",)),
-    ("4. Sample and decode", 340, ("KSampler", "VAEDecode", "VAEDecodeTiled", "ImageScaleBy", "CreateVideo")),
+    ("3. Windows", 440, ("LongTakeWindowScheduler", "LongTakeNoiseReinit", "LongTakeNoiseToModel", "LongTakeABAM")),
+    ("4. Sample and decode", 340, (
+        "KSampler", "KSamplerSelect", "LongTakeVMCR", "BasicScheduler", "CFGGuider", "SamplerCustomAdvanced",
+        "VAEDecode", "VAEDecodeTiled", "ImageScaleBy", "CreateVideo",
+    )),
     ("5. Save", 480, ("SaveVideo",)),
 )
 HEAD, GAP, GROUP_HEAD = 30, 30, 50  # pixels: a node's title bar, space between nodes, a group's title
