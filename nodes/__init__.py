@@ -4,6 +4,8 @@ from ._api import ComfyExtension
 from .abam import NODES as ABAM
 from .backbone import NODES as BACKBONE
 from .noise import NODES as NOISE
+from .structured_prompt import NODES as STRUCTURED_PROMPT
+from .syncos import NODES as SYNCOS
 from .timeline import NODES as TIMELINE
 from .vmcr import NODES as VMCR
 from .windows import NODES as WINDOWS
@@ -11,7 +13,7 @@ from .windows import NODES as WINDOWS
 
 class LongTakeExtension(ComfyExtension):
     async def get_node_list(self):
-        return [*WINDOWS, *NOISE, *ABAM, *VMCR, *TIMELINE, *BACKBONE]
+        return [*WINDOWS, *NOISE, *ABAM, *VMCR, *SYNCOS, *TIMELINE, *STRUCTURED_PROMPT, *BACKBONE]
 
 
 async def comfy_entrypoint() -> ComfyExtension:

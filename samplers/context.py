@@ -7,11 +7,9 @@ class sits in the MODEL's options and is never written to: each call runs on a l
 import copy
 import inspect
 import logging
-import struct
 from dataclasses import dataclass
 
 import comfy.model_management
-import comfy.model_sampling
 import comfy.patcher_extension
 import torch
 from comfy import context_windows as core
@@ -19,11 +17,13 @@ from comfy.context_windows import IndexListCallbacks, IndexListContextHandler, I
 
 from . import anchor_attention, fusion, progress
 from .conds import merge_windows, slice_video_conds, timeline_total, window_entries
+from .moment import Moment, training_timestep
 from .windows import Window, WindowSettings, group, local_windows, pixel_length, run_cost, step_paths
 
 logger = logging.getLogger(__name__)
 
 NODE = "Global/Local Window Scheduler (LongTakeWindowScheduler)"
+CHUNKS = "longtake_chunks"
 DIM = 2  # frame axis of [batch, channels, frames, height, width]
 AUTO_BATCH = {"cpu": 4, "cuda": 4}  # most windows per call when automatic; measured on a CPU only; elsewhere one
 
@@ -53,40 +53,16 @@ def temporal_compression(latent_format) -> int:
     return ratio
 
 
-def training_timestep(model_sampling, sigma: torch.Tensor) -> float:
-    """Training timestep 0..1000 of a sigma: 1000 * sigma for flow models, core's own for discrete eps and v models."""
-    value = float(sigma)
-    if isinstance(model_sampling, comfy.model_sampling.CONST):
-        return 1000 * value
-    if isinstance(model_sampling, comfy.model_sampling.ModelSamplingCosmosRFlow):
-        return 1000 * value / (1 + value)
-    if isinstance(model_sampling, comfy.model_sampling.ModelSamplingContinuousEDM):
-        low, high = model_sampling.sigma_min.log(), model_sampling.sigma_max.log()
-        return float(1000 * (sigma.log().to(low) - low) / (high - low))
-    return float(model_sampling.timestep(sigma))
-
-
 @dataclass(frozen=True)
-class Moment:
-    """Where a run stands. key names the step by its sigma's float32 bits, so that a resumed schedule draws the same."""
+class Chunks:
+    """Asks for the predictions of single windows, not fused (transformer_options[CHUNKS]).
 
-    step: int
-    keys: tuple[int, ...]
-    first: bool
+    x: the whole latent, of which each window is a part. What the guider is called with, and what comes back, holds
+    the windows one after the other in the frame axis, so that CFG applies to each value as always.
+    """
 
-    @classmethod
-    def of(cls, timestep: torch.Tensor, model_options: dict) -> "Moment":
-        """A sigma between two entries of the schedule (second evaluations, churn) belongs to the earlier step."""
-        sigma = float(timestep.flatten()[0])
-        sigmas = model_options["transformer_options"]["sample_sigmas"].tolist()
-        sign = 1 if sigmas[0] >= sigmas[-1] else -1  # unsampling schedules rise
-        reached = sum(sign * s >= sign * sigma - 1e-5 * abs(sigma) for s in sigmas[:-1])
-        keys = tuple(struct.unpack("<I", struct.pack("<f", s))[0] for s in sigmas[:-1])
-        return cls(max(reached - 1, 0), keys, abs(sigma - sigmas[0]) <= 1e-5 * abs(sigma))
-
-    @property
-    def key(self) -> int:
-        return self.keys[self.step]
+    x: torch.Tensor
+    windows: tuple[Window, ...]
 
 
 class ContextWindow(IndexListContextWindow):
@@ -169,6 +145,8 @@ class LongTakeContextHandler(IndexListContextHandler):
                 raise ValueError(
                     f"{NODE}: global_path: not available for latents with audio or guide frames; turn it off"
                 )
+            if CHUNKS in model_options["transformer_options"]:
+                raise ValueError("SynCoS: not available for latents with audio or guide frames; use KSampler")
             if anchor_attention.OPTION in model_options["transformer_options"]:
                 raise ValueError(
                     f"{anchor_attention.NODE}: not available for latents with audio or guide frames; bypass it"
@@ -182,7 +160,7 @@ class LongTakeContextHandler(IndexListContextHandler):
         if not NEW_CORE and any("keyframe_idxs" in e.get("model_conds", {}) for c in conds if c for e in c):
             raise ValueError(f"{NODE}: the latent carries guide frames; windows over them need a newer ComfyUI")
         frames = x_in.shape[DIM]
-        if frames > self.settings.length:
+        if frames > self.settings.length or CHUNKS in model_options["transformer_options"]:
             return True
         if Moment.of(timestep, model_options).first:
             logger.info(
@@ -211,7 +189,20 @@ class LongTakeContextHandler(IndexListContextHandler):
             return super(LongTakeContextHandler, run).execute(
                 calc_cond_batch, model, conds, x_in, timestep, model_options
             )
+        chunks = model_options["transformer_options"].get(CHUNKS)
+        if chunks is not None:
+            return run._execute_chunks(calc_cond_batch, model, conds, x_in, timestep, model_options, chunks)
         return run._execute(calc_cond_batch, model, conds, x_in, timestep, model_options)
+
+    def _execute_chunks(self, calc_cond_batch, model, conds, x_in, timestep, model_options, chunks: Chunks):
+        windows = [self._context_window(w, "local", chunks.x.shape[DIM]) for w in chunks.windows]
+        out = [torch.empty_like(x_in) for _ in conds]
+        for i, results, _ in self._evaluate(
+            calc_cond_batch, model, conds, chunks.x, timestep, windows, model_options, None
+        ):
+            for branch, result in zip(out, results, strict=True):
+                branch.narrow(DIM, i * result.shape[DIM], result.shape[DIM]).copy_(result)
+        return out
 
     def _callback(self, name: str, *args):
         for callback in comfy.patcher_extension.get_all_callbacks(name, self.callbacks):

@@ -19,11 +19,10 @@ from longtake.samplers.context import (
     COMPRESSION,
     NEW_CORE,
     LongTakeContextHandler,
-    Moment,
     apply_windows,
     temporal_compression,
-    training_timestep,
 )
+from longtake.samplers.moment import Moment, training_timestep
 from longtake.samplers.timeline import Span
 from longtake.samplers.windows import FUSE, WindowSettings, dilated_windows, gamma, local_windows
 

@@ -1,0 +1,205 @@
+"""SynCoS: one consistent subject through several events, by coupling the chunks of the video while it is noise."""
+
+from dataclasses import replace
+
+import comfy.samplers
+from comfy_extras.nodes_custom_sampler import BasicScheduler, SamplerCustom
+
+from ..samplers.context import apply_windows, temporal_compression
+from ..samplers.syncos import NOISES, OPTIMIZERS, PICKS, PRESETS, STAGES, TIMESTEPS
+from ..samplers.syncos_sampler import NODE, ChunkSettings, SynCoSSettings, syncos_sampler
+from ._api import io
+
+CUSTOM = "custom"
+CHUNK_INPUTS = ("window_length", "stride")
+COUPLING = (  # widgets that a preset other than custom overrides, as fields of SynCoSSettings
+    "iters", "chunks", "lr", "optimizer", "t_min", "max_coupled", "decay_every", "decay_rate", "pick", "cond_only",
+)  # fmt: skip
+ABLATIONS = ("timestep", "noise", "stages")
+
+
+def coupling_inputs() -> list:
+    """The widgets that both nodes have, in their fixed order."""
+    return [
+        io.Combo.Input(
+            "preset", options=[*PRESETS, CUSTOM], default="balanced",
+            tooltip="paper: the paper's values (20 AdamW iterations), about 2.6x the time of plain windows. balanced "
+            "and fast: fewer, larger steps. custom: the widgets from iters to cond_only; the presets ignore those.",
+        ),
+        io.Int.Input(
+            "window_length", default=81, min=1, max=16384,
+            tooltip="Pixel frames per chunk: the clip length the model was trained on (Wan 81, LTX 97, demo model "
+            "49). Only for a model without a Global/Local Window Scheduler, whose windows come first.",
+        ),
+        io.Int.Input(
+            "stride", default=24, min=1, max=16384,
+            tooltip="Pixel frames between the starts of neighbouring chunks; a quarter to a half of window_length. "
+            "Smaller: smoother and slower. Not longer than window_length. Without a Window Scheduler only.",
+        ),
+        io.Int.Input(
+            "iters", default=20, min=0, max=500,
+            tooltip="Coupled iterations per step; the paper's 20 to 50 (adamw), 2 to 6 with sgd. 0: off. Cost grows "
+            "in proportion.",
+        ),
+        io.Int.Input(
+            "chunks", default=4, min=1, max=64,
+            tooltip="Chunks per iteration (B); 3 to 8. All of them where the video has fewer. More: stronger coupling, "
+            "more time per iteration.",
+        ),
+        io.Float.Input(
+            "lr", default=0.5, min=1e-6, max=100.0, step=0.01, round=False,
+            tooltip="Learning rate; adamw 0.5 to 1 (lowered by itself where a step has more signal than the paper's), "
+            "sgd 1 to 2.5.",
+        ),
+        io.Combo.Input(
+            "optimizer", options=list(OPTIMIZERS), default="adamw",
+            tooltip="adamw: the paper's, needs many iterations. sgd: moves as far as the prediction says; few suffice.",
+        ),
+        io.Float.Input(
+            "t_min", default=0.8, min=0.0, max=1.0, step=0.01,
+            tooltip="Couple while the place in the schedule (1 all noise, 0 clean) is above; 0.8 to 0.9. Lower: more "
+            "alike, less of each event. 1: never.",
+        ),
+        io.Int.Input(
+            "max_coupled", default=10, min=0, max=1000,
+            tooltip="Most coupled steps; 3 to 10. Shifted schedules (Wan, HunyuanVideo) stay long at high noise. "
+            "0: no limit.",
+        ),
+        io.Int.Input(
+            "decay_every", default=20, min=1, max=500,
+            tooltip="Iterations after which lr is multiplied by decay_rate; 10 to 50.",
+        ),
+        io.Float.Input(
+            "decay_rate", default=0.9, min=0.01, max=1.0, step=0.01,
+            tooltip="Factor on lr every decay_every iterations; 0.5 to 1 (1: constant).",
+        ),
+        io.Combo.Input(
+            "pick", options=list(PICKS), default="random",
+            tooltip="Which chunks an iteration takes. random: the paper's. spread: evenly over the video, so that far "
+            "ones always meet.",
+        ),
+        io.Boolean.Input(
+            "cond_only", default=False,
+            tooltip="Coupled iterations without the negative prompt: half their time, weaker prompts. CFGGuider and "
+            "KSampler only.",
+        ),
+        io.Combo.Input(
+            "timestep", options=list(TIMESTEPS), default="grounded",
+            tooltip="For comparison with the paper. grounded: the step's own noise level. free: a random one per "
+            "iteration (worse).",
+        ),
+        io.Combo.Input(
+            "noise", options=list(NOISES), default="baseline",
+            tooltip="For comparison with the paper. baseline: one noise per step. fresh: a new one per iteration "
+            "(events fade).",
+        ),
+        io.Combo.Input(
+            "stages", options=list(STAGES), default="both",
+            tooltip="For comparison with the paper. first: plain windows (Gen-L-Video). second: CSD alone (noisy).",
+        ),
+    ]  # fmt: skip
+
+
+def chunk_error(window_length: int | None, stride: int | None) -> str | None:
+    """What is wrong with chunks in pixel frames (None: not known yet, or nothing)."""
+    if window_length is None or stride is None or stride <= window_length:
+        return None
+    return (
+        f"{NODE}: stride ({stride}) must not be longer than window_length ({window_length}) pixel frames, or frames "
+        f"between the chunks would be left out; e.g. {max(window_length // 3, 1)}"
+    )
+
+
+def sampler_from(preset: str, values: dict):
+    """The SAMPLER of the widgets. Raises ValueError that names the node and the input."""
+    if (error := chunk_error(values["window_length"], values["stride"])) is not None:
+        raise ValueError(error)
+    if preset not in (*PRESETS, CUSTOM):
+        raise ValueError(f"{NODE}: preset ({preset}) must be one of {', '.join([*PRESETS, CUSTOM])}")
+    try:
+        ablations = {name: values[name] for name in ABLATIONS}
+        if preset == CUSTOM:
+            settings = SynCoSSettings(**{name: values[name] for name in COUPLING}, **ablations)
+        else:
+            settings = replace(PRESETS[preset], **ablations)
+    except ValueError as error:
+        raise ValueError(f"{NODE}: {error}") from error
+    return syncos_sampler(settings, ChunkSettings(values["window_length"], values["stride"]))
+
+
+class LongTakeSynCoSSampler(io.ComfyNode):
+    @classmethod
+    def define_schema(cls):
+        return io.Schema(
+            node_id="LongTakeSynCoSSampler",
+            display_name="SynCoS Sampler",
+            category="LongTake",
+            description="Synchronized coupled sampling: the chunks of a long video are coupled while it is mostly "
+            "noise, so that one subject stays the same through several events. For SamplerCustomAdvanced, any guider.",
+            inputs=coupling_inputs(),
+            outputs=[io.Sampler.Output(display_name="sampler")],
+        )
+
+    @classmethod
+    def validate_inputs(cls, window_length=None, stride=None):
+        return chunk_error(window_length, stride) or True
+
+    @classmethod
+    def execute(cls, preset, **values) -> io.NodeOutput:
+        return io.NodeOutput(sampler_from(preset, values))
+
+
+class LongTakeSynCoSKSampler(io.ComfyNode):
+    @classmethod
+    def define_schema(cls):
+        return io.Schema(
+            node_id="LongTakeSynCoSKSampler",
+            display_name="SynCoS Coupled KSampler",
+            category="LongTake",
+            description="KSampler with synchronized coupled sampling: one subject through several events of a long "
+            "video. Connect a Prompt Timeline to positive. Samples with DDIM.",
+            inputs=[
+                io.Model.Input("model", tooltip="A video model, with or without a Global/Local Window Scheduler."),
+                io.Int.Input(
+                    "seed", default=0, min=0, max=0xFFFFFFFFFFFFFFFF, control_after_generate=True,
+                    tooltip="Seed of the first noise and of the coupled steps' noise and chunks.",
+                ),
+                io.Int.Input("steps", default=30, min=1, max=10000, tooltip="Sampling steps; 20 to 50."),
+                io.Float.Input(
+                    "cfg", default=6.0, min=0.0, max=100.0, step=0.1, round=0.01,
+                    tooltip="Guidance scale, as for KSampler; 4 to 7.5. 1: none.",
+                ),
+                io.Combo.Input(
+                    "scheduler", options=list(comfy.samplers.KSampler.SCHEDULERS), default="simple",
+                    tooltip="Noise levels of the steps, as for KSampler.",
+                ),
+                io.Conditioning.Input("positive", tooltip="A Prompt Timeline, or one prompt for the whole video."),
+                io.Conditioning.Input("negative", tooltip="What the video should not show."),
+                io.Latent.Input("latent_image", tooltip="The long video's latent; its length is the video's length."),
+                io.Float.Input(
+                    "denoise", default=1.0, min=0.0, max=1.0, step=0.01,
+                    tooltip="Below 1: starts from the video in latent_image; 0.5 to 0.9 changes it in part. Coupling "
+                    "needs steps above t_min.",
+                ),
+                *coupling_inputs(),
+            ],
+            outputs=[io.Latent.Output(display_name="latent"), io.Latent.Output(display_name="denoised")],
+        )  # fmt: skip
+
+    @classmethod
+    def validate_inputs(cls, window_length=None, stride=None):
+        return chunk_error(window_length, stride) or True
+
+    @classmethod
+    def execute(
+        cls, model, seed, steps, cfg, scheduler, positive, negative, latent_image, denoise, preset, **values
+    ) -> io.NodeOutput:
+        sampler = sampler_from(preset, values)
+        if model.model_options.get("context_handler") is None:
+            compression = temporal_compression(model.get_model_object("latent_format"))
+            model = apply_windows(model, sampler.extra_options["chunks"].windows(compression))
+        (sigmas,) = BasicScheduler.execute(model, scheduler, steps, denoise).args
+        return SamplerCustom.execute(model, True, seed, cfg, positive, negative, sampler, sigmas, latent_image)
+
+
+NODES = [LongTakeSynCoSSampler, LongTakeSynCoSKSampler]
