@@ -319,10 +319,9 @@ def test_every_parameterisation_gives_the_same_trajectory(start, optimizer, monk
     generator = torch.Generator().manual_seed(0)
     m, noise = (torch.randn(shape, generator=generator, dtype=torch.float64) for _ in range(2))
     v = 0.3 + torch.rand(shape, generator=generator, dtype=torch.float64)
-    drawn = {}
 
     def draw(self, purpose, key, iteration=0):  # by order: the step keys are sigmas, which differ
-        keys = drawn.setdefault(id(self), [])
+        keys = vars(self).setdefault("keys", [])
         if key not in keys:
             keys.append(key)
         return torch.Generator().manual_seed(1000 * keys.index(key) + 10 * iteration + len(purpose))
