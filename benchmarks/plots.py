@@ -1,4 +1,4 @@
-"""Pictures of the quality benchmark: a dot chart of the variants, and filmstrips of their videos (PIL alone)."""
+"""Pictures of the benchmarks: a dot chart of the variants, metrics over cost, filmstrips of the videos (PIL alone)."""
 
 import math
 from dataclasses import dataclass
@@ -14,6 +14,8 @@ NAMES = 190  # width of a filmstrip's name
 ROW, HEAD, TITLE, MARGIN = 24, 56, 46, 24  # heights; margin all round
 PER_ROW = 6  # panels beside each other
 FRAMES, ZOOM = 12, 1.5  # of a filmstrip
+CURVE, CURVES = (420, 250), 3  # size of a cost panel's plot, panels beside each other
+TICKS = (1, 1.3, 1.6, 2, 2.6, 4, 6, 8, 12)  # costs that are marked
 
 
 @dataclass(frozen=True)
@@ -35,6 +37,16 @@ class Panel:
     dots: list[Dot]
 
 
+@dataclass(frozen=True)
+class Point:
+    """A variant in a cost panel: cost in units of the reference's, and the dot; `joined` ones lie on the line."""
+
+    label: str
+    cost: float
+    dot: Dot
+    joined: bool
+
+
 def font(size: int):
     return ImageFont.load_default(size)
 
@@ -47,13 +59,7 @@ def chart(blocks: list[tuple[str, list[Panel]]], variants: list[str], legend: st
     height = 2 * MARGIN + 30 + len(blocks) * TITLE + panel_rows * (HEAD + ROW * len(variants) + GAP)
     image = Image.new("RGB", (width, height), PAPER)
     draw = ImageDraw.Draw(image)
-    x = MARGIN
-    for verdict, words in (("reference", "reference"), ("better", "better than it by more than 2 standard errors"),
-                           ("worse", "worse"), ("noise", "within 2 standard errors")):  # fmt: skip
-        draw.ellipse((x, MARGIN + 4, x + 9, MARGIN + 13), fill=COLOURS[verdict])
-        draw.text((x + 15, MARGIN), words, INK, font(14))
-        x += 15 + draw.textlength(words, font(14)) + 26
-    draw.text((x, MARGIN), legend, SOFT, font(14))
+    _legend(draw, legend)
     y = MARGIN + 30
     for title, panels in blocks:
         draw.text((MARGIN, y + 12), title, INK, font(20))
@@ -65,6 +71,16 @@ def chart(blocks: list[tuple[str, list[Panel]]], variants: list[str], legend: st
                 _panel(draw, panel, MARGIN + labels + k * (PANEL + VALUES + GAP), y)
             y += HEAD + ROW * len(variants) + GAP
     image.save(path)
+
+
+def _legend(draw: ImageDraw.ImageDraw, legend: str) -> None:
+    x = MARGIN
+    for verdict, words in (("reference", "reference"), ("better", "better than it by more than 2 standard errors"),
+                           ("worse", "worse"), ("noise", "within 2 standard errors")):  # fmt: skip
+        draw.ellipse((x, MARGIN + 4, x + 9, MARGIN + 13), fill=COLOURS[verdict])
+        draw.text((x + 15, MARGIN), words, INK, font(14))
+        x += 15 + draw.textlength(words, font(14)) + 26
+    draw.text((x, MARGIN), legend, SOFT, font(14))
 
 
 def _panel(draw: ImageDraw.ImageDraw, panel: Panel, left: int, top: int) -> None:
@@ -93,6 +109,68 @@ def _panel(draw: ImageDraw.ImageDraw, panel: Panel, left: int, top: int) -> None
         if not math.isnan(dot.error):
             draw.line((place(dot.value - dot.error), y, place(dot.value + dot.error), y), fill=colour, width=2)
         x = place(dot.value)
+        draw.ellipse((x - 4.5, y - 4.5, x + 4.5, y + 4.5), fill=colour)
+
+
+def cost_chart(panels: list[tuple[str, str, list[Point]]], axis: str, legend: str, path: Path) -> None:
+    """One panel per metric: (heading, hint, points), value over cost (logarithmic); `axis` says what the cost is."""
+    width, height = CURVE[0] + 70, CURVE[1] + 110
+    rows = math.ceil(len(panels) / CURVES)
+    image = Image.new("RGB", (MARGIN + CURVES * width, 2 * MARGIN + 30 + rows * height), PAPER)
+    draw = ImageDraw.Draw(image)
+    _legend(draw, legend)
+    for i, (heading, hint, points) in enumerate(panels):
+        left, top = MARGIN + i % CURVES * width, 2 * MARGIN + 30 + i // CURVES * height
+        draw.text((left, top), heading, INK, font(18))
+        draw.text((left + 10 + draw.textlength(heading, font(18)), top + 4), hint, SOFT, font(13))
+        _curve(draw, [p for p in points if not math.isnan(p.dot.value)], left, top + 30)
+        draw.text((left + CURVE[0] / 2, top + CURVE[1] + 62), axis, SOFT, font(13), anchor="mm")
+    image.save(path)
+
+
+def _curve(draw: ImageDraw.ImageDraw, points: list[Point], left: int, top: int) -> None:
+    draw.rectangle((left, top, left + CURVE[0], top + CURVE[1]), fill=(248, 248, 248))
+    if not points:
+        return
+    costs = [math.log(p.cost) for p in points]
+    ends = [p.dot.value + sign * (0 if math.isnan(p.dot.error) else p.dot.error) for p in points for sign in (-1, 1)]
+    low, high, first, last = min(ends), max(ends), min(costs), max(*costs, min(costs) + 0.3)
+
+    def place(cost: float, value: float) -> tuple[float, float]:
+        x = (math.log(cost) - first) / ((last - first) or 1)
+        y = (high - value) / ((high - low) or 1)
+        return left + CURVE[0] * (0.04 + 0.6 * x), top + CURVE[1] * (0.08 + 0.84 * y)
+
+    for tick in TICKS:
+        if first - 0.01 <= math.log(tick) <= last + 0.01:
+            x, _ = place(tick, low)
+            draw.line((x, top, x, top + CURVE[1]), fill=GRID)
+            draw.text((x, top + CURVE[1] + 10), f"{tick:g}", SOFT, font(12), anchor="mm")
+    points = sorted(points, key=lambda p: p.cost)
+    line = [place(p.cost, p.dot.value) for p in points if p.joined]
+    if len(line) > 1:
+        draw.line(line, fill=(190, 190, 190), width=2)
+    dots = [place(p.cost, p.dot.value) for p in points]
+    taken = [(x - 6, y - 6, x + 6, y + 6) for x, y in dots]
+    for p, (x, y) in zip(points, dots, strict=True):
+        colour = COLOURS[p.dot.verdict]
+        text = f"{p.label}  {p.dot.text}"
+        wide = draw.textlength(text, font(12))
+        for step in [0, *(sign * n for n in range(1, CURVE[1] // 4) for sign in (1, -1))]:  # the nearest free place
+            at = min(max(y + 7 * step, top + 8), top + CURVE[1] - 8)
+            box = (x + 9, at - 7, x + 9 + wide, at + 7)
+            if not any(box[0] < t[2] and t[0] < box[2] and box[1] < t[3] and t[1] < box[3] for t in taken):
+                break
+        taken.append(box)
+        if abs(at - y) > 6:
+            draw.line((x, y, x + 8, at), fill=(190, 190, 190))
+        draw.rectangle(box, fill=(248, 248, 248))
+        draw.text((x + 9, at), text, colour, font(12), anchor="lm")
+    for p, (x, y) in zip(points, dots, strict=True):
+        colour = COLOURS[p.dot.verdict]
+        if not math.isnan(p.dot.error):
+            ends = [place(p.cost, p.dot.value + sign * p.dot.error)[1] for sign in (1, -1)]
+            draw.line([(x, end) for end in ends], fill=colour)
         draw.ellipse((x - 4.5, y - 4.5, x + 4.5, y + 4.5), fill=colour)
 
 

@@ -96,29 +96,22 @@ class Demo:
         files = [loader.FOLDER / f"{name}.safetensors" for name in ("video_model", "text", "vae")]
         self.hash = hashlib.sha256(b"".join(f.read_bytes() for f in files)).hexdigest()[:12]
 
+    def encode(self, text: str) -> list:
+        return self.clip.encode_from_tokens_scheduled(self.clip.tokenize(text))
+
+    def windows(self, **inputs):
+        """(MODEL that samples through windows of a clip, their settings)."""
+        make = node("windows", "LongTakeWindowScheduler").execute
+        return make(model=self.model, window_length=CLIP, window_batch=0, length=0, **inputs).result[:2]
+
     def sample(self, parts: dict, frames: int, specs: list[tuple], seeds: list[int]):
-        """(videos [N, T, H, W, 3], window evaluations per video, seconds per video without the VAE)."""
+        """What `video` returns, for the variant with these parts, and a prompt and a seed for each video."""
         import comfy_extras.nodes_custom_sampler as core
         import torch
-        from comfy.patcher_extension import WrappersMP
         from longtake.backbone import world
 
-        seen = 0
-
-        def count(executor, x, *args, **kwargs):
-            nonlocal seen
-            seen += x.shape[0] * x.shape[2]
-            return executor(x, *args, **kwargs)
-
-        def encode(text):
-            return self.clip.encode_from_tokens_scheduled(self.clip.tokenize(text))
-
-        model = self.model.clone()
-        model.add_wrapper_with_key(WrappersMP.DIFFUSION_MODEL, "benchmark", count)
-        scheduled, windows = node("windows", "LongTakeWindowScheduler").execute(
-            model=model, window_length=CLIP, window_batch=0, length=0, **(parts.get("windows") or INPUTS["windows"])
-        ).result[:2]
-        model = scheduled if "windows" in parts else model
+        scheduled, windows = self.windows(**(parts.get("windows") or INPUTS["windows"]))
+        model = scheduled if "windows" in parts else self.model
         if "abam" in parts:
             model, = node("abam", "LongTakeABAM").execute(model=model, cache="auto", **parts["abam"]).result
         if "noise" in parts:
@@ -129,16 +122,38 @@ class Demo:
         sampler, = core.KSamplerSelect.execute("euler").result
         if "vmcr" in parts:
             sampler, = node("vmcr", "LongTakeVMCR").execute(sampler=sampler, **parts["vmcr"]).result
-        positive = [[torch.cat([encode(world.prompt(*s))[0][0] for s in specs]), {}]]
-        guider, = core.CFGGuider.execute(model, positive, encode(""), self.args.cfg).result
+        positive = [[torch.cat([self.encode(world.prompt(*s))[0][0] for s in specs]), {}]]
+        return self.video(model, positive, EachItsOwn(noises), sampler, frames, len(specs))
+
+    def video(self, model, positive: list, noise, sampler, frames: int, count: int = 1):
+        """(videos [N, T, H, W, 3], window evaluations per video, seconds per video without the VAE).
+
+        Counted are the latent frames that reach the diffusion model, in units of a window.
+        """
+        import comfy_extras.nodes_custom_sampler as core
+        import torch
+        from comfy.patcher_extension import WrappersMP
+        from longtake.backbone import world
+        from longtake.samplers.windows import latent_length
+
+        seen = 0
+
+        def see(executor, x, *args, **kwargs):
+            nonlocal seen
+            seen += x.shape[0] * x.shape[2]
+            return executor(x, *args, **kwargs)
+
+        model = model.clone()
+        model.add_wrapper_with_key(WrappersMP.DIFFUSION_MODEL, "benchmark", see)
+        guider, = core.CFGGuider.execute(model, positive, self.encode(""), self.args.cfg).result
         sigmas, = core.BasicScheduler.execute(model, "simple", self.args.steps, 1.0).result
-        latent = torch.zeros(len(specs), 16, (frames - 1) // 4 + 1, world.SIZE // 8, world.SIZE // 8)
+        latent = torch.zeros(count, 16, latent_length(frames, 4), world.SIZE // 8, world.SIZE // 8)
         begin = time.perf_counter()
-        out = core.SamplerCustomAdvanced.execute(EachItsOwn(noises), guider, sampler, sigmas, {"samples": latent})
+        out = core.SamplerCustomAdvanced.execute(noise, guider, sampler, sigmas, {"samples": latent})
         seconds = time.perf_counter() - begin
         video = self.vae.decode(out.result[0]["samples"])
-        video = video.reshape(len(specs), -1, *video.shape[-3:]).float().cpu()
-        return video, seen / (windows.length * len(specs)), seconds / len(specs)
+        video = video.reshape(count, -1, *video.shape[-3:]).float().cpu()
+        return video, seen / (latent_length(CLIP, 4) * count), seconds / count
 
 
 def node(module: str, name: str):
@@ -222,16 +237,10 @@ def run(args, runs: Runs, demo: Demo, prompts: Prompts) -> None:
 
 
 class Table:
-    """The runs of one length: means over prompts, compared with the reference prompt by prompt."""
+    """Runs of each variant, means over prompts, compared with the reference's runs prompt by prompt (None: no run)."""
 
-    def __init__(self, args, runs: Runs, weights: str, prompts: Prompts, length: int):
-        def of(parts):
-            keys = [key_of(args, weights, parts, length, *p) for p in zip(prompts.specs, prompts.seeds, strict=True)]
-            return [runs.found.get(key) for key in keys]
-
-        self.length = length
-        self.rows = {label: of(parts) for label, parts in args.table.items()}
-        self.reference = of(variant(REFERENCE, [])[1])
+    def __init__(self, title: str, metrics: dict, rows: dict[str, list], reference: list):
+        self.title, self.metrics, self.rows, self.reference = title, metrics, rows, reference
 
     def value(self, label: str, name: str) -> tuple[float, float, float]:
         """(mean, mean difference to the reference, its standard error); NaN where there is nothing to tell."""
@@ -247,8 +256,9 @@ class Table:
         known = [(r[name], b[name]) for r, b in zip(self.rows[label], self.reference, strict=True) if b]
         return mean([a for a, _ in known]) / mean([b for _, b in known])
 
-    def verdict(self, label: str, name: str, better: int) -> str:
+    def verdict(self, label: str, name: str) -> str:
         _, change, error = self.value(label, name)
+        better = self.metrics[name].better
         if label == REFERENCE:
             return "reference"
         if math.isnan(error) or not better or abs(change) <= 2 * error:
@@ -256,24 +266,58 @@ class Table:
         return "better" if change * better > 0 else "worse"
 
     def markdown(self, names: list[str], costs: tuple[str, ...] = ()) -> list[str]:
-        from longtake.benchmarks.metrics import METRICS
-
         def cell(label, name):
-            metric = METRICS[name]
+            metric = self.metrics[name]
             value, _, error = self.value(label, name)
             text = metric.text(value)
             if label != REFERENCE and not math.isnan(error):
                 text += f" \u00b1 {metric.text(error)}"
-            verdict = self.verdict(label, name, metric.better)
+            verdict = self.verdict(label, name)
             return {"better": f"**{text}**", "worse": f"*{text}*"}.get(verdict, text)
 
         arrows = {1: " \u2191", -1: " \u2193", 0: ""}
-        rows = [["variant", *(METRICS[n].heading + arrows[METRICS[n].better] for n in names), *costs]]
+        used = [self.metrics[name] for name in names]
+        rows = [["variant", *(m.heading + arrows[m.better] for m in used), *costs]]
         rows.append(["---"] * len(rows[0]))
         for label in self.rows:
             spent = [f"{self.cost(label, name):.2f}" for name in costs]
             rows.append([f"`{label}`", *(cell(label, name) for name in names), *spent])
         return [f"| {' | '.join(row)} |" for row in rows]
+
+    def spent(self) -> str:
+        """What a video of the reference takes."""
+        known = [row for row in self.reference if row]
+        evaluations, seconds = (mean([row[name] for row in known]) for name in ("evaluations", "seconds"))
+        return f"{REFERENCE}: {evaluations:.0f} evaluations and {seconds:.1f} s per video." if known else ""
+
+    def panels(self, names: tuple[str, ...] = ()) -> list[plots.Panel]:
+        """The named metrics, or else the main ones, for plots.chart."""
+
+        def dot(label, name, metric):
+            value, _, error = self.value(label, name)
+            error = math.nan if label == REFERENCE else error
+            return plots.Dot(value, metric.text(value), error, self.verdict(label, name))
+
+        hints = {1: "higher is better", -1: "lower is better", 0: "neither is better"}
+        return [
+            plots.Panel(m.heading, hints[m.better], [dot(label, name, m) for label in self.rows])
+            for name, m in self.metrics.items() if (name in names if names else m.main)
+        ]  # fmt: skip
+
+
+LEGEND = f"reference: {REFERENCE}; whiskers: standard error of the difference"
+
+
+def table(args, runs: Runs, weights: str, prompts: Prompts, length: int) -> Table:
+    """The runs of one length."""
+    from longtake.benchmarks.metrics import METRICS
+
+    def of(parts):
+        keys = [key_of(args, weights, parts, length, *p) for p in zip(prompts.specs, prompts.seeds, strict=True)]
+        return [runs.found.get(key) for key in keys]
+
+    rows = {label: of(parts) for label, parts in args.table.items()}
+    return Table(title(length), METRICS, rows, of(variant(REFERENCE, [])[1]))
 
 
 def mean(values: list[float]) -> float:
@@ -310,13 +354,8 @@ def report(args, tables: list[Table], weights: str) -> str:
         *(f"- `{name}`: {MEANING[name]}" for name in dict.fromkeys(label.partition(":")[0] for label in args.table)),
     ]  # fmt: skip
     for table in tables:
-        lines += ["", f"## {title(table.length)}", ""]
-        known = [row for row in table.reference if row]
-        if known:
-            lines += [f"{REFERENCE}: {mean([r['evaluations'] for r in known]):.0f} evaluations and "
-                      f"{mean([r['seconds'] for r in known]):.1f} s per video.", ""]  # fmt: skip
-        lines += [*table.markdown(main, ("evaluations", "seconds")), "", "More:", ""]
-        lines += table.markdown([n for n in METRICS if n not in main])
+        lines += ["", f"## {table.title}", "", table.spent(), "", *table.markdown(main, ("evaluations", "seconds"))]
+        lines += ["", "More:", "", *table.markdown([n for n in METRICS if n not in main])]
     return "\n".join(lines) + "\n"
 
 
@@ -327,26 +366,6 @@ def decoded(length: int) -> int:
 
 def title(length: int) -> str:
     return f"x{round(length / CLIP)}: {decoded(length)} frames"
-
-
-def draw(args, tables: list[Table]) -> None:
-    from longtake.benchmarks.metrics import METRICS
-
-    def dot(t, label, name, metric):
-        value, _, error = t.value(label, name)
-        error = math.nan if label == REFERENCE else error
-        return plots.Dot(value, metric.text(value), error, t.verdict(label, name, metric.better))
-
-    hints = {1: "higher is better", -1: "lower is better", 0: "neither is better"}
-    blocks = [
-        (title(t.length), [
-            plots.Panel(m.heading, hints[m.better], [dot(t, label, name, m) for label in t.rows])
-            for name, m in METRICS.items() if m.main
-        ])
-        for t in tables
-    ]  # fmt: skip
-    legend = f"reference: {REFERENCE}; whiskers: standard error of the difference, by prompt"
-    plots.chart(blocks, list(args.table), legend, args.out / "glc.png")
 
 
 def film(args, prompts: Prompts, weights: str) -> None:
@@ -370,10 +389,10 @@ def main():
     demo, prompts = Demo(args), Prompts(args.prompts)
     runs = Runs(args.out / "glc_runs.jsonl", args.resume)
     run(args, runs, demo, prompts)
-    tables = [Table(args, runs, demo.hash, prompts, length) for length in args.lengths]
+    tables = [table(args, runs, demo.hash, prompts, length) for length in args.lengths]
     text = report(args, tables, demo.hash)
     (args.out / "glc.md").write_text(text, encoding="utf-8")
-    draw(args, tables)
+    plots.chart([(t.title, t.panels()) for t in tables], list(args.table), LEGEND, args.out / "glc.png")
     if args.sheet:
         film(args, prompts, demo.hash)
     print(text)

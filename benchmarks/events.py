@@ -1,0 +1,287 @@
+"""SynCoS and its ablations on multi-event videos of the demo model: the paper's Tables 2 and 3, measured here.
+
+    COMFYUI_PATH=... python benchmarks/events.py [--resume]
+
+48 scenarios (scenarios.py), each one video per variant; event_metrics.py measures what the analytic reader sees. Writes
+syncos.md, syncos.png and syncos_cost.png (metrics over cost); syncos_runs.jsonl keeps every finished run. --resume goes
+on from there. It knows settings and weights, but not code: after a change to a node or a sampler, start without.
+
+Other settings: --variants genl syncos_balanced:iters=6,lr=1 (for one variant), or --set iters=10 (for every variant but
+genl, with which all are compared; what an ablation is about stays). The ablations are the paper preset's, with --set
+preset=balanced balanced's. Keys: those of SynCoSSettings, `preset`, and the window scheduler's inputs.
+"""
+
+import argparse
+import hashlib
+import json
+import math
+import shlex
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+
+import _pack
+import plots
+import variants
+from quality import CLIP, LEGEND, PAIRS, Demo, Runs, Table, boundaries, decoded
+from variants import INPUTS, REFERENCE, typed
+
+SEED = 9_000_001  # of the first scenario; each has its own
+SHEETS = 6  # scenarios that --sheet draws
+COSTS = ("evaluations", "seconds")
+CURVES = ("local", "same_subject", "subject_colour", "subject_size", "colour_drift", "jump_track")  # metrics over cost
+ON_THE_CURVE = "syncos_"  # variants that the curve joins, with the reference
+
+# What differs from SynCoS with the paper preset; None: no SynCoS, euler.
+VARIANTS = {
+    "genl": None,
+    "stage1": {"stages": "first"},
+    "csd": {"stages": "second"},
+    "syncos_paper": {"preset": "paper"},
+    "syncos_balanced": {"preset": "balanced"},
+    "syncos_fast": {"preset": "fast"},
+    "wo_tmin": {"t_min": 0.0, "max_coupled": 0},
+    "wo_grounded": {"timestep": "free"},
+    "wo_baseline": {"noise": "fresh"},
+    "wo_structured": {},
+}
+MEANING = {
+    "genl": "Gen-L-Video: windows, each with its event's prompt; euler",
+    "stage1": "SynCoS's first stage alone, the same as genl but for rounding",
+    "csd": "SynCoS's second stage alone, at every step: CSD",
+    "syncos_paper": "SynCoS with the paper's values",
+    "syncos_balanced": "SynCoS, fewer and better iterations",
+    "syncos_fast": "SynCoS, as few iterations as help",
+    "wo_tmin": "coupled at every step",
+    "wo_grounded": "free timestep: a random one per iteration",
+    "wo_baseline": "fresh noise in every iteration",
+    "wo_structured": "without structured prompt: an event's prompt does not name the subject",
+}
+UNSTRUCTURED = "wo_structured"
+
+
+@dataclass(frozen=True)
+class Variant:
+    """How a video is sampled: the window scheduler's inputs, SynCoSSettings (None: euler), which prompts."""
+
+    windows: dict
+    syncos: object | None
+    structured: bool
+
+    def effective(self) -> dict:
+        """What changes a run."""
+        syncos = self.syncos and asdict(self.syncos)
+        return {"syncos": syncos, "structured": self.structured, **variants.effective({"windows": self.windows})}
+
+
+def variant(text: str, everywhere: list[str]) -> tuple[str, Variant]:
+    """ "syncos_paper:iters=10" -> (its label, what it means). Raises ValueError."""
+    from longtake.samplers.syncos import PRESETS, SynCoSSettings
+
+    name, _, own = text.partition(":")
+    if name not in VARIANTS:
+        raise ValueError(f"--variants: {name} is not one of {', '.join(VARIANTS)}")
+    given = VARIANTS[name]
+    own = [c for c in own.split(",") if c]
+    if given is not None:
+        own += [c for c in everywhere if c.partition("=")[0] not in given]
+    windows, syncos = dict(INPUTS["windows"]), {"preset": "paper", **(given or {})}
+    defaults = {"preset": "", **{f.name: f.default for f in fields(SynCoSSettings)}}
+    for change in reversed(own):  # a variant's own last: they count
+        key, _, value = change.partition("=")
+        if key in windows:
+            windows[key] = typed(change, value, windows[key])
+        elif key in defaults and given is not None:
+            syncos[key] = typed(change, value, defaults[key])
+        else:
+            raise ValueError(f"{change}: unknown to {name}")
+    label = f"{name}:{','.join(own)}" if own else name
+    if given is None:
+        return label, Variant(windows, None, True)
+    preset = syncos.pop("preset")
+    if preset not in PRESETS:
+        raise ValueError(f"{label}: preset {preset} is not one of {', '.join(PRESETS)}")
+    return label, Variant(windows, replace(PRESETS[preset], **syncos), name != UNSTRUCTURED)
+
+
+def parse(argv=None):
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--variants", nargs="+", default=list(VARIANTS), metavar="NAME[:KEY=VALUE,...]")
+    parser.add_argument("--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE")
+    parser.add_argument("--scenarios", type=int, default=48, help="the first so many, 1..48")
+    parser.add_argument("--steps", type=int, default=24)
+    parser.add_argument("--cfg", type=float, default=4.0)
+    parser.add_argument("--weights", type=Path, help="folder of the demo model's .safetensors files")
+    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results", help="folder")
+    parser.add_argument("--resume", action="store_true", help="keep the runs that syncos_runs.jsonl has")
+    parser.add_argument("--sheet", type=Path, help=f"folder for filmstrips of the first {SHEETS} scenarios")
+    args = parser.parse_args(argv)
+    if not 1 <= args.scenarios <= 48:
+        parser.error(f"--scenarios: {args.scenarios} is not in 1..48")
+    try:
+        args.table = dict(variant(text, args.set) for text in args.variants)
+    except ValueError as error:
+        parser.error(str(error))
+    return args
+
+
+def prompts(scenario, structured: bool, frames: int) -> tuple[str, list[str], list]:
+    """(ordinary prompt, each event's prompt, spans); unstructured: an event's prompt says nothing of the subject."""
+    from longtake.samplers import timeline
+
+    events = scenario.timeline(frames)
+    ordinary, texts = timeline.join_prompts(scenario.prompt, events)
+    return ordinary, texts if structured else scenario.local_prompts, timeline.spans(events)
+
+
+def sample(demo: Demo, way: Variant, scenario, seed: int):
+    """(video [T, H, W, 3], window evaluations, seconds without the VAE)."""
+    import comfy_extras.nodes_custom_sampler as core
+    from longtake.nodes.timeline import encode_timeline
+    from longtake.samplers.syncos_sampler import syncos_sampler
+
+    model, _ = demo.windows(**way.windows)
+    sampler = syncos_sampler(way.syncos) if way.syncos else core.KSamplerSelect.execute("euler").result[0]
+    positive = encode_timeline(demo.clip, *prompts(scenario, way.structured, decoded(scenario.frames)))
+    noise, = core.RandomNoise.execute(seed).result
+    videos, evaluations, seconds = demo.video(model, positive, noise, sampler, scenario.frames)
+    return videos[0], evaluations, seconds
+
+
+def key_of(args, weights: str, way: Variant, scenario, seed: int) -> str:
+    what = [way.effective(), asdict(scenario), scenario.frames, seed, args.steps, args.cfg, weights]
+    return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def run(args, runs: Runs, demo: Demo, chosen: list) -> None:
+    """Sample and measure all that is missing, scenario by scenario: a break leaves all variants about as far."""
+    import torch
+    from longtake.backbone import reader
+    from longtake.benchmarks import event_metrics
+
+    if args.sheet:
+        (args.sheet / "strips").mkdir(parents=True, exist_ok=True)
+    for i, scenario in enumerate(chosen):
+        for label, way in args.table.items():
+            key = key_of(args, demo.hash, way, scenario, SEED + i)
+            strip = args.sheet / "strips" / f"{key}.png" if args.sheet and i < SHEETS else None
+            if key in runs.found and (strip is None or strip.exists()):
+                continue
+            with torch.inference_mode():
+                video, evaluations, seconds = sample(demo, way, scenario, SEED + i)
+                seams = boundaries({"windows": way.windows}, scenario.frames)
+                found = event_metrics.measure(video, reader.read(video), scenario, seams)
+            runs.add({
+                "key": key, "variant": label, "scenario": i, "title": scenario.title, "changes": scenario.changes,
+                "events": len(scenario.events), "frames": len(video), "seed": SEED + i, "steps": args.steps,
+                "cfg": args.cfg, "weights": demo.hash, "evaluations": evaluations, "seconds": seconds,
+                "settings": way.effective(), "metrics": {k: None if math.isnan(v) else v for k, v in found.items()},
+            })  # fmt: skip
+            if strip:
+                plots.strip(video).save(strip)
+            print(f"scenario {i} ({len(scenario.events)} events), {label}: {seconds:.1f} s", flush=True)
+
+
+def table(args, runs: Runs, weights: str, chosen: list, heading: str, keep=lambda scenario: True) -> Table:
+    """The runs of the scenarios that `keep` picks."""
+    from longtake.benchmarks.event_metrics import METRICS
+
+    def of(way):
+        keys = [key_of(args, weights, way, s, SEED + i) for i, s in enumerate(chosen) if keep(s)]
+        return [runs.found.get(key) for key in keys]
+
+    rows = {label: of(way) for label, way in args.table.items()}
+    return Table(f"{heading}: {sum(map(keep, chosen))} scenarios", METRICS, rows, of(variant(REFERENCE, [])[1]))
+
+
+def command(args) -> str:
+    """The command line, without what says only where files are."""
+    words = ["--variants", *args.variants] if args.variants != list(VARIANTS) else []
+    words += ["--set", *args.set] if args.set else []
+    words += ["--scenarios", str(args.scenarios), "--steps", str(args.steps), "--cfg", f"{args.cfg:g}"]
+    return shlex.join(["python", "benchmarks/events.py", *words])
+
+
+def report(args, whole: Table, parts: list[Table], weights: str) -> str:
+    from longtake.benchmarks.scenarios import LENGTHS
+
+    main = [name for name, metric in whole.metrics.items() if metric.main]
+    lengths = ", ".join(f"{n} events in {decoded(frames)} pixel frames" for n, frames in LENGTHS.items())
+    lines = [
+        "# SynCoS on multi-event videos of the demo model", "",
+        f"Written by `{command(args)}` (weights {weights}).", "",
+        "One subject through two to four events that change its motion, its background or both (`scenarios.py`): "
+        f"{lengths}, evenly timed, without cross-fade. {args.steps} steps, simple schedule, CFG {args.cfg:g}; windows "
+        f"of {CLIP} pixel frames. One video per scenario and variant, all variants from the same seeds.", "",
+        f"\u00b1 is the standard error of the difference to {REFERENCE}, paired by scenario (from {PAIRS} on). "
+        f"**Bold**: better than {REFERENCE} by more than twice that, *italic*: worse by more than twice that; all else "
+        "may be noise.", "",
+        f"Judged is the inside of each event, {CLIP // 2} frames away from its borders, which the windows of both "
+        "events reach. Event right: motion and background as its prompt says. Subject right: colour and shape as the "
+        "global prompt says. All in %: same subject, of the later events' frames that show the first event's subject "
+        "(shape, mark, colour, size); subject's colour (of a channel's range), shape, mark (of frames) and size: how "
+        "far the later events' differ from the first one's. Colour drift as in `metrics.py`: to the first 49 frames. "
+        "Background within an event: change of its colour; between: from event to event where both ask for the same. "
+        "Border jump and flash: the largest step of the subject (place and size, of the side) and the largest change "
+        "of the picture near a border, beyond the largest inside the events beside it. Seams: inside the events. "
+        "Formulas: `event_metrics.py`. Evaluations (of a window by the model, each CFG branch one, counted as they "
+        f"reach it) and seconds (of sampling, without the VAE): times {REFERENCE}'s.", "",
+        *(f"- `{name}`: {MEANING[name]}" for name in dict.fromkeys(label.partition(":")[0] for label in args.table)),
+        "", f"## {whole.title}", "", whole.spent(), "",
+        *whole.markdown(main[:8], COSTS), "", *whole.markdown(main[8:]), "",
+        "More:", "", *whole.markdown([name for name in whole.metrics if name not in main]), "",
+        "![metrics](syncos.png)", "", "![metrics over cost](syncos_cost.png)",
+    ]  # fmt: skip
+    for part in parts:
+        lines += ["", f"## {part.title}", "", *part.markdown(main[:8])]
+    return "\n".join(lines) + "\n"
+
+
+def draw(args, whole: Table) -> None:
+    plots.chart([(whole.title, whole.panels())], list(args.table), LEGEND, args.out / "syncos.png")
+    cost = {label: whole.cost(label, "evaluations") for label in args.table}
+    panels = [
+        (panel.heading, panel.hint, [
+            plots.Point(label, cost[label], dot, label == REFERENCE or label.startswith(ON_THE_CURVE))
+            for label, dot in zip(args.table, panel.dots, strict=True) if cost[label] > 0
+        ])
+        for panel in whole.panels(CURVES)
+    ]  # fmt: skip
+    plots.cost_chart(panels, f"window evaluations, times {REFERENCE}'s", LEGEND, args.out / "syncos_cost.png")
+
+
+def film(args, chosen: list, weights: str) -> None:
+    """One sheet per scenario, a row per variant."""
+    from PIL import Image
+
+    for i, scenario in enumerate(chosen[:SHEETS]):
+        strips = {
+            label: Image.open(args.sheet / "strips" / f"{key_of(args, weights, way, scenario, SEED + i)}.png")
+            for label, way in args.table.items()
+        }
+        plots.film_sheet(scenario.title, decoded(scenario.frames), strips, args.sheet / f"scenario{i:02d}.png")
+
+
+def main(argv=None):
+    from longtake.benchmarks.scenarios import CHANGES, scenarios
+
+    args = parse(argv)
+    demo, chosen = Demo(args), scenarios()[: args.scenarios]
+    runs = Runs(args.out / "syncos_runs.jsonl", args.resume)
+    run(args, runs, demo, chosen)
+    whole = table(args, runs, demo.hash, chosen, "All")
+    headings = ("The motion changes", "The background changes", "Both change")
+    parts = [
+        table(args, runs, demo.hash, chosen, heading, lambda s, name=name: s.changes == name)
+        for heading, name in zip(headings, CHANGES, strict=True)
+    ]
+    text = report(args, whole, [p for p in parts if p.reference], demo.hash)
+    (args.out / "syncos.md").write_text(text, encoding="utf-8")
+    draw(args, whole)
+    if args.sheet:
+        film(args, chosen, demo.hash)
+    print(text)
+
+
+if __name__ == "__main__":
+    _pack.register()
+    main()
