@@ -19,16 +19,17 @@ WORKFLOWS = HERE.parent / "workflows"
 WIDGETS = ("INT", "FLOAT", "STRING", "BOOLEAN", "COMBO")
 REPORTS = ("LongTakeWindowScheduler", "LongTakePromptTimeline")  # nodes whose output "report" is shown
 MODEL_FOLDERS = {"UNETLoader": "diffusion_models", "CLIPLoader": "text_encoders", "VAELoader": "vae"}
-MODEL_NODES = ("LongTakeDemoBackbone", *MODEL_FOLDERS, "ModelSamplingSD3")
+MODEL_NODES = ("LongTakeDemoBackbone", "LongTakeCogVideoXLoader", *MODEL_FOLDERS, "ModelSamplingSD3")
 MODEL_LINK = "https://huggingface.co/Comfy-Org/Wan_2.1_ComfyUI_repackaged/resolve/main/split_files"
 COLUMNS = (  # title, width in pixels, and the nodes in it; column 0 holds the note to read first
     ("Start here", 420, ()),
     ("1. Model and length", 340, (*MODEL_NODES, "EmptyHunyuanLatentVideo")),
-    ("2. Prompt", 460, ("LongTakePromptTimeline", "CLIPTextEncode")),
+    ("2. Prompt", 460, ("LongTakeStructuredPrompt", "LongTakePromptTimeline", "CLIPTextEncode")),
     ("3. Windows", 440, ("LongTakeWindowScheduler", "LongTakeNoiseReinit", "LongTakeNoiseToModel", "LongTakeABAM")),
     ("4. Sample and decode", 340, (
-        "KSampler", "KSamplerSelect", "LongTakeVMCR", "BasicScheduler", "CFGGuider", "SamplerCustomAdvanced",
-        "VAEDecode", "VAEDecodeTiled", "ImageScaleBy", "CreateVideo",
+        "KSampler", "LongTakeSynCoSKSampler", "RandomNoise", "KSamplerSelect", "LongTakeSynCoSSampler", "LongTakeVMCR",
+        "BasicScheduler", "CFGGuider", "SamplerCustomAdvanced", "VAEDecode", "VAEDecodeTiled", "ImageScaleBy",
+        "CreateVideo",
     )),
     ("5. Save", 480, ("SaveVideo",)),
 )
