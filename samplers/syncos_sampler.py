@@ -53,6 +53,7 @@ class _Run:
     def __init__(self, model, x: torch.Tensor, extra_args: dict, settings: SynCoSSettings, chunks):
         self.model, self.guider, self.settings = model, model.inner_model, settings
         self.sampling = self.guider.inner_model.model_sampling
+        self.given = getattr(model, "latent_image", None)  # what a mask keeps
         self.mask, self.seed = extra_args.get("denoise_mask"), extra_args.get("seed") or 0
         if x.ndim != 5:
             raise ValueError(
@@ -95,6 +96,14 @@ class _Run:
     def noised(self, x0: torch.Tensor, noise: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor:
         return self.sampling.noise_scaling(sigma, noise, x0)
 
+    def kept(self, x: torch.Tensor, noise: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor:
+        """x with what the mask keeps as the model wants it: core's KSamplerX0Inpaint, with this step's noise."""
+        if self.mask is None:
+            return x
+        level = sigma * x.new_ones(x.shape[0])
+        given = self.guider.inner_model.scale_latent_inpaint(x=x, sigma=level, noise=noise, latent_image=self.given)
+        return x * self.mask + given * (1 - self.mask)
+
     def levels(self, sigma: torch.Tensor) -> tuple[float, float]:
         """Amplitudes of signal and noise in the model's x at sigma."""
         one = sigma.new_ones(1, 1, 1, 1, 1)
@@ -130,7 +139,7 @@ class _Run:
                 eps = self.noise(x0, key, k + 1)
             signal, noise = self.levels(sigma)
             chosen = [windows[i] for i in picked_chunks(settings, len(windows), chunks)]
-            x = self.noised(x0, eps, sigma)
+            x = self.kept(self.noised(x0, eps, sigma), eps, sigma)
             what = f"step {moment.step + 1} of {len(moment.keys)}, coupled iteration {k + 1} of {settings.iters}"
             r = torch.stack(cut(x0, chosen)) - self.predict(x, sigma, chosen, what)
             g = csd_direction(torch.stack(cut(x, chosen)) / noise, r, signal / noise)

@@ -1,10 +1,13 @@
 """Every video class of the running core, tiny and random: plain sampling and sampling through the window engine."""
 
 import comfy.sample
+import comfy.samplers
 import pytest
 import torch
 import zoo
-from longtake.samplers.context import NEW_CORE, apply_windows
+from longtake.samplers.context import CHUNKS, NEW_CORE, apply_windows
+from longtake.samplers.syncos import SynCoSSettings
+from longtake.samplers.syncos_sampler import syncos_sampler
 from longtake.samplers.windows import WindowSettings
 
 FRAMES, LENGTH, OVERLAP = 9, 5, 2
@@ -140,6 +143,53 @@ def test_windows_in_one_call_equal_windows_one_by_one(name, options):
 @every_model
 def test_windows_of_a_whole_schedule_are_finite(name):
     assert run(name, windowed(name, window_batch=3)).isfinite().all()
+
+
+def coupled(name, patcher, latent=None, mask=None):
+    """A SynCoS run: one of two steps coupled."""
+    model, settings = zoo.zoo()[name], SynCoSSettings(t_min=0.0, max_coupled=1, iters=2, chunks=2, optimizer="sgd", lr=1)
+    latent = model.latent(FRAMES) if latent is None else latent
+    sigmas = comfy.samplers.calculate_sigmas(patcher.get_model_object("model_sampling"), "simple", 2)
+    return comfy.sample.sample_custom(
+        patcher, comfy.sample.prepare_noise(latent, 5), 2.0, syncos_sampler(settings), sigmas,
+        model.conditioning(1, FRAMES), model.conditioning(2, FRAMES), latent, noise_mask=mask, disable_pbar=True, seed=5,
+    )  # fmt: skip
+
+
+@every_model
+def test_syncos_couples_every_class(name):
+    video = coupled(name, windowed(name, window_batch=1))
+    assert video.isfinite().all() and 0.1 < video.std() < 10
+    assert difference(video, run(name, windowed(name, window_batch=1))) > 1e-2
+    if name not in DENOISE:
+        assert difference(video, coupled(name, windowed(name, window_batch=3))) < 1e-3
+
+
+@pytest.mark.parametrize("name", ["wan22_5b", "ltxv", "cosmos_predict2"])
+def test_syncos_shows_a_given_first_frame_clean(name):
+    """In coupled iterations as well: timestep 0, and the frame itself in place of noise."""
+    model, seen = zoo.zoo()[name], []
+    latent = model.latent(FRAMES)
+    latent[:, :, :1] = zoo.randn(*latent[:, :, :1].shape, seed=21)
+    mask = torch.ones(1, 1, FRAMES, model.side, model.side)
+    mask[:, :, :1] = 0.0
+    patcher = windowed(name, window_batch=1)
+
+    def look(net, args, kwargs):
+        seen.append((args[0].clone(), args[1].clone(), kwargs["transformer_options"]))
+
+    hook = patcher.model.diffusion_model.register_forward_pre_hook(look, with_kwargs=True)
+    try:
+        result = coupled(name, patcher, latent, mask)
+    finally:
+        hook.remove()
+    assert difference(result[:, :, :1], latent[:, :, :1]) < 1e-3
+    first = [s for s in seen if s[2]["longtake"]["windows"][0][0] == 0]
+    both = {CHUNKS in s[2] for s in first}
+    assert both == {True, False}
+    frames = [s[0][0, : model.channels, 0] for s in first]
+    assert all(difference(f, frames[0]) < 1e-5 for f in frames)
+    assert all((s[1].reshape(len(s[1]), LENGTH, -1)[:, 0] == 0).all() for s in first)
 
 
 @pytest.mark.parametrize("name", ["wan22_5b", "ltxv", "cosmos_predict2"])
