@@ -82,7 +82,10 @@ def change_graph(graph, prompt=None, frames=None, seed=None, prefix=None):
         if not found:
             raise StartError(f"this method's graph has no place for {flag}.")
 
-    if any(node["class_type"] == "LongTakePromptTimeline" for node in graph.values()):
+    kinds = {node["class_type"] for node in graph.values()}
+    if "LongTakeStructuredPrompt" in kinds:
+        put("--prompt", prompt, ["reply"], ["LongTakeStructuredPrompt"])
+    elif "LongTakePromptTimeline" in kinds:
         put("--prompt", prompt, ["events"], ["LongTakePromptTimeline"])
     else:
         put("--prompt", prompt, ["text"], ["CLIPTextEncode"], title="Prompt")
@@ -215,7 +218,8 @@ def serve(options):
 def test(arguments):
     comfyui, python = get_comfyui()
     if own_comfyui():
-        need_modules(["pytest", "pytest_timeout", "ruff"], "pip install " + " ".join(f'"{t}"' for t in TEST_TOOLS))
+        names = ["pytest", "pytest_timeout", "ruff", "playwright", "diffusers"]
+        need_modules(names, "pip install " + " ".join(f'"{t}"' for t in TEST_TOOLS))
     env = dict(os.environ, COMFYUI_PATH=str(comfyui))
     lint = subprocess.call([str(python), "-m", "ruff", "check", "."], cwd=str(ROOT), env=env)
     tests = subprocess.call([str(python), "-m", "pytest", *arguments], cwd=str(ROOT), env=env)

@@ -33,6 +33,7 @@ COLUMNS = (  # title, width in pixels, and the nodes in it; column 0 holds the n
     )),
     ("5. Save", 480, ("SaveVideo",)),
 )
+DRAWN = {"LongTakePromptTimeline": 230, "LongTakeWindowScheduler": 400}  # pixels of what web/ draws in a node
 HEAD, GAP, GROUP_HEAD = 30, 30, 50  # pixels: a node's title bar, space between nodes, a group's title
 
 
@@ -76,7 +77,7 @@ def make_node(kind, definition, values, title=None):
     }
     if title and title != definition["display_name"]:
         node["title"] = title
-    height = 14 + 20 * max(len(sockets), len(node["outputs"]))
+    height = 14 + 20 * max(len(sockets), len(node["outputs"])) + DRAWN.get(kind, 0)
     for name, _, options in widgets:
         node["widgets_values"].append(whole(values[name]))
         height += 130 if options.get("multiline") else 24

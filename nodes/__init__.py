@@ -3,6 +3,7 @@
 from ._api import ComfyExtension
 from .abam import NODES as ABAM
 from .backbone import NODES as BACKBONE
+from .cogvideox import NODES as COGVIDEOX
 from .noise import NODES as NOISE
 from .structured_prompt import NODES as STRUCTURED_PROMPT
 from .syncos import NODES as SYNCOS
@@ -13,7 +14,7 @@ from .windows import NODES as WINDOWS
 
 class LongTakeExtension(ComfyExtension):
     async def get_node_list(self):
-        return [*WINDOWS, *NOISE, *ABAM, *VMCR, *SYNCOS, *TIMELINE, *STRUCTURED_PROMPT, *BACKBONE]
+        return [*WINDOWS, *NOISE, *ABAM, *VMCR, *SYNCOS, *TIMELINE, *STRUCTURED_PROMPT, *BACKBONE, *COGVIDEOX]
 
 
 async def comfy_entrypoint() -> ComfyExtension:

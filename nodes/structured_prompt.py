@@ -29,8 +29,8 @@ class LongTakeStructuredPrompt(io.ComfyNode):
                 io.String.Input(
                     "reply", multiline=True, dynamic_prompts=False, default="",
                     placeholder=structured_prompt.EXAMPLE,
-                    tooltip="The language model's answer: JSON with global and local, or plain lines (Global: ..., then "
-                    "one event a line). Empty: only the instruction is made.",
+                    tooltip="The language model's answer: JSON with global and local, or plain lines (Global: ..., "
+                    "then one event a line). Empty: only the instruction is made.",
                 ),
             ],
             outputs=[

@@ -1,6 +1,14 @@
 """Window scheduling: which windows of a long latent the model sees, and how their predictions are fused."""
 
-from ..samplers.context import NODE, apply_windows, cost_text, temporal_compression
+from ..samplers.chart import chart_data
+from ..samplers.context import (
+    NODE,
+    LongTakeContextHandler,
+    apply_windows,
+    cost_text,
+    fuse_weights,
+    temporal_compression,
+)
 from ..samplers.windows import (
     FIRST_LATENT,
     FUSE,
@@ -11,9 +19,11 @@ from ..samplers.windows import (
     pixel_length,
 )
 from ._api import io
+from .chart import draw_chart, draw_message
 
 Windows = io.Custom("LONGTAKE_WINDOWS")
 REPORT_STEPS = 20
+EXAMPLE_WINDOWS = 4  # length of the charted video, in windows, where no length is known
 
 
 def window_error(window_length: int | None, overlap: int | None) -> str | None:
@@ -47,6 +57,65 @@ def report(settings: WindowSettings, window_length: int, overlap: int, length: i
         lines.append("the video is not longer than the window: one window is used, the same as without this node")
     lines.append(f"cost, for {REPORT_STEPS} steps with CFG: {cost_text(settings, frames, range(REPORT_STEPS), 2)}")
     return "\n".join(lines)
+
+
+def window_settings(window_length: int, overlap: int, compression: int, **widgets) -> WindowSettings:
+    """The settings that the node's widgets (lengths in pixel frames) mean for a model. Raises ValueError, named."""
+    error = window_error(window_length, overlap)
+    if error:
+        raise ValueError(error)
+    frames = latent_length(window_length, compression)
+    try:
+        return WindowSettings(
+            length=frames, overlap=latent_overlap(overlap, frames, compression), compression=compression, **widgets
+        )
+    except ValueError as error:
+        raise ValueError(f"{NODE}: {error}") from error
+
+
+def chart(settings: WindowSettings, length: int, steps: int = REPORT_STEPS, branches: int = 2, step: int = 0) -> dict:
+    """chart.chart_data of a video of `length` pixel frames (0: an example), with what to say about it: title, notes.
+
+    Raises ValueError, named, when that is too large to draw.
+    """
+    c = settings.compression
+    frames = latent_length(length, c) if length > 0 else EXAMPLE_WINDOWS * settings.length
+
+    def weigh(windows):
+        handler = LongTakeContextHandler(settings)
+        return [
+            fuse_weights(settings.fuse, len(w.indices), frames, w.indices, settings.overlap, handler=handler)
+            for w in windows
+        ]
+
+    try:
+        data = chart_data(settings, frames, steps=steps, branches=branches, step=step, weigh=weigh)
+    except ValueError as error:
+        raise ValueError(f"{NODE}: chart: {error}") from error
+    cost = data["cost"]
+    one = "window" if cost["local"] == 1 else "windows"
+    title = f"x{cost['ratio']:.2f} the model calls of plain windows: {cost['local']} {one} per step"
+    if data["dilated"]["windows"]:
+        title += f" + {data['dilated']['windows']} global"
+    title += f", {cost['evaluations']} calls in {steps} steps" + (" with CFG" if branches == 2 else "")
+    notes = []
+    if length < 1:
+        notes.append(f"length is not known: drawn for {pixel_length(frames, c)} frames")
+    elif frames <= settings.length:
+        notes.append("not longer than the window: one window, as without this node")
+    notes.append(f"{frames} latent frames of {c}, window {data['window']}, overlap {settings.overlap}")
+    if settings.schedule == "random_shift" and frames > settings.length:
+        notes.append("shifts are examples")
+    return {**data, "title": title, "notes": notes}
+
+
+def chart_image(settings: WindowSettings, length: int):
+    """The chart as an IMAGE; a video too large to draw gives a picture that says so."""
+    try:
+        data = chart(settings, length)
+    except ValueError as error:
+        return draw_message(str(error).split(": ", 2)[-1].split("; "))
+    return draw_chart(data, data["title"], data["notes"])
 
 
 class LongTakeWindowScheduler(io.ComfyNode):
@@ -128,6 +197,7 @@ class LongTakeWindowScheduler(io.ComfyNode):
                 io.Model.Output(display_name="model"),
                 Windows.Output(display_name="windows"),
                 io.String.Output(display_name="report"),
+                io.Image.Output(display_name="chart", tooltip="Windows and weights over frames and steps."),
             ],
         )  # fmt: skip
 
@@ -140,30 +210,19 @@ class LongTakeWindowScheduler(io.ComfyNode):
         cls, model, window_length, overlap, schedule, shift_seed, fuse, global_path, gamma0, beta, global_every,
         global_until, first_latent, window_batch, length,
     ) -> io.NodeOutput:  # fmt: skip
-        error = window_error(window_length, overlap)
-        if error:
-            raise ValueError(error)
         c = temporal_compression(model.get_model_object("latent_format"))
-        frames = latent_length(window_length, c)
-        try:
-            settings = WindowSettings(
-                length=frames,
-                overlap=latent_overlap(overlap, frames, c),
-                schedule=schedule,
-                shift_seed=shift_seed,
-                fuse=fuse,
-                global_path=global_path,
-                gamma0=gamma0,
-                beta=beta,
-                global_every=global_every,
-                global_until=global_until,
-                first_latent=first_latent,
-                window_batch=window_batch,
-                compression=c,
-            )
-        except ValueError as error:
-            raise ValueError(f"{NODE}: {error}") from error
-        return io.NodeOutput(apply_windows(model, settings), settings, report(settings, window_length, overlap, length))
+        settings = window_settings(
+            window_length, overlap, c, schedule=schedule, shift_seed=shift_seed, fuse=fuse, global_path=global_path,
+            gamma0=gamma0, beta=beta, global_every=global_every, global_until=global_until, first_latent=first_latent,
+            window_batch=window_batch,
+        )  # fmt: skip
+        return io.NodeOutput(
+            apply_windows(model, settings),
+            settings,
+            report(settings, window_length, overlap, length),
+            chart_image(settings, length),
+            ui={"longtake_compression": [c]},  # the chart in the browser cannot know the model
+        )
 
 
 NODES = [LongTakeWindowScheduler]

@@ -75,6 +75,10 @@ LAYOUTS = {
     "CogVideoXTransformer3DModel": Layout(
         lambda m: (m.patch_size_t or 1, m.patch_size, m.patch_size), lambda m: len(m.blocks), lambda m: "text video",
     ),
+    "DiffusersCogVideoX": Layout(  # of LongTakeCogVideoXLoader
+        lambda m: (m.config.patch_size_t or 1, m.config.patch_size, m.config.patch_size),
+        lambda m: len(m.transformer_blocks), lambda m: "text video",
+    ),
     "Kandinsky5": Layout(lambda m: m.patch_size, lambda m: len(m.visual_transformer_blocks)),
 }  # fmt: skip
 KNOWN = "Wan 2.1 and 2.2, LTX-Video, HunyuanVideo and 1.5, Mochi, Cosmos Predict2, CogVideoX, Kandinsky 5"

@@ -15,7 +15,7 @@ import torch
 from comfy import context_windows as core
 from comfy.context_windows import IndexListCallbacks, IndexListContextHandler, IndexListContextWindow
 
-from . import anchor_attention, fusion, progress
+from . import anchor_attention, fusion, preview, progress
 from .conds import merge_windows, slice_video_conds, timeline_total, window_entries
 from .moment import Moment, training_timestep
 from .windows import Window, WindowSettings, group, local_windows, pixel_length, run_cost, step_paths
@@ -382,11 +382,16 @@ def _budget_batch(executor, model, noise_shape, *args, **kwargs):
 
 
 def apply_windows(model, settings: WindowSettings):
-    """A clone of the ModelPatcher that samples through windows; memory is budgeted for one call's windows."""
+    """A clone of the ModelPatcher that samples through windows: memory is budgeted for one call's windows, and the
+    browser gets a filmstrip of the whole video."""
     model = model.clone()
     model.model_options["context_handler"] = LongTakeContextHandler(settings)
     core.create_prepare_sampling_wrapper(model)
-    wrappers = comfy.patcher_extension.WrappersMP.PREPARE_SAMPLING
-    model.remove_wrappers_with_key(wrappers, "longtake_window_batch")
-    model.add_wrapper_with_key(wrappers, "longtake_window_batch", _budget_batch)
+    stages = comfy.patcher_extension.WrappersMP
+    for stage, key, wrapper in (
+        (stages.PREPARE_SAMPLING, "longtake_window_batch", _budget_batch),
+        (stages.SAMPLER_SAMPLE, "longtake_filmstrip", preview.filmstrip_wrapper(settings.compression)),
+    ):
+        model.remove_wrappers_with_key(stage, key)
+        model.add_wrapper_with_key(stage, key, wrapper)
     return model

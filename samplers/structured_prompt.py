@@ -24,7 +24,9 @@ same words as in "global"; do not contradict "global".
 
 EXAMPLE = '{"global": "a red circle", "local": ["bouncing on a navy background", "spinning on a pink background"]}'
 _FENCE = re.compile(r"```[a-zA-Z]*\s*\n(.*?)```", re.DOTALL)
-_NUMBERING = re.compile(r"^(?:(?:(?:local|event|prompt)\s+)?(?:prompt\s+)?\d{1,3}\s*[.):]|[-*\u2022])\s+", re.IGNORECASE)
+_NUMBERING = re.compile(
+    r"^(?:(?:(?:local|event|prompt)\s+)?(?:prompt\s+)?\d{1,3}\s*[.):]|[-*\u2022])\s+", re.IGNORECASE
+)
 _GLOBAL = re.compile(r"^\**global(?:[ _]prompt)?\**\s*:\**\s*", re.IGNORECASE)
 _LOCAL_HEADING = re.compile(r"^\**local(?:[ _]prompts?)?\**\s*:\**\s*$", re.IGNORECASE)
 

@@ -33,13 +33,13 @@ EXAMPLE_JSON = '{"0": "a red circle", "6s": "a blue circle", "60%": "a green cir
 
 _TIME = r"(-?(?:\d+(?:\.\d*)?|\.\d+))(?:\s*([sSfF%]))?"
 _RANGE = _TIME + "(?:\\s*[-\u2013\u2014]\\s*" + _TIME + ")?"
-_RANGE_ONLY = re.compile(rf"\s*{_RANGE}\s*")
+TIMES = re.compile(rf"\s*{_RANGE}\s*")
 _BRACKET_MARK = re.compile(rf"\s*\[\s*{_RANGE}\s*\]\s*:?")
 _COLON_MARK = re.compile(rf"\s*{_RANGE}\s*:(?:(?=\s|$)|(?<=[sSfF%]:))")
-_LOOKS_LIKE_TIME = re.compile(r"\s*\[?\s*-?\.?\d")
+LOOKS_LIKE_TIME = re.compile(r"\s*\[?\s*-?\.?\d")
 _LOOKS_LIKE_BRACKET_MARK = re.compile(r"\s*\[\s*-?\.?\d")
 _LOOKS_LIKE_JSON_LIST = re.compile(r"\s*\[\s*[\"{\[]")
-_BAR = re.compile(r"(?<!\\)\|")
+BAR = re.compile(r"(?<!\\)\|")
 
 
 class TimelineError(ValueError):
@@ -95,7 +95,7 @@ def parse_timeline(text: str, length: int, fps: float) -> list[Event]:
         raise TimelineError(f"events is a JSON list; write an object from times to prompts: {EXAMPLE_JSON}")
 
     lines = [(number, line) for number, line in enumerate(text.split("\n"), 1) if line.strip()]
-    marked = [number for number, line in lines if _mark(line)]
+    marked = [number for number, line in lines if read_mark(line)]
     if marked and marked[0] != lines[0][0]:
         raise TimelineError(
             f"events: line {marked[0]} starts with a time, but the text before it has none. Give the first line "
@@ -110,9 +110,9 @@ def parse_timeline(text: str, length: int, fps: float) -> list[Event]:
 
 
 def _split_bars(text: str) -> list[str]:
-    parts = _BAR.split(text)
+    parts = BAR.split(text)
     for part in parts[1:]:
-        if _mark(part):
+        if read_mark(part):
             raise TimelineError(
                 f"events: {_short(part)} has a time behind a '|'. Write either prompts with '|' between them (equal "
                 f"parts), or one timed prompt a line:\n{EXAMPLE_LINES}"
@@ -127,21 +127,26 @@ def _split_equally(parts: list[str], length: int) -> list[Event]:
             raise TimelineError(f"events: prompt {i} of the {n} between '|' is empty. Remove a '|' or write a prompt.")
     if n > length:
         raise TimelineError(f"events: {n} prompts do not fit into {length} pixel frames; each needs at least one.")
-    border = [math.floor(i * length / n + 0.5) for i in range(n + 1)]
+    border = equal_borders(n, length)
     return [Event(part, border[i], border[i + 1], (border[i], border[i + 1])) for i, part in enumerate(parts)]
+
+
+def equal_borders(n: int, length: int) -> list[int]:
+    """The n + 1 borders, in pixel frames, of n equal parts."""
+    return [math.floor(i * length / n + 0.5) for i in range(n + 1)]
 
 
 def _read_lines(lines: list[tuple[int, str]], length: int, fps: float) -> list[_Entry]:
     entries: list[_Entry] = []
     for number, line in lines:
         label = f"line {number} ({_short(line)})"
-        mark = _mark(line)
+        mark = read_mark(line)
         if mark:
-            start, end = _resolve(mark.groups(), label, length, fps)
+            start, end = read_times(mark.groups(), label, length, fps)
             rest = line[mark.end() :]
             _split_bars(rest)  # only to refuse "a | 3s: b"
             entries.append(_Entry(label, rest.strip(), start, end))
-        elif _LOOKS_LIKE_TIME.match(line):
+        elif LOOKS_LIKE_TIME.match(line):
             raise _bad_time(label)
         else:
             _split_bars(line)
@@ -166,12 +171,12 @@ def _read_json(text: str, length: int, fps: float) -> list[_Entry]:
     entries = []
     for key, value in pairs:
         label = f"time {_short(key)}"
-        mark = _RANGE_ONLY.fullmatch(key)
+        mark = TIMES.fullmatch(key)
         if not mark:
             raise _bad_time(label)
         if not isinstance(value, str):
             raise TimelineError(f"events: the prompt at {label} is not a text in quotes. Example: {EXAMPLE_JSON}")
-        entries.append(_Entry(label, value.strip(), *_resolve(mark.groups(), label, length, fps)))
+        entries.append(_Entry(label, value.strip(), *read_times(mark.groups(), label, length, fps)))
     return entries
 
 
@@ -205,19 +210,26 @@ def _lay_out(entries: list[_Entry], length: int, fps: float) -> list[Event]:
     return [Event(e.text, starts[i], starts[i + 1], (e.start, e.end)) for i, e in enumerate(entries)]
 
 
-def _mark(line: str) -> re.Match | None:
+def read_mark(line: str) -> re.Match | None:
+    """The time that a line starts with: groups number, unit, number, unit (None where not written)."""
     return _BRACKET_MARK.match(line) or _COLON_MARK.match(line)
 
 
-def _resolve(groups: tuple, label: str, length: int, fps: float) -> tuple[int, int | None]:
+def read_times(groups: tuple, label: str, length: int, fps: float) -> tuple[int, int | None]:
+    """Start and end (None where not written) in pixel frames, from a mark's groups. Raises TimelineError."""
     a, a_unit, b, b_unit = groups
     start = _frame(a, a_unit or b_unit, label, length, fps)
     return start, None if b is None else _frame(b, b_unit or a_unit, label, length, fps)
 
 
+def frames_per(unit: str, length: int, fps: float) -> float:
+    """Pixel frames in one unit of time: s, f or %."""
+    return {"s": fps, "f": 1.0, "%": length / 100}[unit]
+
+
 def _frame(number: str, unit: str | None, label: str, length: int, fps: float) -> int:
     unit = (unit or "f").lower()
-    frames = float(number) * {"s": fps, "f": 1.0, "%": length / 100}[unit]
+    frames = float(number) * frames_per(unit, length, fps)
     if frames < 0:
         raise TimelineError(f"events: {label}: {_short(number + unit)} is before the video; times start at 0.")
     if frames > length + 0.5:  # what rounds to the end is the end: nobody types 18.3125 s

@@ -445,7 +445,7 @@ def node(model, **kwargs):
 
 
 def test_node_converts_pixel_frames_and_reports(model):
-    patched, settings, text = node(model, window_length=49, overlap=28, length=293, global_path=True)
+    patched, settings, text, _ = node(model, window_length=49, overlap=28, length=293, global_path=True)
     assert (settings.length, settings.overlap, settings.compression) == (13, 7, 4)
     assert patched.model_options["context_handler"].settings is settings
     assert "49 pixel frames = 13 latent frames" in text and "7 latent frames" in text

@@ -54,6 +54,8 @@ def model_files(tmp_path, monkeypatch):
         (folder / link["name"]).touch()
         extensions = folder_paths.folder_names_and_paths[link["directory"]][1]
         monkeypatch.setitem(folder_paths.folder_names_and_paths, link["directory"], ([str(folder)], extensions))
+    (tmp_path / "diffusers" / "CogVideoX-2b" / "transformer").mkdir(parents=True)
+    monkeypatch.setitem(folder_paths.folder_names_and_paths, "diffusers", ([str(tmp_path / "diffusers")], {"folder"}))
 
 
 def model_links(graph):

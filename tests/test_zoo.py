@@ -147,12 +147,14 @@ def test_windows_of_a_whole_schedule_are_finite(name):
 
 def coupled(name, patcher, latent=None, mask=None):
     """A SynCoS run: one of two steps coupled."""
-    model, settings = zoo.zoo()[name], SynCoSSettings(t_min=0.0, max_coupled=1, iters=2, chunks=2, optimizer="sgd", lr=1)
+    settings = SynCoSSettings(t_min=0.0, max_coupled=1, iters=2, chunks=2, optimizer="sgd", lr=1)
+    model = zoo.zoo()[name]
     latent = model.latent(FRAMES) if latent is None else latent
     sigmas = comfy.samplers.calculate_sigmas(patcher.get_model_object("model_sampling"), "simple", 2)
     return comfy.sample.sample_custom(
         patcher, comfy.sample.prepare_noise(latent, 5), 2.0, syncos_sampler(settings), sigmas,
-        model.conditioning(1, FRAMES), model.conditioning(2, FRAMES), latent, noise_mask=mask, disable_pbar=True, seed=5,
+        model.conditioning(1, FRAMES), model.conditioning(2, FRAMES), latent, noise_mask=mask, disable_pbar=True,
+        seed=5,
     )  # fmt: skip
 
 

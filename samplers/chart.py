@@ -1,0 +1,78 @@
+"""What a window schedule does, as plain data: which windows each step evaluates, with what weights, at what cost.
+
+The numbers come from the functions that sampling uses (windows.py, fusion.py). Steps are numbered, without sigmas: the
+chart takes t = 1000 (1 - step / steps) and the step's number as its key, so random_shift's offsets are examples.
+"""
+
+from collections.abc import Callable
+
+from .fusion import normalised
+from .windows import Window, WindowSettings, dilated_windows, pixel_length, run_cost, step_paths
+
+MOST_INDICES = 2_000_000  # frames of all windows of all steps: under a second of work
+MOST_WEIGHTS = 20_000  # frames of one step's windows: more is no longer a curve
+
+
+def chart_data(
+    settings: WindowSettings,
+    frames: int,
+    *,
+    steps: int,
+    branches: int,
+    step: int,
+    weigh: Callable[[list[Window]], list[list[float]]],
+) -> dict:
+    """The schedule over `frames` latent frames, JSON-able.
+
+    weigh: raw fuse weights of local windows. The result has: frames, pixel_frames, compression, window, overlap and
+    stride (latent frames); layouts, the distinct lists of local windows' starts; steps, for each one the number of its
+    layout (None: no local windows) and the global path's weight gamma (0: not run); step with its windows' fuse
+    weights (they sum to 1 on every frame; empty where there are too many); dilated, the global path's number of windows
+    and the frames of its first one; cost (see windows.Cost) with the ratio to plain windows.
+    Raises ValueError when the chart would be too large to compute.
+    """
+    length = min(settings.length, frames)
+    windows = (frames - length) // settings.stride + 2
+    if (windows * length + frames) * steps > MOST_INDICES:
+        raise ValueError(
+            f"about {windows} windows of {length} latent frames in {steps} steps are too many to draw; a shorter "
+            f"video, less overlap or fewer steps can be drawn"
+        )
+    whole = frames <= settings.length  # one window: sampled as without windows
+    layouts, rows, shown = [], [], []
+    for i in range(steps):
+        local, gamma = [Window(tuple(range(frames)), frames)], 0.0
+        if not whole:
+            paths = step_paths(settings, frames, step=i, steps=steps, t=1000 * (1 - i / steps), key=i)
+            local = next((p.windows for p in paths if p.name == "local"), [])
+            gamma = next((p.share for p in paths if p.name == "global"), 0.0)
+        starts = [w.indices[0] for w in local]
+        if starts and starts not in layouts:
+            layouts.append(starts)
+        rows.append({"layout": layouts.index(starts) if starts else None, "gamma": gamma})
+        if i == step:
+            shown = local
+    weights = []
+    if shown and len(shown) * length <= MOST_WEIGHTS:
+        weights = [[round(float(v), 4) for v in w] for w in normalised(shown, weigh(shown), frames)]
+    cost = run_cost(settings, frames, range(steps), branches)
+    first = dilated_windows(frames, settings.length)[0] if cost.dilated else Window((), 0)
+    return {
+        "frames": frames,
+        "pixel_frames": pixel_length(frames, settings.compression),
+        "compression": settings.compression,
+        "window": length,
+        "overlap": settings.overlap,
+        "stride": settings.stride,
+        "layouts": layouts,
+        "steps": rows,
+        "step": step,
+        "weights": weights,
+        "dilated": {"windows": cost.dilated, "first": list(first.indices[: first.real])},
+        "cost": {
+            "local": cost.local,
+            "evaluations": cost.evaluations,
+            "plain": cost.plain,
+            "ratio": round(cost.evaluations / cost.plain, 3),
+        },
+    }

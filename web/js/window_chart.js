@@ -1,0 +1,252 @@
+// @ts-check
+// The chart on the Global/Local Window Scheduler: what the schedule does, live. The server computes it.
+
+// @ts-ignore served by ComfyUI
+import { app } from "../../../scripts/app.js";
+// @ts-ignore
+import { api } from "../../../scripts/api.js";
+import { axis, findRun, readout, requestBody, ROW, stepForKey, stepPaths, WEIGHTS, weightPaths, WIDTH } from "./window_chart_logic.js";
+
+const NODE = "LongTakeWindowScheduler";
+const WIDGET = "longtake_chart";
+const ROUTE = "/longtake/windows";
+const HEIGHT = 232;
+const MARGIN = 20; // that the canvas renderer leaves above and below a DOM widget
+const DELAY = 120; // ms after the last change
+const STYLE = `
+.longtake-chart { display: flex; flex-direction: column; gap: 3px; box-sizing: border-box; width: 100%; height: 100%;
+  min-height: ${HEIGHT}px; padding: 4px 6px; overflow: hidden; font: 11px/1.3 sans-serif; color: var(--input-text);
+  background: var(--comfy-input-bg); border-radius: 6px; --even: #4a90d9; --odd: #d9923c; --global: #4caf66; }
+.longtake-chart .cost { font-weight: 600; }
+.longtake-chart .note { color: var(--descrip-text); min-height: 1.3em; overflow-wrap: anywhere; }
+.longtake-chart .error { color: var(--error-text, #e05252); }
+.longtake-chart svg { display: block; width: 100%; background: color-mix(in srgb, var(--input-text) 7%, transparent); }
+.longtake-chart .weights { height: 52px; flex: none; }
+.longtake-chart .steps { flex: 1 1 80px; min-height: 60px; cursor: pointer; }
+.longtake-chart .steps:focus-visible { outline: 2px solid var(--input-text); outline-offset: 1px; }
+.longtake-chart path { fill: none; }
+.longtake-chart .weights .even { stroke: var(--even); } .longtake-chart .weights .odd { stroke: var(--odd); }
+.longtake-chart .weights path { stroke-width: 1.5; vector-effect: non-scaling-stroke; }
+.longtake-chart .steps .even { fill: var(--even); } .longtake-chart .steps .odd { fill: var(--odd); }
+.longtake-chart .global { fill: var(--global); }
+.longtake-chart .chosen { fill: none; stroke: var(--input-text); stroke-width: 1.5; vector-effect: non-scaling-stroke; }
+.longtake-chart .axis { display: flex; justify-content: space-between; color: var(--descrip-text); }
+.longtake-chart[data-empty] svg, .longtake-chart[data-empty] .axis { visibility: hidden; }
+`;
+
+/** Charts of the nodes that exist now. @type {Set<WindowChart>} */
+const charts = new Set();
+
+/** @param {string} tag @param {string} kind @param {Element} parent */
+function svg(tag, kind, parent) {
+  const element = document.createElementNS("http://www.w3.org/2000/svg", tag);
+  element.setAttribute("class", kind);
+  parent.append(element);
+  return element;
+}
+
+/** @param {string} kind @param {Element} parent */
+function div(kind, parent) {
+  const element = document.createElement("div");
+  element.className = kind;
+  parent.append(element);
+  return element;
+}
+
+class WindowChart {
+  /** @param {any} node */
+  constructor(node) {
+    this.node = node;
+    this.step = 0;
+    this.asked = "";
+    /** @type {import("./window_chart_logic.js").Chart | null} */
+    this.chart = null;
+    /** @type {AbortController | null} */
+    this.request = null;
+    this.timer = 0;
+    this.build();
+    charts.add(this);
+  }
+
+  build() {
+    const root = (this.root = document.createElement("div"));
+    root.className = "longtake-chart";
+    root.dataset.empty = "";
+    const style = document.createElement("style");
+    style.textContent = STYLE;
+    root.append(style);
+    this.cost = div("cost", root);
+    this.weights = svg("svg", "weights", root);
+    this.steps = svg("svg", "steps", root);
+    for (const [picture, kinds] of /** @type {[Element, string[]][]} */ ([
+      [this.weights, ["even", "odd", "global"]],
+      [this.steps, ["even", "odd", "global"]],
+    ])) {
+      picture.setAttribute("preserveAspectRatio", "none");
+      kinds.forEach((kind) => svg("path", kind, picture));
+    }
+    this.weights.setAttribute("viewBox", `0 0 ${WIDTH} ${WEIGHTS.height}`);
+    this.weights.setAttribute("aria-hidden", "true");
+    this.chosen = svg("rect", "chosen", this.steps);
+    this.steps.setAttribute("tabindex", "0");
+    this.steps.setAttribute("role", "slider");
+    this.steps.setAttribute("aria-orientation", "vertical");
+    this.steps.setAttribute("aria-valuemin", "1");
+    this.axis = div("axis", root);
+    this.note = div("note", root);
+    this.steps.addEventListener("keydown", (event) => this.key(/** @type {KeyboardEvent} */ (event)));
+    this.steps.addEventListener("pointerdown", (event) => this.point(/** @type {PointerEvent} */ (event)));
+    this.steps.addEventListener("pointermove", (event) => {
+      if (/** @type {PointerEvent} */ (event).buttons === 1) this.point(/** @type {PointerEvent} */ (event));
+    });
+  }
+
+  /** @param {KeyboardEvent} event */
+  key(event) {
+    const step = this.chart && stepForKey(event.key, this.step, this.chart.steps.length);
+    if (typeof step !== "number") return;
+    event.preventDefault();
+    event.stopPropagation(); // the canvas listens for arrow keys
+    this.choose(step);
+  }
+
+  /** @param {PointerEvent} event */
+  point(event) {
+    if (!this.chart || event.button > 0) return;
+    event.stopPropagation(); // no drag of the node
+    const place = this.steps.getBoundingClientRect();
+    const count = this.chart.steps.length;
+    const step = Math.floor(((event.clientY - place.top) / place.height) * count);
+    this.choose(Math.min(Math.max(step, 0), count - 1));
+  }
+
+  /** @param {number} step */
+  choose(step) {
+    if (step === this.step) return;
+    this.step = step;
+    this.refresh(0);
+  }
+
+  /** Ask again, soon. Does nothing when nothing has changed. @param {number} delay ms */
+  refresh(delay = DELAY) {
+    clearTimeout(this.timer);
+    this.timer = window.setTimeout(() => this.load(), delay);
+  }
+
+  body() {
+    const { node } = this;
+    const graph = node.graph;
+    const widgets = Object.fromEntries(
+      node.widgets.filter((/** @type {any} */ w) => w.name !== WIDGET).map((/** @type {any} */ w) => [w.name, w.value]),
+    );
+    const link = (/** @type {any} */ id) => graph.getLink?.(id) ?? graph.links[id];
+    const run = findRun(node, link, (id) => graph.getNodeById(id));
+    return JSON.stringify(requestBody(widgets, run, this.step, node.properties?.longtake_compression ?? 4));
+  }
+
+  async load() {
+    if (!this.node.graph) return;
+    const body = this.body();
+    if (body === this.asked) return;
+    this.asked = body;
+    this.request?.abort();
+    const request = (this.request = new AbortController());
+    try {
+      const headers = { "Content-Type": "application/json" };
+      const response = await api.fetchApi(ROUTE, { method: "POST", body, headers, signal: request.signal });
+      const answer = await response.json();
+      if (response.ok) this.show(answer);
+      else this.fail(answer.error);
+    } catch (error) {
+      if (request.signal.aborted) return;
+      this.asked = ""; // the next change tries again
+      this.fail(`no chart: ${error}`);
+    }
+  }
+
+  /** @param {string} message */
+  fail(message) {
+    this.chart = null;
+    this.root.dataset.empty = "";
+    this.cost.textContent = "";
+    this.note.textContent = message;
+    this.note.classList.add("error");
+  }
+
+  /** @param {import("./window_chart_logic.js").Chart} chart */
+  show(chart) {
+    this.chart = chart;
+    this.step = chart.step;
+    delete this.root.dataset.empty;
+    const set = (/** @type {Element} */ picture, /** @type {Record<string, string>} */ paths) => {
+      for (const [kind, path] of Object.entries(paths)) picture.querySelector(`.${kind}`)?.setAttribute("d", path);
+    };
+    const { even, odd, ticks } = weightPaths(chart);
+    set(this.weights, { even, odd, global: ticks });
+    const { height, ...rows } = stepPaths(chart);
+    set(this.steps, rows);
+    this.steps.setAttribute("viewBox", `-12 0 ${WIDTH + 12} ${height}`);
+    this.steps.querySelector(".global")?.setAttribute("transform", "translate(-12 0)");
+    for (const [name, value] of Object.entries({ x: -12, y: chart.step * ROW, width: WIDTH + 12, height: ROW })) {
+      this.chosen.setAttribute(name, String(value));
+    }
+    const text = readout(chart);
+    this.steps.setAttribute("aria-label", "windows of each step");
+    this.steps.setAttribute("aria-valuemax", String(chart.steps.length));
+    this.steps.setAttribute("aria-valuenow", String(chart.step + 1));
+    this.steps.setAttribute("aria-valuetext", text);
+    this.cost.textContent = chart.title;
+    this.axis.replaceChildren(...axis(chart).map((label) => Object.assign(document.createElement("span"), { textContent: label })));
+    this.note.classList.remove("error");
+    const known = this.node.properties?.longtake_compression;
+    const notes = known ? chart.notes : [...chart.notes, `assuming ${chart.compression} frames per latent frame until the first run`];
+    this.note.textContent = [text, ...notes].join("; ");
+  }
+
+  remove() {
+    charts.delete(this);
+    clearTimeout(this.timer);
+    this.request?.abort();
+    this.root.remove();
+  }
+}
+
+/** Call `then` after a method of this node, whether or not it has one. @param {any} node @param {string} name @param {Function} then */
+function after(node, name, then) {
+  const before = node[name];
+  node[name] = function (/** @type {any[]} */ ...values) {
+    const result = before?.apply(this, values);
+    then(...values);
+    return result;
+  };
+}
+
+app.registerExtension({
+  name: "longtake.window_chart",
+
+  setup() {
+    // Links, undo and other nodes (steps, cfg, the latent's length) change the chart as well.
+    api.addEventListener("graphChanged", () => charts.forEach((chart) => chart.refresh()));
+  },
+
+  /** @param {any} node */
+  nodeCreated(node) {
+    if (node.comfyClass !== NODE) return;
+    const chart = new WindowChart(node);
+    for (const widget of node.widgets) after(widget, "callback", () => chart.refresh());
+    const options = { serialize: false, getValue: () => "", setValue: () => {}, getMinHeight: () => HEIGHT + MARGIN };
+    node.addDOMWidget(WIDGET, WIDGET, chart.root, options).serialize = false;
+    after(node, "onConfigure", () => chart.refresh());
+    after(node, "onAdded", () => chart.refresh());
+    after(node, "onConnectionsChange", () => chart.refresh());
+    after(node, "onExecuted", (/** @type {any} */ output) => {
+      const compression = output?.longtake_compression?.[0];
+      if (!compression || node.properties.longtake_compression === compression) return;
+      node.properties.longtake_compression = compression;
+      chart.asked = "";
+      chart.refresh();
+    });
+    after(node, "onRemoved", () => chart.remove());
+    chart.refresh();
+  },
+});
