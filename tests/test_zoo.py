@@ -1,5 +1,8 @@
 """Every video class of the running core, tiny and random: plain sampling and sampling through the window engine."""
 
+import re
+from pathlib import Path
+
 import comfy.sample
 import comfy.samplers
 import pytest
@@ -65,6 +68,13 @@ def difference(a, b):
 
 def test_the_core_has_all_models():
     assert list(zoo.zoo()) == NAMES
+
+
+def test_readme_lists_the_models():
+    text = (Path(__file__).resolve().parent.parent / "README.md").read_text(encoding="utf-8")
+    table = text.split("## Which models")[1].split("##")[0]
+    listed = {name for name in re.findall(r"`(\w+)`", table)}
+    assert set(NAMES) <= listed and (not NEW_CORE or listed == set(NAMES))
 
 
 @every_model
