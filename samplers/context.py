@@ -210,6 +210,11 @@ class LongTakeContextHandler(IndexListContextHandler):
 
     def _execute(self, calc_cond_batch, model, conds, x_in, timestep, model_options):
         frames, moment = x_in.shape[DIM], self.moment
+        if type(model_options["transformer_options"].get("easycache")).__name__ == "EasyCacheHolder":
+            raise ValueError(
+                f"{NODE}: model: EasyCache keeps one result per prompt and would hand one window's to another; use "
+                f"LazyCache, which caches whole steps"
+            )
         if moment.first:
             self._log_start(conds, frames)
         paths = step_paths(

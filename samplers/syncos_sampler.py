@@ -61,6 +61,11 @@ class _Run:
                 f"frames, height, width] (not an image, not audio and video packed together)"
             )
         options = extra_args["model_options"]
+        if settings.couples and "easycache" in options["transformer_options"]:
+            raise ValueError(
+                f"{NODE}: model: EasyCache and LazyCache skip steps that look like the one before; coupled iterations "
+                f"are no steps. Bypass that node"
+            )
         handler = options.get("context_handler")
         if handler is None:
             if chunks is None:
