@@ -230,6 +230,29 @@ def test_a_given_first_frame_has_its_own_timestep_in_its_window_only(name, windo
     assert (rows[:, 0, 0] == 0).all() and (rows[:, 0, 1:] > 0).all() and (rows[:, 1:] > 0).all()
 
 
+@pytest.mark.parametrize("schedule", ["static", "random_shift"])
+def test_two_experts_continue_one_schedule(schedule):
+    """Wan 2.2 14B's flow: a second sampler with its own window settings takes over half-way. With the same model and
+    settings in both, the windows' shifts included, that is one run."""
+    model, settings = zoo.zoo()["wan21_t2v"], {"schedule": schedule, "global_path": True, "gamma0": 0.1}
+    latent = model.latent(FRAMES)
+    noise = comfy.sample.prepare_noise(latent, 5)
+
+    def part(patcher, samples, noise, **steps):
+        return comfy.sample.sample(
+            patcher, noise, 4, 2.0, "euler", "simple", model.conditioning(1, FRAMES), model.conditioning(2, FRAMES),
+            samples, disable_pbar=True, seed=5, **steps,
+        )  # fmt: skip
+
+    whole = part(windowed("wan21_t2v", **settings), latent, noise)
+    half = part(windowed("wan21_t2v", **settings), latent, noise, last_step=2)
+    zeros = torch.zeros_like(noise)
+    both = part(windowed("wan21_t2v", **settings), half, zeros, start_step=2, disable_noise=True)
+    assert difference(both, whole) < 1e-4
+    other = part(windowed("wan21_t2v", length=7, **settings), half, zeros, start_step=2, disable_noise=True)
+    assert other.isfinite().all() and difference(other, whole) > 1e-2
+
+
 @pytest.mark.parametrize("extra", ["ref_latent", "guiding_frame_index"])
 def test_hunyuan_image_conditions_one_window_at_a_time(extra):
     """Core's HunyuanVideo takes both for one row only (ids written in place, vectors of two kinds added): the engine
