@@ -1,10 +1,10 @@
 """ComfyUI-LongTake: long, coherent, multi-event videos from short-clip video models."""
 
-from .nodes import comfy_entrypoint, routes, timeline_route
+from .nodes import _route, comfy_entrypoint, routes, timeline_route
 
 WEB_DIRECTORY = "./web"
 
-routes.register()
-timeline_route.register()
+for module in (routes, timeline_route):
+    _route.register(module.PATH, module.handle)
 
 __all__ = ["WEB_DIRECTORY", "comfy_entrypoint"]

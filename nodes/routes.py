@@ -1,12 +1,9 @@
 """POST /longtake/windows: the chart of a window scheduler's widgets, for the front-end. Nothing is stored."""
 
-import asyncio
 import json
 import math
 
-from aiohttp import web
-
-from ..samplers.progress import running_server
+from . import _route
 from .windows import REPORT_STEPS, LongTakeWindowScheduler, chart, window_settings
 
 PATH = "/longtake/windows"
@@ -52,8 +49,6 @@ def no_constant(name: str):
 
 def parse(body: bytes) -> dict:
     """The checked values of a request, missing ones by default. Raises BadRequest."""
-    if len(body) > MOST_BYTES:
-        raise BadRequest(f"the request is longer than {MOST_BYTES} bytes")
     try:
         values = json.loads(body.decode("utf-8"), parse_constant=no_constant)
     except (ValueError, RecursionError) as error:
@@ -72,29 +67,14 @@ def parse(body: bytes) -> dict:
     return out
 
 
-def answer(body: bytes) -> tuple[int, dict]:
-    """(200, chart) or (400, {"error": message}) for the body of a request."""
+def answer(body: bytes) -> dict:
+    """The chart for the body of a request. Raises ValueError with a message for the person who sees the chart."""
     try:
         values = parse(body)
-        length, *run = (values.pop(name) for name in ("length", "steps", "branches", "step"))
-        return 200, chart(window_settings(**values), length, *run)
-    except ValueError as error:
-        return 400, {"error": str(error)}
     except RecursionError:
-        return 400, {"error": "the request is nested too deeply"}
+        raise BadRequest("the request is nested too deeply") from None
+    length, *run = (values.pop(name) for name in ("length", "steps", "branches", "step"))
+    return chart(window_settings(**values), length, *run)
 
 
-async def handle(request):
-    # Never more in memory than the limit, whatever the sender announces.
-    body = b""
-    while len(body) <= MOST_BYTES and (part := await request.content.read(MOST_BYTES + 1 - len(body))):
-        body += part
-    status, data = await asyncio.get_running_loop().run_in_executor(None, answer, body)
-    return web.json_response(data, status=status)
-
-
-def register() -> None:
-    """Add the route to ComfyUI's server, where there is one."""
-    server = running_server()
-    if server is not None:
-        server.routes.post(PATH)(handle)
+handle = _route.handler(answer, MOST_BYTES)

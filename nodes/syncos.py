@@ -6,12 +6,11 @@ import comfy.samplers
 from comfy_extras.nodes_custom_sampler import BasicScheduler, SamplerCustom
 
 from ..samplers.context import apply_windows, temporal_compression
-from ..samplers.syncos import NOISES, OPTIMIZERS, PICKS, PRESETS, STAGES, TIMESTEPS
-from ..samplers.syncos_sampler import NODE, ChunkSettings, SynCoSSettings, syncos_sampler
+from ..samplers.syncos import NOISES, OPTIMIZERS, PICKS, PRESETS, STAGES, TIMESTEPS, SynCoSSettings
+from ..samplers.syncos_sampler import NODE, ChunkSettings, syncos_sampler
 from ._api import io
 
 CUSTOM = "custom"
-CHUNK_INPUTS = ("window_length", "stride")
 COUPLING = (  # widgets that a preset other than custom overrides, as fields of SynCoSSettings
     "iters", "chunks", "lr", "optimizer", "t_min", "max_coupled", "decay_every", "decay_rate", "pick", "cond_only",
 )  # fmt: skip
@@ -58,7 +57,7 @@ def coupling_inputs() -> list:
         io.Float.Input(
             "t_min", default=0.8, min=0.0, max=1.0, step=0.01,
             tooltip="Couple while the place in the schedule (1 all noise, 0 clean) is above; 0.8 to 0.9. Lower: more "
-            "alike, less of each event. 1: never.",
+            "steps coupled. 1: never.",
         ),
         io.Int.Input(
             "max_coupled", default=10, min=0, max=1000,
@@ -80,22 +79,23 @@ def coupling_inputs() -> list:
         ),
         io.Boolean.Input(
             "cond_only", default=False,
-            tooltip="Coupled iterations without the negative prompt: half their time, weaker prompts. CFGGuider and "
-            "KSampler only.",
+            tooltip="Coupled iterations without the negative prompt: half their time. CFGGuider and KSampler "
+            "only.",
         ),
         io.Combo.Input(
             "timestep", options=list(TIMESTEPS), default="grounded",
             tooltip="For comparison with the paper. grounded: the step's own noise level. free: a random one per "
-            "iteration (worse).",
+            "iteration, which the paper found worse.",
         ),
         io.Combo.Input(
             "noise", options=list(NOISES), default="baseline",
-            tooltip="For comparison with the paper. baseline: one noise per step. fresh: a new one per iteration "
-            "(events fade).",
+            tooltip="For comparison with the paper. baseline: one noise per step. fresh: a new one per iteration, "
+            "with which the paper saw events fade.",
         ),
         io.Combo.Input(
             "stages", options=list(STAGES), default="both",
-            tooltip="For comparison with the paper. first: plain windows (Gen-L-Video). second: CSD alone (noisy).",
+            tooltip="For comparison with the paper. first: plain windows (Gen-L-Video). second: CSD alone, "
+            "noisy in the paper.",
         ),
     ]  # fmt: skip
 
@@ -135,7 +135,7 @@ class LongTakeSynCoSSampler(io.ComfyNode):
             display_name="SynCoS Sampler",
             category="LongTake",
             description="Synchronized coupled sampling: the chunks of a long video are coupled while it is mostly "
-            "noise, so that one subject stays the same through several events. For SamplerCustomAdvanced, any guider.",
+            "noise, to keep one subject the same through several events. For SamplerCustomAdvanced, any guider.",
             inputs=coupling_inputs(),
             outputs=[io.Sampler.Output(display_name="sampler")],
         )
@@ -156,8 +156,8 @@ class LongTakeSynCoSKSampler(io.ComfyNode):
             node_id="LongTakeSynCoSKSampler",
             display_name="SynCoS Coupled KSampler",
             category="LongTake",
-            description="KSampler with synchronized coupled sampling: one subject through several events of a long "
-            "video. Connect a Prompt Timeline to positive. Samples with DDIM.",
+            description="KSampler with synchronized coupled sampling, to keep one subject through several events of a "
+            "long video. Connect a Prompt Timeline to positive. Samples with DDIM.",
             inputs=[
                 io.Model.Input("model", tooltip="A video model, with or without a Global/Local Window Scheduler."),
                 io.Int.Input(

@@ -10,14 +10,11 @@ spreads the events evenly, whatever their starts. Times are pixel frames. Anythi
 {"error": str}.
 """
 
-import asyncio
 import json
 import math
 
-from aiohttp import web
-
 from ..samplers import timeline, timeline_writer
-from ..samplers.progress import running_server
+from . import _route
 
 PATH = "/longtake/timeline"
 MAX_BYTES = 1_000_000
@@ -89,21 +86,4 @@ def _get(where: dict, name: str, kind, low: float = -math.inf, high: float = mat
     return value
 
 
-async def handle(request: web.Request) -> web.Response:
-    body = bytearray()
-    async for chunk in request.content.iter_any():
-        body += chunk
-        if len(body) > MAX_BYTES:
-            return web.json_response({"error": f"the request is longer than {MAX_BYTES} bytes."}, status=400)
-    try:
-        # in a thread: long texts take a while
-        return web.json_response(await asyncio.get_running_loop().run_in_executor(None, answer, bytes(body)))
-    except (BadRequest, timeline.TimelineError) as e:
-        return web.json_response({"error": str(e)}, status=400)
-
-
-def register() -> None:
-    """Add the route to ComfyUI's server, where there is one."""
-    server = running_server()
-    if server is not None:
-        server.routes.post(PATH)(handle)
+handle = _route.handler(answer, MAX_BYTES)

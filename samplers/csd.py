@@ -15,6 +15,9 @@ import math
 
 import torch
 
+from .fusion import accumulate
+from .windows import Window
+
 LEAST_SNR = 1e-3  # below, at the end of a zero-terminal-SNR schedule, x_t says nothing about x0: no repulsion
 
 
@@ -59,13 +62,12 @@ def csd_direction(y: torch.Tensor, r: torch.Tensor, snr: float) -> torch.Tensor:
     return g / n
 
 
-def average(parts: torch.Tensor, windows: list[tuple[int, ...]], like: torch.Tensor) -> torch.Tensor:
+def average(parts: torch.Tensor, windows: list[Window], like: torch.Tensor) -> torch.Tensor:
     """Chunk gradients [n, B, C, L, H, W] put back on the long video `like` [B, C, F, H, W]: the mean where chunks
     overlap, 0 where there is none (SynCoS, Fig. 15)."""
-    total = torch.zeros_like(like)
-    count = torch.zeros(like.shape[2], device=like.device, dtype=like.dtype)
+    total, count = torch.zeros_like(like), torch.zeros(like.shape[2])
+    for window in windows:
+        count[list(window.indices)] += 1
     for part, window in zip(parts, windows, strict=True):
-        index = torch.tensor(window, device=like.device)
-        total.index_add_(2, index, part.to(like))
-        count.index_add_(0, index, torch.ones_like(count[: len(window)]))
-    return total / count.clamp_min(1).view(1, 1, -1, 1, 1)
+        accumulate(total, part, window, 1 / count[list(window.indices)], 2)
+    return total

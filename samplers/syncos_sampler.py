@@ -16,7 +16,6 @@ from .csd import average, csd_direction
 from .moment import Moment
 from .noise_source import derived_seed
 from .syncos import (
-    PRESETS,
     SynCoSSettings,
     coupled_steps,
     evaluations,
@@ -25,8 +24,6 @@ from .syncos import (
     step_lr,
 )
 from .windows import Window, WindowSettings, latent_length, local_windows
-
-__all__ = ["PRESETS", "ChunkSettings", "SynCoSSettings", "syncos_sampler"]
 
 logger = logging.getLogger(__name__)
 
@@ -51,7 +48,7 @@ class _Run:
     """One sampling run: the guider with everything that its calls need. Nothing outlives the run."""
 
     def __init__(self, model, x: torch.Tensor, extra_args: dict, settings: SynCoSSettings, chunks):
-        self.model, self.guider, self.settings = model, model.inner_model, settings
+        self.guider, self.settings = model.inner_model, settings
         self.sampling = self.guider.inner_model.model_sampling
         self.given = getattr(model, "latent_image", None)  # what a mask keeps
         self.mask, self.seed = extra_args.get("denoise_mask"), extra_args.get("seed") or 0
@@ -148,7 +145,7 @@ class _Run:
             what = f"step {moment.step + 1} of {len(moment.keys)}, coupled iteration {k + 1} of {settings.iters}"
             r = torch.stack(cut(x0, chosen)) - self.predict(x, sigma, chosen, what)
             g = csd_direction(torch.stack(cut(x, chosen)) / noise, r, signal / noise)
-            g = average(g, [w.indices for w in chosen], x0)
+            g = average(g, chosen, x0)
             x0.grad = g if self.mask is None else g * self.mask
             for group in optimizer.param_groups:
                 group["lr"] = step_lr(settings, signal / noise, k)

@@ -28,6 +28,7 @@ args.cpu = True
 
 sys.path.append(str(ROOT / ".ci"))
 
+import torch  # noqa: E402
 from headless import Server  # noqa: E402
 
 
@@ -37,3 +38,12 @@ def comfy_server(tmp_path_factory):
     base = tmp_path_factory.mktemp("comfyui")
     with Server(Path(COMFYUI_PATH), Path(sys.executable), base, base / "output") as server:
         yield server
+
+
+@pytest.fixture(scope="module")
+def one_thread():
+    """Tiny nets are quicker on one thread."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)

@@ -16,7 +16,9 @@ from longtake.samplers.anchor_attention import CACHES, LAYOUTS, OPTION, AnchorSe
 from longtake.samplers.anchors import blend
 from longtake.samplers.context import apply_windows
 from longtake.samplers.windows import WindowSettings
-from test_zoo import DENOISE, FRAMES, NAMES, difference, one_thread, overridden  # noqa: F401
+from test_zoo import DENOISE, FRAMES, NAMES, difference, overridden
+
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 LENGTH, OVERLAP, A = 5, 2, 0.3
 every_model = pytest.mark.parametrize("name", NAMES)

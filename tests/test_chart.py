@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 from aiohttp import ClientSession, web
-from longtake.nodes import routes
+from longtake.nodes import _route, routes
 from longtake.nodes.windows import LongTakeWindowScheduler, chart, chart_image, window_settings
 from longtake.samplers import preview
 from longtake.samplers.windows import WindowSettings, dilated_windows, gamma, local_windows, run_cost
@@ -110,8 +110,12 @@ def test_node_gives_the_chart(comfy_server):
 # ---- the route --------------------------------------------------------------------------------------------------
 
 
+def answer(raw):
+    return _route.respond(routes.answer, routes.MOST_BYTES, raw)
+
+
 def test_route_answers_with_the_chart():
-    status, data = routes.answer(body(steps=24, step=5, branches=1, compression=4))
+    status, data = answer(body(steps=24, step=5, branches=1, compression=4))
     settings = window_settings(49, 28, 4, schedule="random_shift", global_path=True)
     assert status == 200 and data == json.loads(json.dumps(chart(settings, 293, 24, 1, 5)))
 
@@ -140,7 +144,7 @@ def test_route_answers_with_the_chart():
     ],
 )
 def test_route_names_what_is_wrong(values, message):
-    status, data = routes.answer(body(**values))
+    status, data = answer(body(**values))
     assert status == 400 and message in data["error"]
 
 
@@ -153,7 +157,7 @@ def test_route_names_what_is_wrong(values, message):
     ],
 )  # fmt: skip
 def test_route_refuses_what_is_no_request(raw):
-    status, data = routes.answer(raw)
+    status, data = answer(raw)
     assert status == 400 and data["error"] and len(data["error"]) < 500
     json.dumps(data)
 
@@ -194,7 +198,7 @@ def test_route_survives_10000_hostile_requests():
     count = {200: 0, 400: 0}
     for _ in range(10_000):
         raw = hostile(draw)
-        status, data = routes.answer(raw)
+        status, data = answer(raw)
         count[status] += 1
         assert status == 200 or (isinstance(data["error"], str) and data["error"]), raw
         json.dumps(data, allow_nan=False)

@@ -15,6 +15,7 @@ from longtake.samplers.syncos import (
     picked_chunks,
     step_lr,
 )
+from longtake.samplers.windows import Window
 
 SNR = 0.07
 
@@ -100,7 +101,7 @@ def test_scores_are_exchanged():
 def test_average_is_the_mean_where_chunks_overlap():
     like, windows = torch.zeros(1, 2, 7, 1, 1), [(0, 1, 2), (2, 3, 4), (1, 2, 3)]
     parts = torch.randn(3, 1, 2, 3, 1, 1)
-    out = average(parts, windows, like)
+    out = average(parts, [Window(w, len(w)) for w in windows], like)
     for f in range(7):
         values = [parts[n][:, :, w.index(f)] for n, w in enumerate(windows) if f in w]
         expected = sum(values) / len(values) if values else torch.zeros(1, 2, 1, 1)

@@ -29,12 +29,7 @@ import nodes as core_nodes
 WINDOWS = WindowSettings(length=5, overlap=2)
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def node(**kwargs):

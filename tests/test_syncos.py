@@ -23,12 +23,7 @@ NAME = "wan21_t2v"
 COUPLED = SynCoSSettings(t_min=0.0, max_coupled=2, iters=3, chunks=3)
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def windowed(length=LENGTH, **kwargs):

@@ -25,12 +25,7 @@ STEPS = 4
 FRAMES = 5
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def latent(frames=6, size=(6, 7), batch=2, seed=0, scale=1.0):

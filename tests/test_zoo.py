@@ -28,12 +28,7 @@ DENOISE = {"cogvideox": 0.6, "cogvideox15": 0.6}
 every_model = pytest.mark.parametrize("name", NAMES)
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def run(name, patcher=None, *, prompt=1, seed=5, steps=2, cfg=2.0, denoise=1.0, latent=None, mask=None, extra=None):
