@@ -141,16 +141,14 @@ class LongTakeContextHandler(IndexListContextHandler):
 
     def should_use_context(self, model, conds, x_in, timestep, model_options) -> bool:
         if self._core_loop(conds):
-            if self.settings.global_path:
-                raise ValueError(
-                    f"{NODE}: global_path: not available for latents with audio or guide frames; turn it off"
-                )
-            if CHUNKS in model_options["transformer_options"]:
-                raise ValueError("SynCoS: not available for latents with audio or guide frames; use KSampler")
-            if anchor_attention.OPTION in model_options["transformer_options"]:
-                raise ValueError(
-                    f"{anchor_attention.NODE}: not available for latents with audio or guide frames; bypass it"
-                )
+            options = model_options["transformer_options"]
+            for used, what, way_out in (
+                (self.settings.global_path, f"{NODE}: global_path", "turn it off"),
+                (CHUNKS in options, "SynCoS", "use KSampler"),
+                (anchor_attention.OPTION in options, anchor_attention.NODE, "bypass it"),
+            ):
+                if used:
+                    raise ValueError(f"{what}: not available for latents with audio or guide frames; {way_out}")
             return super().should_use_context(model, conds, x_in, timestep, model_options)
         if x_in.ndim != 5:
             raise ValueError(
