@@ -19,7 +19,6 @@ from longtake.backbone.cogvideox_vae import preview_colours
 from longtake.samplers.anchor_attention import apply_anchor
 from longtake.samplers.context import apply_windows, temporal_compression
 from longtake.samplers.windows import WindowSettings
-from test_zoo import one_thread  # noqa: F401
 from tiny_cogvideox import (
     CFG,
     HEIGHT,
@@ -37,6 +36,8 @@ from tiny_cogvideox import (
     start_image,
 )
 from transformers import T5EncoderModel
+
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 every_variant = pytest.mark.parametrize("name", VARIANTS)
 

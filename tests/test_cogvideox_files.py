@@ -14,8 +14,9 @@ from longtake.backbone import cogvideox, cogvideox_text
 from longtake.backbone.cogvideox_files import IN_FOLDER, model_folders, single_files
 from longtake.nodes.cogvideox import LongTakeCogVideoXLoader
 from safetensors.torch import load_file, save_file
-from test_zoo import one_thread  # noqa: F401
 from tiny_cogvideox import TEXT, VARIANTS, image_conds, load, noise_of, sample
+
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(autouse=True, scope="module")
