@@ -8,7 +8,8 @@ on from there. It knows settings and weights, but not code: after a change to a 
 
 Other settings: --variants genl syncos_balanced:iters=6,lr=1 (for one variant), or --set iters=10 (for every variant but
 genl, with which all are compared; what an ablation is about stays). The ablations are the paper preset's, with --set
-preset=balanced balanced's. Keys: those of SynCoSSettings, `preset`, and the window scheduler's inputs.
+preset=balanced balanced's. Keys: those of SynCoSSettings, `preset`, the window scheduler's inputs, and two that add
+parts of GLC-Diffusion: anchor (ABAM's, 0 = none) and mode (Noise Reinit's, random = none).
 """
 
 import argparse
@@ -22,7 +23,8 @@ from pathlib import Path
 import _pack
 import plots
 import variants
-from quality import CLIP, LEGEND, PAIRS, Demo, Runs, Table, boundaries, decoded
+from quality import CLIP, Demo, boundaries, decoded, node
+from tables import LEGEND, PAIRS, Runs, Table
 from variants import INPUTS, REFERENCE, typed
 
 SEED = 9_000_001  # of the first scenario; each has its own
@@ -57,20 +59,24 @@ MEANING = {
     "wo_structured": "without structured prompt: an event's prompt does not name the subject",
 }
 UNSTRUCTURED = "wo_structured"
+ADDED = {"anchor": ("abam", 0.0), "mode": ("noise", "random")}  # key: the part that it adds, the value that adds none
 
 
 @dataclass(frozen=True)
 class Variant:
-    """How a video is sampled: the window scheduler's inputs, SynCoSSettings (None: euler), which prompts."""
+    """How a video is sampled: the window scheduler's inputs, SynCoSSettings (None: euler), which prompts; added parts
+    of GLC-Diffusion, as in variants.py."""
 
     windows: dict
     syncos: object | None
     structured: bool
+    added: dict
 
     def effective(self) -> dict:
         """What changes a run."""
         syncos = self.syncos and asdict(self.syncos)
-        return {"syncos": syncos, "structured": self.structured, **variants.effective({"windows": self.windows})}
+        parts = variants.effective({"windows": self.windows, **self.added})
+        return {"syncos": syncos, "structured": self.structured, **parts}
 
 
 def variant(text: str, everywhere: list[str]) -> tuple[str, Variant]:
@@ -85,22 +91,27 @@ def variant(text: str, everywhere: list[str]) -> tuple[str, Variant]:
     if given is not None:
         own += [c for c in everywhere if c.partition("=")[0] not in given]
     windows, syncos = dict(INPUTS["windows"]), {"preset": "paper", **(given or {})}
+    added = {}
     defaults = {"preset": "", **{f.name: f.default for f in fields(SynCoSSettings)}}
     for change in reversed(own):  # a variant's own last: they count
         key, _, value = change.partition("=")
         if key in windows:
             windows[key] = typed(change, value, windows[key])
+        elif key in ADDED:
+            part, none = ADDED[key]
+            value = typed(change, value, INPUTS[part][key])
+            added |= {part: INPUTS[part] | {key: value}} if value != none else {}
         elif key in defaults and given is not None:
             syncos[key] = typed(change, value, defaults[key])
         else:
             raise ValueError(f"{change}: unknown to {name}")
     label = f"{name}:{','.join(own)}" if own else name
     if given is None:
-        return label, Variant(windows, None, True)
+        return label, Variant(windows, None, True, added)
     preset = syncos.pop("preset")
     if preset not in PRESETS:
         raise ValueError(f"{label}: preset {preset} is not one of {', '.join(PRESETS)}")
-    return label, Variant(windows, replace(PRESETS[preset], **syncos), name != UNSTRUCTURED)
+    return label, Variant(windows, replace(PRESETS[preset], **syncos), name != UNSTRUCTURED, added)
 
 
 def parse(argv=None):
@@ -139,10 +150,17 @@ def sample(demo: Demo, way: Variant, scenario, seed: int):
     from longtake.nodes.timeline import encode_timeline
     from longtake.samplers.syncos_sampler import syncos_sampler
 
-    model, _ = demo.windows(**way.windows)
+    model, windows = demo.windows(**way.windows)
     sampler = syncos_sampler(way.syncos) if way.syncos else core.KSamplerSelect.execute("euler").result[0]
     positive = encode_timeline(demo.clip, *prompts(scenario, way.structured, decoded(scenario.frames)))
-    noise, = core.RandomNoise.execute(seed).result
+    if "abam" in way.added:
+        model, = node("abam", "LongTakeABAM").execute(model=model, cache="auto", **way.added["abam"]).result
+    if "noise" in way.added:
+        noise, = node("noise", "LongTakeNoiseReinit").execute(
+            noise_seed=seed, windows=windows, **way.added["noise"]
+        ).result  # fmt: skip
+    else:
+        noise, = core.RandomNoise.execute(seed).result
     videos, evaluations, seconds = demo.video(model, positive, noise, sampler, scenario.frames)
     return videos[0], evaluations, seconds
 

@@ -17,18 +17,17 @@ import json
 import math
 import random
 import shlex
-import statistics
 import time
 from pathlib import Path
 
 import _pack
 import plots
+from tables import LEGEND, PAIRS, Runs, Table
 from variants import INPUTS, MEANING, REFERENCE, VARIANTS, effective, variant
 
 CLIP = 49  # pixel frames per window, the demo model's clip
 SEED = 8_000_001  # of the first prompt; each prompt has its own, whatever the batch
 SHEETS = 4  # prompts that --sheet draws
-PAIRS = 6  # prompts from which on a difference may be called one
 
 
 def parse():
@@ -37,6 +36,7 @@ def parse():
     parser.add_argument("--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE")
     parser.add_argument("--lengths", type=int, nargs="+", default=[147, 293], help="pixel frames")
     parser.add_argument("--prompts", type=int, default=24, help="held-out prompts, 1..60; every second partly open")
+    parser.add_argument("--skip", type=int, default=0, help="leave out the first so many held-out prompts")
     parser.add_argument("--steps", type=int, default=24)
     parser.add_argument("--cfg", type=float, default=4.0)
     parser.add_argument("--batch", type=int, default=6, help="prompts per sampler call")
@@ -45,8 +45,8 @@ def parse():
     parser.add_argument("--resume", action="store_true", help="keep the runs that glc_runs.jsonl has")
     parser.add_argument("--sheet", type=Path, help=f"folder for filmstrips of the first {SHEETS} prompts")
     args = parser.parse_args()
-    if not 1 <= args.prompts <= 60:
-        parser.error(f"--prompts: {args.prompts} is not in 1..60")
+    if args.skip < 0 or not 1 <= args.prompts <= 60 - args.skip:
+        parser.error(f"--prompts {args.prompts} --skip {args.skip}: the held-out prompts are 60")
     if min(args.lengths) < 2 * CLIP:
         parser.error(f"--lengths: {min(args.lengths)} is less than two clips ({2 * CLIP} frames)")
     try:
@@ -59,12 +59,13 @@ def parse():
 class Prompts:
     """Held-out prompts: their attributes (None: left open in every second one) and seeds."""
 
-    def __init__(self, count: int):
+    def __init__(self, count: int, skip: int = 0):
         from longtake.backbone.quality import omit
         from longtake.backbone.world import held_out
 
-        self.specs = [omit(s, random.Random(f"open {i}")) if i % 2 else s for i, s in enumerate(held_out()[:count])]
-        self.seeds = [SEED + i for i in range(count)]
+        specs = [omit(s, random.Random(f"open {i}")) if i % 2 else s for i, s in enumerate(held_out())]
+        self.specs = specs[skip : skip + count]
+        self.seeds = [SEED + i for i in range(skip, skip + count)]
 
 
 class EachItsOwn:
@@ -174,24 +175,6 @@ def boundaries(parts: dict, frames: int) -> list[int]:
     return [4 * (s - 1) + 1 for s in static_starts(latent_length(frames, 4), length, stride) if s > 0]
 
 
-class Runs:
-    """Finished runs by key, kept in a file: one JSON object a line."""
-
-    def __init__(self, path: Path, resume: bool):
-        self.path, self.found = path, {}
-        path.parent.mkdir(parents=True, exist_ok=True)
-        if not resume:
-            path.unlink(missing_ok=True)
-        elif path.exists():
-            rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-            self.found = {row["key"]: row for row in rows}
-
-    def add(self, row: dict) -> None:
-        self.found[row["key"]] = row
-        with self.path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(row) + "\n")
-
-
 def key_of(args, weights: str, parts: dict, frames: int, spec: tuple, seed: int) -> str:
     what = [effective(parts), frames, spec, seed, args.steps, args.cfg, weights]
     return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:16]
@@ -226,86 +209,15 @@ def run(args, runs: Runs, demo: Demo, prompts: Prompts) -> None:
                 for i, video in zip(todo, videos, strict=True):
                     found = metrics.measure(video, reader.read(video), prompts.specs[i], boundaries(parts, length))
                     runs.add({
-                        "key": key[i], "variant": label, "length": length, "prompt": i, "spec": prompts.specs[i],
-                        "seed": prompts.seeds[i], "steps": args.steps, "cfg": args.cfg, "weights": demo.hash,
-                        "evaluations": evaluations, "seconds": seconds, "settings": effective(parts),
+                        "key": key[i], "variant": label, "length": length, "prompt": i + args.skip,
+                        "spec": prompts.specs[i], "seed": prompts.seeds[i], "steps": args.steps, "cfg": args.cfg,
+                        "weights": demo.hash, "evaluations": evaluations, "seconds": seconds,
+                        "settings": effective(parts),
                         "metrics": {k: None if math.isnan(v) else v for k, v in found.items()},
                     })  # fmt: skip
                     if i in strips:
                         plots.strip(video).save(strips[i])
                 print(f"{length} frames, {label}: prompts {todo}, {seconds:.1f} s each", flush=True)
-
-
-class Table:
-    """Runs of each variant, means over prompts, compared with the reference's runs prompt by prompt (None: no run)."""
-
-    def __init__(self, title: str, metrics: dict, rows: dict[str, list], reference: list):
-        self.title, self.metrics, self.rows, self.reference = title, metrics, rows, reference
-
-    def value(self, label: str, name: str) -> tuple[float, float, float]:
-        """(mean, mean difference to the reference, its standard error); NaN where there is nothing to tell."""
-        pairs = zip(self.rows[label], self.reference, strict=True)
-        values = [(r["metrics"][name], b and b["metrics"][name]) for r, b in pairs]
-        own = [a for a, _ in values if a is not None]
-        changes = [a - b for a, b in values if None not in (a, b)]
-        error = statistics.stdev(changes) / math.sqrt(len(changes)) if len(changes) > 1 else math.nan
-        return mean(own), mean(changes), error if len(changes) >= PAIRS else math.nan
-
-    def cost(self, label: str, name: str) -> float:
-        """Evaluations or seconds per video, times the reference's."""
-        known = [(r[name], b[name]) for r, b in zip(self.rows[label], self.reference, strict=True) if b]
-        return mean([a for a, _ in known]) / mean([b for _, b in known])
-
-    def verdict(self, label: str, name: str) -> str:
-        _, change, error = self.value(label, name)
-        better = self.metrics[name].better
-        if label == REFERENCE:
-            return "reference"
-        if math.isnan(error) or not better or abs(change) <= 2 * error:
-            return "noise"
-        return "better" if change * better > 0 else "worse"
-
-    def markdown(self, names: list[str], costs: tuple[str, ...] = ()) -> list[str]:
-        def cell(label, name):
-            metric = self.metrics[name]
-            value, _, error = self.value(label, name)
-            text = metric.text(value)
-            if label != REFERENCE and not math.isnan(error):
-                text += f" \u00b1 {metric.text(error)}"
-            verdict = self.verdict(label, name)
-            return {"better": f"**{text}**", "worse": f"*{text}*"}.get(verdict, text)
-
-        arrows = {1: " \u2191", -1: " \u2193", 0: ""}
-        used = [self.metrics[name] for name in names]
-        rows = [["variant", *(m.heading + arrows[m.better] for m in used), *costs]]
-        rows.append(["---"] * len(rows[0]))
-        for label in self.rows:
-            spent = [f"{self.cost(label, name):.2f}" for name in costs]
-            rows.append([f"`{label}`", *(cell(label, name) for name in names), *spent])
-        return [f"| {' | '.join(row)} |" for row in rows]
-
-    def spent(self) -> str:
-        """What a video of the reference takes."""
-        known = [row for row in self.reference if row]
-        evaluations, seconds = (mean([row[name] for row in known]) for name in ("evaluations", "seconds"))
-        return f"{REFERENCE}: {evaluations:.0f} evaluations and {seconds:.1f} s per video." if known else ""
-
-    def panels(self, names: tuple[str, ...] = ()) -> list[plots.Panel]:
-        """The named metrics, or else the main ones, for plots.chart."""
-
-        def dot(label, name, metric):
-            value, _, error = self.value(label, name)
-            error = math.nan if label == REFERENCE else error
-            return plots.Dot(value, metric.text(value), error, self.verdict(label, name))
-
-        hints = {1: "higher is better", -1: "lower is better", 0: "neither is better"}
-        return [
-            plots.Panel(m.heading, hints[m.better], [dot(label, name, m) for label in self.rows])
-            for name, m in self.metrics.items() if (name in names if names else m.main)
-        ]  # fmt: skip
-
-
-LEGEND = f"reference: {REFERENCE}; whiskers: standard error of the difference"
 
 
 def table(args, runs: Runs, weights: str, prompts: Prompts, length: int) -> Table:
@@ -320,15 +232,12 @@ def table(args, runs: Runs, weights: str, prompts: Prompts, length: int) -> Tabl
     return Table(title(length), METRICS, rows, of(variant(REFERENCE, [])[1]))
 
 
-def mean(values: list[float]) -> float:
-    return statistics.fmean(values) if values else math.nan
-
-
 def command(args) -> str:
     """The command line, without what says only where files are."""
     words = ["--variants", *args.variants] if args.variants != list(VARIANTS) else []
     words += ["--set", *args.set] if args.set else []
-    words += ["--lengths", *map(str, args.lengths), "--prompts", str(args.prompts), "--steps", str(args.steps)]
+    words += ["--lengths", *map(str, args.lengths), "--prompts", str(args.prompts)]
+    words += [*(["--skip", str(args.skip)] if args.skip else []), "--steps", str(args.steps)]
     return shlex.join(["python", "benchmarks/quality.py", *words, "--cfg", f"{args.cfg:g}", "--batch", str(args.batch)])
 
 
@@ -379,14 +288,14 @@ def film(args, prompts: Prompts, weights: str) -> None:
                 label: Image.open(args.sheet / "strips" / f"{key_of(args, weights, parts, length, spec, seed)}.png")
                 for label, parts in args.table.items()
             }
-            name = f"x{round(length / CLIP)}_prompt{i:02d}.png"
+            name = f"x{round(length / CLIP)}_prompt{i + args.skip:02d}.png"
             plots.film_sheet(f"{prompt(*spec)}   ({title(length)})", decoded(length), strips, args.sheet / name)
 
 
 def main():
     args = parse()
     _pack.register()
-    demo, prompts = Demo(args), Prompts(args.prompts)
+    demo, prompts = Demo(args), Prompts(args.prompts, args.skip)
     runs = Runs(args.out / "glc_runs.jsonl", args.resume)
     run(args, runs, demo, prompts)
     tables = [table(args, runs, demo.hash, prompts, length) for length in args.lengths]

@@ -19,7 +19,7 @@ GLOBAL = {"gamma0", "beta", "global_every", "global_until"}  # inputs without me
 MIX = {"filter", "d_s", "d_t", "order", "variance"}  # ... where no frequencies are mixed
 
 PAPER = {"windows": {"schedule": "random_shift", "global_path": True}, "noise": {}, "abam": {}, "vmcr": {}}
-BEST = PAPER | {"abam": {"anchor": 0.3}, "vmcr": {"omega": 2e-4}}
+BEST = PAPER | {"noise": {"d_s": 0.1, "d_t": 0.1}, "abam": {"anchor": 0.3}, "vmcr": {"omega": 2e-4}}
 
 
 def without(*parts: str, **changes) -> dict:
