@@ -79,7 +79,8 @@ def make_node(kind, definition, values, title=None):
         node["title"] = title
     height = 14 + 20 * max(len(sockets), len(node["outputs"])) + DRAWN.get(kind, 0)
     for name, _, options in widgets:
-        node["widgets_values"].append(whole(values[name]))
+        linked = isinstance(values[name], list)
+        node["widgets_values"].append(options.get("default", "") if linked else whole(values[name]))
         height += 130 if options.get("multiline") else 24
         if options.get("control_after_generate"):
             node["widgets_values"].append("fixed")

@@ -1,25 +1,41 @@
 """POST /longtake/timeline: what the timeline widget in the browser asks of the parser and the writer.
 
 Request, JSON:  {"text": str, "length": int, "fps": number, "blend": int, "edit": null or
-                 {"events": [{"text": str, "start": int, "origin": int or null}, ...], "equal": bool}}
+                 {"events": [{"text": str, "start": int, "origin": int or null}, ...], "equal": bool},
+                 "windows": null or {"node": node id, "values": {widget: value}, "compression": int}}
 Answer, JSON:   {"text": str, "way": "equal" | "lines" | "json", "warning": str or null,
-                 "events": [{"text": str, "start": int, "end": int}, ...]}
+                 "events": [{"text": str, "start": int, "end": int}, ...],
+                 "windows": null or [{"start": int, "end": int, "events": [[index, weight], ...]}, ...]}
 
 Without `edit` the text comes back as it is, read. With it, the text is rewritten (samplers/timeline_writer.py); `equal`
-spreads the events evenly, whatever their starts. Times are pixel frames. Anything else is answered with status 400 and
-{"error": str}.
+spreads the events evenly, whatever their starts. Times are pixel frames. `windows` asks which prompts each window of a
+node gets: no event stands for the global prompt. Anything else is answered with status 400 and {"error": str}.
 """
 
 import json
 import math
 
 from ..samplers import timeline, timeline_writer
+from ..samplers.chart import MOST_INDICES
+from ..samplers.syncos_sampler import ChunkSettings
+from ..samplers.windows import WindowSettings, latent_length, local_windows, pixel_length, window_centre
 from . import _route
+from .routes import LIMITS, checked, number
+from .syncos import LongTakeSynCoSKSampler, LongTakeSynCoSSampler, chunk_error
+from .windows import LongTakeWindowScheduler, window_settings
 
 PATH = "/longtake/timeline"
 MAX_BYTES = 1_000_000
 MAX_EVENTS = 5000
 MAX_LENGTH = 1_000_000  # as in the node
+MAX_WINDOWS = 10_000
+MAX_LOOKUPS = 2_000_000  # windows times events: under a second of work
+CHUNKS = ("window_length", "stride")
+WINDOW_NODES = {  # node, and its widgets that decide where the windows lie
+    "LongTakeWindowScheduler": (LongTakeWindowScheduler, ("window_length", "overlap", "schedule", "shift_seed")),
+    "LongTakeSynCoSKSampler": (LongTakeSynCoSKSampler, CHUNKS),
+    "LongTakeSynCoSSampler": (LongTakeSynCoSSampler, CHUNKS),
+}
 
 
 class BadRequest(ValueError):
@@ -41,17 +57,61 @@ def answer(body: bytes) -> dict:
     if request.get("edit") is not None:
         text = timeline_writer.write_timeline(text, _edits(request["edit"], length), length, fps)
     events = timeline.parse_timeline(text, length, fps)
-    warning = None
+    spans, warning = None, None
     try:
-        timeline.spans(events, blend)
+        spans = timeline.spans(events, blend)
     except timeline.TimelineError as e:
         warning = str(e)
+    windows = None
+    if spans is not None and request.get("windows") is not None:
+        windows = window_events(_window_settings(_get(request, "windows", dict)), spans)
     return {
         "text": text,
         "way": timeline_writer.way_of(text),
         "warning": warning,
         "events": [{"text": e.text, "start": e.start, "end": e.end} for e in events],
+        "windows": windows,
     }
+
+
+def window_events(settings: WindowSettings, spans: list[timeline.Span]) -> list[dict]:
+    """The first step's local windows over the spans' video, and the events of each one. Raises BadRequest."""
+    c = settings.compression
+    frames = latent_length(spans[0].total, c)
+    if frames <= settings.length:  # sampled without windows
+        return [{"start": 0, "end": pixel_length(frames, c), "events": []}]
+    count = (frames - settings.length) // settings.stride + 2
+    if count > MAX_WINDOWS or count * settings.length > MOST_INDICES or count * len(spans) > MAX_LOOKUPS:
+        raise BadRequest(f"about {count} windows of {settings.length} latent frames are too many to draw.")
+    out = []
+    for window in local_windows(settings, frames, 0):
+        first, last = window.indices[0], window.indices[-1]
+        events = timeline.span_weights(spans, window_centre(window.indices, c))
+        out.append(
+            {
+                "start": pixel_length(first, c) if first else 0,
+                "end": pixel_length(last + 1, c),
+                "events": [[index, round(weight, 3)] for index, weight in events],
+            }
+        )
+    return out
+
+
+def _window_settings(request: dict) -> WindowSettings:
+    """The windows of a node's widgets, missing ones by default. Raises ValueError for people."""
+    name, given = _get(request, "node", str), _get(request, "values", dict)
+    if name not in WINDOW_NODES:
+        raise BadRequest(f"windows of this node are not known; known: {', '.join(WINDOW_NODES)}.")
+    node, widgets = WINDOW_NODES[name]
+    inputs = {i.id: i for i in node.define_schema().inputs}
+    values = {widget: checked(inputs[widget], given.get(widget, inputs[widget].default)) for widget in widgets}
+    low, high, default = LIMITS["compression"]
+    compression = number("compression", request.get("compression", default), low, high, True)
+    if widgets is not CHUNKS:
+        return window_settings(compression=compression, **values)
+    if (error := chunk_error(**values)) is not None:
+        raise BadRequest(error)
+    return ChunkSettings(values["window_length"], values["stride"]).windows(compression)
 
 
 def _edits(edit, length: int) -> list[timeline_writer.Edit]:

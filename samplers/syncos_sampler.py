@@ -1,6 +1,7 @@
 """SynCoS as a ComfyUI SAMPLER: coupled steps over the window engine's chunks (adapter of syncos.py and csd.py)."""
 
 import copy
+import functools
 import logging
 from dataclasses import dataclass
 
@@ -10,7 +11,7 @@ from comfy.model_management import throw_exception_if_processing_interrupted
 from comfy.utils import ProgressBar
 from tqdm.auto import tqdm
 
-from . import progress
+from . import preview, progress
 from .context import CHUNKS, Chunks, LongTakeContextHandler, temporal_compression
 from .csd import average, csd_direction
 from .moment import Moment
@@ -229,6 +230,17 @@ def log_start(run: _Run, plan: list[bool], frames: int, moment: Moment) -> None:
         logger.warning("SynCoS: no step lies above t_min %g: nothing is coupled.", run.settings.t_min)
 
 
-def syncos_sampler(settings: SynCoSSettings, chunks: ChunkSettings | None = None) -> comfy.samplers.KSAMPLER:
+class SynCoSSampler(comfy.samplers.KSAMPLER):
+    """Shows the filmstrip that a MODEL with windows brings along (see context.apply_windows) for one without, too."""
+
+    def sample(self, model_wrap, sigmas, extra_args, callback, noise, *rest, **kwargs):
+        run = super().sample
+        latent_format = model_wrap.inner_model.latent_format
+        if extra_args["model_options"].get("context_handler") is None and latent_format.latent_dimensions == 3:
+            run = functools.partial(preview.filmstrip_wrapper(temporal_compression(latent_format)), run)
+        return run(model_wrap, sigmas, extra_args, callback, noise, *rest, **kwargs)
+
+
+def syncos_sampler(settings: SynCoSSettings, chunks: ChunkSettings | None = None) -> SynCoSSampler:
     """A SAMPLER. chunks: used where the MODEL carries no LongTake windows; None: such a MODEL is an error."""
-    return comfy.samplers.KSAMPLER(sample_syncos, {"settings": settings, "chunks": chunks})
+    return SynCoSSampler(sample_syncos, {"settings": settings, "chunks": chunks})

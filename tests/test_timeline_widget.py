@@ -11,8 +11,10 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
 from longtake.nodes import timeline_route
-from longtake.samplers.timeline import TimelineError, equal_borders, parse_timeline
+from longtake.samplers.conds import SPAN_KEY, window_entries
+from longtake.samplers.timeline import TimelineError, equal_borders, parse_timeline, spans
 from longtake.samplers.timeline_writer import Edit, way_of, write_timeline
+from longtake.samplers.windows import WindowSettings, local_windows
 
 LENGTH, FPS = 96, 16.0  # 6 seconds
 
@@ -158,6 +160,7 @@ def ask(**values):
 
 def test_route_reads_and_writes():
     assert ask() == {
+        "windows": None,
         "text": "a | b",
         "way": "equal",
         "warning": None,
@@ -169,6 +172,47 @@ def test_route_reads_and_writes():
     assert ask(edit={**moved, "equal": True})["text"] == "a | b"
     assert ask(text="0: a\n9: b", edit={**moved, "equal": True})["text"] == "0: a\n48: b"
     assert "blend (49" in ask(blend=49)["warning"]
+
+
+SCHEDULER = {"window_length": 49, "overlap": 24, "schedule": "static", "shift_seed": 0}
+CHUNKS = {"window_length": 49, "stride": 24}
+
+
+def windows(node="LongTakeWindowScheduler", compression=4, **values):
+    return {"node": node, "values": values, "compression": compression}
+
+
+def test_route_says_which_window_gets_which_prompt():
+    def got(text, length=97, blend=0, **asked):
+        found = ask(text=text, length=length, blend=blend, windows=windows(**asked))["windows"]
+        return [(w["start"], w["end"], w["events"]) for w in found]
+
+    assert got("a | b", **SCHEDULER) == [
+        (0, 49, [[0, 1.0]]), (25, 77, [[1, 1.0]]), (45, 97, [[1, 1.0]]),
+    ]  # fmt: skip
+    assert got("a | b", blend=8, **SCHEDULER)[1] == (25, 77, [[0, 0.312], [1, 0.688]])  # centre at 50.5, border at 49
+    assert got("a | b", node="LongTakeSynCoSSampler", window_length=49, stride=28) == got("a | b", **SCHEDULER)
+    assert got("a | b", node="LongTakeSynCoSKSampler", compression=8, window_length=49, stride=24)[0][:2] == (0, 49)
+    assert got("a | b", length=49, **SCHEDULER) == [(0, 49, [])]  # one window: sampled with the global prompt
+    shifted = got("a", length=293, **{**SCHEDULER, "schedule": "random_shift", "shift_seed": 5})
+    assert shifted[1][0] != 25 and shifted[-1][1] == 293
+    assert ask(windows=windows(**SCHEDULER), blend=90)["windows"] is None  # a timeline that cannot run
+    assert len(got(" | ".join("ab" * 100), length=10_000, window_length=81, overlap=80)) > 2400
+
+
+@pytest.mark.parametrize("blend", [0, 12])
+def test_windows_get_the_prompts_that_sampling_gives_them(blend):
+    settings = WindowSettings(13, 6)
+    line = spans(parse_timeline("0: a\n40: b\n60: c\n63: d\n150: e" if not blend else "a | b | c | d", 293, FPS), blend)
+    shown = timeline_route.window_events(settings, line)
+    entries = [{SPAN_KEY: None}, *({SPAN_KEY: span, "model_conds": {}} for span in line)]
+    real = local_windows(settings, 74, 0)
+    assert len(shown) == len(real) > 5
+    for window, place in zip(real, shown, strict=True):
+        (entry,) = window_entries(entries, window.indices, "local", 4)
+        assert max(place["events"], key=lambda event: event[1])[0] == entry[SPAN_KEY].index
+        assert sum(weight for _, weight in place["events"]) == pytest.approx(1)
+    assert any(len(place["events"]) == 2 for place in shown) == bool(blend)
 
 
 BAD = [
@@ -184,6 +228,17 @@ BAD = [
             {"edit": {"events": [{"text": "a", "start": 1}], "equal": False}},
             {"edit": {"events": [{"text": "a", "start": 0, "origin": 9}], "equal": False}},
             {"edit": {"events": [{"text": "a", "start": 0}] * 6000, "equal": True}},
+            {"windows": 3}, {"windows": []}, {"windows": {}}, {"windows": windows("KSampler")},
+            {"windows": windows("LongTakeSynCoSSampler", window_length=24, stride=25)},
+            *({"windows": windows(**{**SCHEDULER, name: value})} for name, value in (
+                ("window_length", 0), ("window_length", "49"), ("window_length", 10**9), ("overlap", 49),
+                ("overlap", 1.5), ("schedule", "none"), ("schedule", []), ("shift_seed", -1), ("shift_seed", None),
+            )),
+            *({"windows": windows(compression=value, **SCHEDULER)} for value in (0, 65, 4.0, None, "4")),
+            {"windows": windows(window_length=1, overlap=0), "length": 45_000},
+            {"windows": windows(window_length=49, overlap=48), "length": 1_000_000},
+            {"windows": windows(window_length=16384, overlap=16380), "length": 30_000},
+            {"windows": windows(window_length=5, overlap=4), "text": "a |" * 4000 + "b", "length": 30_000},
         )
     ),
     b" " * (timeline_route.MAX_BYTES + 1),
@@ -231,6 +286,12 @@ def test_route_never_fails_on_random_requests():
             if rng.random() < 0.2:
                 key = rng.choice(["events", "equal", "text", "start", "origin"])
                 rng.choice([values["edit"], *events])[key] = rng.choice(odd)
+        if rng.random() < 0.4:
+            asked = windows(**SCHEDULER) if rng.random() < 0.6 else windows("LongTakeSynCoSSampler", **CHUNKS)
+            values["windows"] = asked
+            if rng.random() < 0.4:
+                where = rng.choice([asked, asked["values"]])
+                where[rng.choice(list(where))] = rng.choice([*odd, 13, 25, "random_shift", "LongTakeSynCoSKSampler"])
         if rng.random() < 0.2:
             values[rng.choice(list(values))] = rng.choice(odd)
         data = bytearray(json.dumps(values).encode())
@@ -239,14 +300,15 @@ def test_route_never_fails_on_random_requests():
                 data[rng.randrange(len(data))] = rng.randrange(256)
         return bytes(data)
 
-    statuses = {200: 0, 400: 0}
+    statuses, drawn = {200: 0, 400: 0}, 0
     for status, reply in post_all([body() for _ in range(10_000)]):
         statuses[status] += 1  # KeyError: any other status
         if status == 200:
             assert reply["events"][0]["start"] == 0 and reply["text"].strip()
+            drawn += bool(reply["windows"])
         else:
             assert reply["error"]
-    assert min(statuses.values()) > 1500
+    assert min(statuses.values()) > 1500 and drawn > 500
 
 
 def test_server_answers_the_route(comfy_server):
@@ -256,11 +318,12 @@ def test_server_answers_the_route(comfy_server):
     assert status == 400 and "fps" in str(reply)
 
 
-def test_pure_part_of_the_widget():
+@pytest.mark.parametrize("name", ["timeline", "timeline_windows"])
+def test_pure_part_of_the_widget(name):
     """tests/js, by the Node that Playwright brings."""
     from playwright._impl._driver import compute_driver_executable
 
-    tests = Path(__file__).parent / "js" / "timeline.test.mjs"
+    tests = Path(__file__).parent / "js" / f"{name}.test.mjs"
     run = subprocess.run([compute_driver_executable()[0], "--test", str(tests)], capture_output=True, text=True)
     assert run.returncode == 0, run.stdout + run.stderr
     assert "# fail 0" in run.stdout or "fail 0" in run.stdout

@@ -6,6 +6,7 @@ import test from "node:test";
 const source = await readFile(new URL("../../web/js/filmstrip_logic.js", import.meta.url), "utf8");
 const logic = await import(`data:text/javascript,${encodeURIComponent(source)}`);
 
+const t = (text, values) => text.replace(/\{(\w+)\}/g, (_, name) => values[name]); // as i18n.js does, in English
 const preview = (changes = {}) => ({ state: "running", step: 4, steps: 24, elapsed: 20, left: 100, ...changes });
 
 test("frames go into rows of nearly equal length", () => {
@@ -17,11 +18,11 @@ test("frames go into rows of nearly equal length", () => {
 });
 
 test("the line tells step, what goes on now, and the time left", () => {
-  assert.equal(logic.status(preview(), ""), "step 5/24, 1:40 left");
-  assert.equal(logic.status(preview(), "step 5/24, local window 3/11"), "step 5/24, local window 3/11, 1:40 left");
-  assert.equal(logic.status(preview({ step: 0, left: null }), ""), "step 1/24");
-  assert.equal(logic.status(preview({ step: 24, state: "done", elapsed: 3700 }), "x"), "24 steps in 1:01:40");
-  assert.equal(logic.status(preview({ state: "stopped" }), "x"), "stopped after 4 of 24 steps");
+  assert.equal(logic.status(preview(), "", t), "step 5/24, 1:40 left");
+  assert.equal(logic.status(preview(), "step 5/24, local window 3/11", t), "step 5/24, local window 3/11, 1:40 left");
+  assert.equal(logic.status(preview({ step: 0, left: null }), "", t), "step 1/24");
+  assert.equal(logic.status(preview({ step: 24, state: "done", elapsed: 3700 }), "x", t), "24 steps in 1:01:40");
+  assert.equal(logic.status(preview({ state: "stopped" }), "x", t), "stopped after 4 of 24 steps");
 });
 
 test("times", () => assert.deepEqual([0, 9.6, 60, 3599, 36000].map(logic.clock), ["0:00", "0:10", "1:00", "59:59", "10:00:00"]));

@@ -5,6 +5,7 @@
 import { app } from "../../../scripts/app.js";
 // @ts-ignore
 import { api } from "../../../scripts/api.js";
+import { t } from "./i18n.js";
 import { CELL, HEADER, LABEL, layout, nodeById, pictureUrl, position, status } from "./filmstrip_logic.js";
 
 const WIDGET = "longtake_filmstrip";
@@ -42,13 +43,13 @@ class Filmstrip {
     const root = (this.root = document.createElement("div"));
     root.className = "longtake-filmstrip";
     root.setAttribute("role", "group");
-    root.setAttribute("aria-label", "frames of the whole video");
+    root.setAttribute("aria-label", t("Frames of the whole video"));
     child("style", "", root).textContent = STYLE;
     const head = child("div", "head", root);
     this.status = child("div", "status", head);
     const hide = child("button", "", head);
-    hide.textContent = "hide";
-    hide.title = "Hide the filmstrip until the next run";
+    hide.textContent = t("hide");
+    hide.title = t("Hide the filmstrip until the next run");
     hide.addEventListener("click", () => this.hide());
     this.frames = child("div", "frames", root);
     const options = { serialize: false, getValue: () => "", setValue: () => {}, getMinHeight: () => this.height() };
@@ -68,6 +69,7 @@ class Filmstrip {
   attach() {
     const { LiteGraph } = /** @type {any} */ (window);
     if (this.root.isConnected || !LiteGraph.vueNodesMode || strips.get(this.node) !== this) return;
+    if (this.node.graph !== app.canvas.graph) return; // another graph is in view, where the id may mean another node
     this.root.style.padding = "0 12px 8px";
     document.querySelector(`[data-node-id="${CSS.escape(String(this.node.id))}"]`)?.append(this.root);
   }
@@ -127,7 +129,7 @@ class Filmstrip {
   }
 
   write() {
-    if (this.preview) this.status.textContent = this.status.title = status(this.preview, this.detail);
+    if (this.preview) this.status.textContent = this.status.title = status(this.preview, this.detail, t);
   }
 
   /** Make the node tall enough. */

@@ -38,12 +38,14 @@ export function clock(seconds) {
  * The line above the frames. `detail` is what the sampler says it does now (window, inner iteration); it names the step.
  * @param {Preview} preview
  * @param {string} detail
+ * @param {(text: string, values: Record<string, string | number>) => string} t translates (i18n.js)
  */
-export function status(preview, detail) {
-  if (preview.state === "done") return `${preview.steps} steps in ${clock(preview.elapsed)}`;
-  if (preview.state === "stopped") return `stopped after ${preview.step} of ${preview.steps} steps`;
-  const what = detail || `step ${Math.min(preview.step + 1, preview.steps)}/${preview.steps}`;
-  return preview.left === null ? what : `${what}, ${clock(preview.left)} left`;
+export function status(preview, detail, t) {
+  const { state, step, steps, elapsed, left } = preview;
+  if (state === "done") return t("{steps} steps in {time}", { steps, time: clock(elapsed) });
+  if (state === "stopped") return t("stopped after {step} of {steps} steps", { step, steps });
+  const what = detail || t("step {step}/{steps}", { step: Math.min(step + 1, steps), steps });
+  return left === null ? what : t("{what}, {time} left", { what, time: clock(left) });
 }
 
 /** A data URL, or undefined when the event holds no picture or something else. @param {unknown} image */

@@ -1,12 +1,12 @@
 // @ts-check
-/** Style and icons of the timeline widget. Colours are ComfyUI's variables, so that they follow its themes. */
+/** Style, icons and making of elements of the timeline widget. Colours are ComfyUI's variables, so that they follow its themes. */
 
 /** Pixels that the widget needs. */
 export const MIN_HEIGHT = 250;
 
 export const STYLE = `
 .longtake-timeline { display: flex; flex-direction: column; gap: 4px; width: 100%; height: 100%; min-width: 0;
-    min-height: ${MIN_HEIGHT - 20}px; padding: 6px; box-sizing: border-box; overflow: hidden; border-radius: 8px;
+    min-height: calc(${MIN_HEIGHT - 20}px + var(--rows, 0px)); padding: 6px; box-sizing: border-box; overflow: hidden; border-radius: 8px;
     background: var(--comfy-menu-bg, #353535); color: var(--input-text, #ddd); font: 12px/1.3 Inter, Arial, sans-serif;
     --back: var(--comfy-input-bg, #222); --line: var(--border-color, #4e4e4e); --dim: var(--descrip-text, #999);
     --accent: var(--p-primary-color, #3b82f6); user-select: none; cursor: default; }
@@ -25,7 +25,7 @@ export const STYLE = `
     overflow: hidden; text-overflow: ellipsis; white-space: nowrap; font-size: 11px; }
 .longtake-timeline .lt-view { flex: none; overflow-x: auto; overflow-y: hidden; border-radius: 5px;
     background: var(--back); border: 1px solid var(--line); scrollbar-width: thin; }
-.longtake-timeline .lt-sheet { position: relative; contain: layout; height: 92px; min-width: 100%; overflow: clip; }
+.longtake-timeline .lt-sheet { position: relative; contain: layout; height: calc(92px + var(--rows, 0px)); min-width: 100%; overflow: clip; }
 .longtake-timeline .lt-ruler { position: absolute; inset: 0 0 auto 0; height: 18px; color: var(--dim); font-size: 10px;
     border-bottom: 1px solid var(--line); overflow: hidden; cursor: pointer; }
 .longtake-timeline .lt-tick { position: absolute; top: 0; bottom: 0; padding: 2px 0 0 4px; border-left: 1px solid
@@ -35,7 +35,13 @@ export const STYLE = `
     background: color-mix(in srgb, var(--dim) 16%, transparent); }
 .longtake-timeline .lt-global span { position: sticky; left: 0; display: inline-block; padding: 0 6px; overflow: hidden;
     text-overflow: ellipsis; white-space: nowrap; }
-.longtake-timeline .lt-track { position: absolute; inset: 44px 0 2px 0; touch-action: none; }
+.longtake-timeline .lt-track { position: absolute; inset: 44px 0 calc(2px + var(--rows, 0px)) 0;
+    touch-action: none; }
+.longtake-timeline .lt-windows { position: absolute; inset: auto 0 1px 0; contain: strict; }
+.longtake-timeline .lt-windows svg { display: block; width: 100%; height: 100%; }
+.longtake-timeline .lt-windows path { fill: color-mix(in srgb, hsl(var(--hue) 55% 50%) 55%, var(--back)); }
+.longtake-timeline .lt-windows .lt-own { fill: hsl(var(--hue) 65% 55%); }
+.longtake-timeline .lt-windows .lt-plain { fill: color-mix(in srgb, var(--dim) 40%, var(--back)); }
 .longtake-timeline .lt-block { position: absolute; contain: strict; top: 0; bottom: 0; min-width: 1px; padding: 0; border-radius: 5px;
     border: 1px solid color-mix(in srgb, hsl(var(--hue) 55% 50%) 80%, var(--back)); overflow: hidden; outline: none;
     background: color-mix(in srgb, hsl(var(--hue) 55% 50%) 36%, var(--back)); cursor: grab; }
@@ -83,6 +89,21 @@ export const STYLE = `
 .longtake-timeline .lt-message.lt-bad { color: var(--error-text, #ff4444); }
 .longtake-timeline [hidden] { display: none; }
 `;
+
+/**
+ * @template {keyof HTMLElementTagNameMap} K
+ * @param {K} tag @param {string} name class @param {HTMLElement} [parent]
+ * @returns {HTMLElementTagNameMap[K]}
+ */
+export function make(tag, name, parent) {
+    const element = document.createElement(tag);
+    if (name) element.className = name;
+    parent?.append(element);
+    return element;
+}
+
+/** @param {number} part @param {number} whole */
+export const percent = (part, whole) => `${(100 * part) / whole}%`;
 
 /** Paths in a box of 16 x 16. */
 export const ICONS = {

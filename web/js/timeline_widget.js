@@ -11,6 +11,8 @@
 import { api } from "../../../scripts/api.js";
 // @ts-ignore: served by ComfyUI
 import { app } from "../../../scripts/app.js";
+import { t } from "./i18n.js";
+import { findWindows, sourceOf, valueOf, widgetOf } from "./timeline_graph.js";
 import { fromAnswer, toEdit } from "./timeline_model.js";
 import { MIN_HEIGHT } from "./timeline_style.js";
 import { TimelineView } from "./timeline_view.js";
@@ -19,7 +21,7 @@ import { TimelineView } from "./timeline_view.js";
 
 const LOOK_MS = 300; // how often the node's values are compared: scripts and links change them without a callback
 const WAIT_MS = { now: 0, soon: 150, typing: 300 };
-const EMPTY = "No events yet: add one with +, or write them above.";
+const WINDOWS_MS = 150;
 
 /** @param {object} body */
 async function ask(body) {
@@ -27,9 +29,9 @@ async function ask(body) {
         const options = { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(body) };
         const response = await api.fetchApi("/longtake/timeline", options);
         const answer = await response.json();
-        return response.ok || answer.error ? answer : { error: `The server answers ${response.status}.` };
+        return response.ok || answer.error ? answer : { error: t("The server answers {status}.", { status: response.status }) };
     } catch (error) {
-        return { error: `The server does not answer (${error}). The text above can still be edited.` };
+        return { error: t("The server does not answer ({error}). The text above can still be edited.", { error: String(error) }) };
     }
 }
 
@@ -66,7 +68,7 @@ export class TimelineWidget {
 
     attach() {
         const { node, view } = this;
-        const options = { serialize: false, hideOnZoom: false, getMinHeight: () => MIN_HEIGHT };
+        const options = { serialize: false, hideOnZoom: false, getMinHeight: () => MIN_HEIGHT + view.rows.height };
         const widget = node.addDOMWidget("timeline", "longtake_timeline", view.root, options);
         widget.serialize = false; // values are saved by position; this one is none
         // Behind what runs now: loading sets one widget after the other.
@@ -102,29 +104,13 @@ export class TimelineWidget {
     stop() {
         clearInterval(this.timer);
         clearTimeout(this.waiting);
+        clearTimeout(this.windowsWait);
         this.view.stop();
     }
 
     /** @param {string} name */
     widget(name) {
-        return this.node.widgets.find((/** @type {any} */ widget) => widget.name === name);
-    }
-
-    /** The node an input's value comes from, if it is linked. @param {string} name */
-    source(name) {
-        const { node } = this;
-        const input = node.inputs?.find((/** @type {any} */ slot) => slot.widget?.name === name || slot.name === name);
-        if (input?.link == null) return null;
-        const link = node.graph?.links?.get?.(input.link) ?? node.graph?.links?.[input.link];
-        return { node: node.graph?.getNodeById?.(link?.origin_id) };
-    }
-
-    /** The value of a number widget, or that of the one widget of the node it is linked to. @param {string} name */
-    number(name) {
-        const source = this.source(name);
-        const widgets = source?.node?.widgets ?? [];
-        const value = widgets.length && typeof widgets[0].value === "number" ? widgets[0].value : null;
-        return { value: Number(value ?? this.widget(name).value), unknown: Boolean(source) && value === null };
+        return widgetOf(this.node, name);
     }
 
     // From the text to the picture.
@@ -134,30 +120,52 @@ export class TimelineWidget {
         if (!node.graph) return;
         this.takePlace();
         const text = String(this.widget("events").value ?? "");
-        const numbers = ["length", "fps", "blend"].map((name) => this.number(name));
-        const globalPrompt = this.source("global_prompt") ? "(linked)" : String(this.widget("global_prompt").value ?? "");
-        const linked = Boolean(this.source("events"));
-        const seen = JSON.stringify([text, numbers, globalPrompt, linked]);
+        const numbers = ["length", "fps", "blend"].map((name) => valueOf(node, name));
+        const globalPrompt = sourceOf(node, "global_prompt") ? t("(linked)") : String(this.widget("global_prompt").value ?? "");
+        const linked = Boolean(sourceOf(node, "events"));
+        const found = findWindows(node);
+        const seen = JSON.stringify([text, numbers, globalPrompt, linked, found]);
         if (seen === this.seen) return;
         this.seen = seen;
+        this.askWindows(linked ? null : found);
         if (globalPrompt !== view.state.globalPrompt) view.draw({ globalPrompt });
-        const [length, fps, blend] = numbers.map((number) => number.value);
+        const [length, fps, blend] = numbers.map((number) => Number(number.value));
         const now = { text, length, fps, blend };
         const unknown = ["length", "fps", "blend"].filter((_, i) => numbers[i].unknown);
         const note = unknown.length
-            ? `Drawn with this node's own ${unknown.join(", ")}: the linked value is not known before the run.`
+            ? t("Drawn with this node's own {names}: the linked value is not known before the run.", { names: unknown.join(", ") })
             : "";
         if (linked) {
             this.shown = { ...now, text: "" };
             this.linked = true;
             this.readings++;
-            this.empty("The events come from a link; they are read when the graph runs.", false, false);
+            this.empty(t("The events come from a link; they are read when the graph runs."), false, false);
         } else if (this.linked || note !== this.note || JSON.stringify(now) !== JSON.stringify(this.shown)) {
             this.linked = false;
             this.note = note;
             this.shown = now;
             this.read();
         }
+    }
+
+    /** Draw the windows, soon. @param {ReturnType<typeof findWindows>} found */
+    askWindows(found) {
+        clearTimeout(this.windowsWait);
+        this.windowsWait = setTimeout(async () => {
+            const { shown } = this;
+            const asked = found && shown.text.trim() ? ask({ ...shown, edit: null, windows: found }) : null;
+            const waiting = this.windowsWait;
+            const answer = await asked;
+            if (waiting !== this.windowsWait || shown !== this.shown) return; // a newer question goes
+            const windows = answer && {
+                windows: answer.windows ?? [],
+                shifted: found?.values.schedule === "random_shift",
+                compression: found?.compression ?? 0,
+                note: answer.error ?? "",
+            };
+            this.view.draw({ windows });
+            this.node.setDirtyCanvas?.(true, true); // the widget's height may have changed
+        }, WINDOWS_MS);
     }
 
     /** @param {string} message @param {boolean} bad @param {boolean} editable */
@@ -172,7 +180,7 @@ export class TimelineWidget {
         this.version = this.written; // a change that is not written yet is given up
         const { shown } = this;
         const reading = ++this.readings;
-        if (!shown.text.trim()) return this.empty(EMPTY, false, true);
+        if (!shown.text.trim()) return this.empty(t("No events yet: add one with +, or write them above."), false, true);
         const answer = await ask({ ...shown, edit: null });
         if (reading !== this.readings || shown !== this.shown) return;
         if (answer.error) return this.empty(answer.error, true, false);
@@ -275,12 +283,12 @@ export class TimelineWidget {
 
     /** @param {WheelEvent} event */
     wheel(event) {
-        const { view, editor } = this.view;
+        const { scroller, editor } = this.view;
         const target = /** @type {Node} */ (event.target);
         const sideways = event.shiftKey || Math.abs(event.deltaX) > Math.abs(event.deltaY);
         const scrolls =
             (target === editor && editor.scrollHeight > editor.clientHeight) ||
-            (view.contains(target) && sideways && view.scrollWidth > view.clientWidth);
+            (scroller.contains(target) && sideways && scroller.scrollWidth > scroller.clientWidth);
         if (scrolls && !event.ctrlKey) {
             event.stopPropagation();
         } else if (this.onCanvas()) {

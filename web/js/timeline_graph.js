@@ -1,0 +1,85 @@
+// @ts-check
+/**
+ * What a Prompt Timeline node can learn from the graph around it: values of linked inputs, and the node that makes the
+ * windows. Nodes are LiteGraph's; nothing here knows ComfyUI's page.
+ */
+
+/** Window nodes with the widgets that decide where windows lie; in this order where a sampler sees several of them. */
+const WINDOW_NODES = {
+    LongTakeWindowScheduler: ["window_length", "overlap", "schedule", "shift_seed"],
+    LongTakeSynCoSKSampler: ["window_length", "stride"],
+    LongTakeSynCoSSampler: ["window_length", "stride"],
+};
+const DOWN = ["CONDITIONING", "GUIDER", "*"]; // outputs that lead from a prompt to its sampler
+const UP = ["MODEL", "GUIDER", "SAMPLER", "*"]; // inputs that lead from a sampler to what makes its windows
+const OFF = [2, 4]; // modes: muted, bypassed
+const MOST_NODES = 1000; // that one search looks at
+
+/** @param {any} node @param {any} id of a link, null for none */
+const linkOf = (node, id) => (id == null ? null : (node.graph?.links?.get?.(id) ?? node.graph?.links?.[id]));
+
+/** The node an input's value comes from, if it is linked. @param {any} node @param {string} name */
+export function sourceOf(node, name) {
+    const input = node.inputs?.find((/** @type {any} */ slot) => slot.widget?.name === name || slot.name === name);
+    if (input?.link == null) return null;
+    return { node: node.graph?.getNodeById?.(linkOf(node, input.link)?.origin_id) };
+}
+
+/** @param {any} node @param {string} name */
+export const widgetOf = (node, name) => node.widgets?.find((/** @type {any} */ widget) => widget.name === name);
+
+/**
+ * The value of a widget, or that of the first widget of the node it is linked to; unknown: that one has none of its kind.
+ * @param {any} node @param {string} name
+ */
+export function valueOf(node, name) {
+    const source = sourceOf(node, name);
+    const own = widgetOf(node, name)?.value;
+    const linked = source?.node?.widgets?.[0]?.value;
+    const known = typeof linked === typeof own;
+    return { value: source && known ? linked : own, unknown: Boolean(source) && !known };
+}
+
+/**
+ * Nodes that can be reached from some nodes, these included, nearest first.
+ * @param {any[]} from @param {"inputs" | "outputs"} side @param {string[]} types
+ */
+function reached(from, side, types) {
+    const found = new Set(from);
+    for (const node of found) {
+        if (found.size > MOST_NODES) break;
+        for (const slot of node[side] ?? []) {
+            if (!types.includes(slot.type)) continue;
+            for (const id of slot.links ?? [slot.link]) {
+                const link = linkOf(node, id);
+                const next = link && node.graph.getNodeById(side === "inputs" ? link.origin_id : link.target_id);
+                if (next) found.add(next);
+            }
+        }
+    }
+    return [...found];
+}
+
+/** The first window node of a list, also inside subgraphs. @param {any[]} nodes @returns {any} */
+function pick(nodes) {
+    const all = nodes.flatMap((node) => (OFF.includes(node.mode) ? [] : [node, ...(node.subgraph?.nodes ?? [])]));
+    for (const type of Object.keys(WINDOW_NODES)) {
+        const found = all.find((node) => node.comfyClass === type && !OFF.includes(node.mode));
+        if (found) return found;
+    }
+}
+
+/**
+ * What to ask the server for the windows of the sampler that a timeline's prompts go to; where none is found, for those
+ * of any window node of the graph. Null: there are no windows.
+ * @param {any} timeline the node
+ * @returns {{node: string, values: Record<string, any>, compression: number} | null}
+ */
+export function findWindows(timeline) {
+    const samplers = reached([timeline], "outputs", DOWN);
+    const node = pick(reached(samplers, "inputs", UP)) ?? pick(timeline.graph?.nodes ?? timeline.graph?._nodes ?? []);
+    if (!node) return null;
+    const type = /** @type {keyof typeof WINDOW_NODES} */ (node.comfyClass);
+    const values = Object.fromEntries(WINDOW_NODES[type].map((name) => [name, valueOf(node, name).value]));
+    return { node: type, values, compression: node.properties?.longtake_compression ?? 4 };
+}
