@@ -6,6 +6,7 @@ another pack put there, before or after, still gets every call. Nothing is kept 
 
 import logging
 import math
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -55,11 +56,13 @@ class Layout:
     refiner: bool = False
 
 
+WAN = Layout(
+    lambda m: m.patch_size, lambda m: len(m.blocks) + len(getattr(m, "vace_blocks", ())), reference="reference_latent",
+)  # fmt: skip
 LAYOUTS = {
-    "WanModel": Layout(
-        lambda m: m.patch_size, lambda m: len(m.blocks) + len(getattr(m, "vace_blocks", ())),
-        reference="reference_latent",
-    ),
+    "WanModel": WAN,
+    "VaceWanModel": WAN,
+    "CameraWanModel": WAN,
     "LTXVModel": Layout(lambda m: (1, 1, 1), lambda m: len(m.transformer_blocks)),
     "HunyuanVideo": Layout(
         lambda m: m.patch_size, lambda m: len(m.double_blocks) + len(m.single_blocks),
@@ -86,11 +89,10 @@ KNOWN = "Wan 2.1 and 2.2, LTX-Video, HunyuanVideo and 1.5, Mochi, Cosmos Predict
 
 def layout_of(diffusion_model) -> Layout:
     """Raises ValueError for a model whose video tokens are not known."""
-    names = [c.__name__ for c in type(diffusion_model).__mro__]
-    layout = next((LAYOUTS[name] for name in names if name in LAYOUTS), None)
-    if layout is None or "LTXAVModel" in names:
-        raise ValueError(f"{NODE}: model: {names[0]} is not a model whose attention is known here; known: {KNOWN}")
-    return layout
+    name = type(diffusion_model).__name__  # a subclass can have its tokens elsewhere, as Wan S2V and HuMo have
+    if name not in LAYOUTS:
+        raise ValueError(f"{NODE}: model: {name} is not a model whose attention is known here; known: {KNOWN}")
+    return LAYOUTS[name]
 
 
 class AnchorPath:
@@ -106,6 +108,7 @@ class AnchorPath:
         self.store: str | None = None if settings.cache == "auto" else settings.cache
         self.kept: dict[tuple, tuple[torch.Tensor, torch.Tensor]] = {}
         self.call: AnchorCall | None = None
+        self.deciding = threading.Lock()  # core runs a call's CFG branches in threads where it has several devices
 
     @property
     def recompute(self) -> bool:
@@ -144,6 +147,10 @@ class AnchorPath:
 
     def decide(self, k: torch.Tensor) -> None:
         """Choose where "auto" keeps the anchor, from its keys k at one layer of one entry; say what it takes."""
+        with self.deciding:
+            self._decide(k)
+
+    def _decide(self, k: torch.Tensor) -> None:
         if self.store is not None and not self.log:
             return
         last = self.settings.last_layer

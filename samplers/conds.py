@@ -3,6 +3,8 @@
 Works on ComfyUI's preprocessed conds: a list of dicts, "model_conds" holding comfy.conds objects.
 """
 
+import itertools
+
 import torch
 
 from .timeline import Span, span_weights
@@ -10,6 +12,11 @@ from .windows import window_centre
 
 SPAN_KEY = "longtake_span"
 ONE_ROW = ("ref_latent", "guiding_frame_index")  # HunyuanVideo's, which core's model takes with a batch of one only
+WHOLE = ("reference_latent", "ref_latent", "time_dim_concat")  # images beside the video
+FIRST = ("guiding_frame_index", "reference_motion")  # HunyuanVideo's image as frame 0; what came before Wan S2V's video
+# Frame axis and entries per latent frame of audio_embed, by its number of axes: Wan S2V's [B, layers, C, 4 F] and
+# HuMo's [B, F, 8, 5, C].
+AUDIO = {4: (3, 4), 5: (1, 1)}
 TIME_KEYS = ("start_percent", "end_percent", "timestep_start", "timestep_end")
 
 
@@ -78,18 +85,75 @@ def _lerp(a, b, weight: float):
     return a._copy_with(torch.lerp(x, y, weight))
 
 
-def slice_video_conds(resized: list[dict], window, frames: int, ndim: int) -> None:
-    """Slice what core 0.3.75 leaves at full length: video tensors (concat latents, masks) and VACE contexts.
+def uncuttable(conds: list, options: dict, frames: int, new_core: bool, guides: bool) -> str | None:
+    """What among the conditioning, or the model's transformer_options, cannot be cut into windows of a video of
+    `frames` latent frames: in words, with a way out; None: nothing. guides: whether core cuts guide frames here."""
+    if type(options.get("easycache")).__name__ == "EasyCacheHolder":
+        return (
+            "model: EasyCache keeps one result per prompt and would hand one window's to another; use LazyCache, which "
+            "caches whole steps"
+        )
+    if "audio_embeds" in options:
+        return "model: InfiniteTalk lays its audio over the whole video; bypass its node (WanInfiniteTalkToVideo)"
+    for key, value in (item for cond in conds if cond for entry in cond for item in entry["model_conds"].items()):
+        if key == "keyframe_idxs" and not guides:
+            older = "" if new_core else " (a newer ComfyUI cuts those of LTX-2)"
+            return f"conditioning: guide frames in the latent cannot be cut into windows{older}; leave them out"
+        if key == "generated_keyframes":
+            return "conditioning: generated keyframes belong to the whole video; leave them out"
+        if key in ("pose_latents", "face_pixel_values") and not new_core:
+            return f"conditioning: {key} (Wan Animate) needs a newer ComfyUI, which cuts it into windows"
+        if key == "audio_embed":
+            shape = tuple(value.cond.shape)
+            if len(shape) not in AUDIO:
+                return f"conditioning: audio of the shape {shape} is of a kind that is not known here; leave it out"
+            dim, rate = AUDIO[len(shape)]
+            if shape[dim] < frames * rate:
+                return (
+                    f"conditioning: the audio ends after {shape[dim] // rate} of the video's {frames} latent frames; "
+                    f"make it as long as the video"
+                )
+    return None
 
-    In place, on the copies that get_resized_cond made. Later cores do this themselves.
+
+def window_frames(window) -> list[int]:
+    """The latent frames that the model sees in a window, in their order, an anchor frame among them."""
+    anchor = getattr(window, "causal_anchor_index", None)
+    return list(window.index_list) if anchor is None or anchor < 0 else [anchor, *window.index_list]
+
+
+def cut_conds(entries: list[dict], resized: list[dict], window, frames: int, ndim: int, new_core: bool) -> None:
+    """Set right what core's get_resized_cond made of `entries`, in place on its copies `resized`.
+
+    - References stay whole (core cuts them where one of their sizes happens to be the video's number of frames).
+    - What is said of the video's first frames stays with the windows that begin with them.
+    - Audio is cut as its model reads it.
+    - Core 0.3.75 leaves video tensors (concat latents, masks) and VACE contexts at full length; later ones cut them.
     """
-    for entry in resized:
+    seen = window_frames(window)
+    for entry, cut in zip(entries, resized, strict=True):
         for key, value in entry.get("model_conds", {}).items():
-            tensor = getattr(value, "cond", None)
-            dim = 3 if key == "vace_context" else window.dim
-            video = isinstance(tensor, torch.Tensor) and tensor.ndim == ndim + (key == "vace_context")
-            if video and tensor.shape[dim] == frames:
-                entry["model_conds"][key] = value._copy_with(window.get_tensor(tensor, dim=dim))
+            tensor, conds = getattr(value, "cond", None), cut["model_conds"]
+            if key in WHOLE:
+                conds[key] = value
+            elif key in FIRST:
+                if seen[0] != 0:
+                    del conds[key]
+            elif key == "time_dim_replace":  # Kandinsky 5: image latents in the place of the first frames
+                given = list(itertools.takewhile(lambda f, n=tensor.shape[2]: f < n, seen))
+                if given:
+                    conds[key] = value._copy_with(tensor[:, :, given])
+                else:
+                    del conds[key]
+            elif key == "audio_embed":
+                dim, rate = AUDIO[tensor.ndim]
+                places = torch.tensor([f * rate + i for f in seen for i in range(rate)], device=tensor.device)
+                conds[key] = value._copy_with(tensor.index_select(dim, places))
+            elif not new_core and isinstance(tensor, torch.Tensor):
+                vace = key == "vace_context"
+                dim = 3 if vace else window.dim
+                if tensor.ndim == ndim + vace and tensor.shape[dim] == frames:
+                    conds[key] = value._copy_with(window.get_tensor(tensor, dim=dim))
 
 
 def merge_windows(per_window: list, batch: int):

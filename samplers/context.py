@@ -9,6 +9,7 @@ import inspect
 import logging
 from dataclasses import dataclass
 
+import comfy.model_base
 import comfy.model_management
 import comfy.patcher_extension
 import torch
@@ -16,7 +17,8 @@ from comfy import context_windows as core
 from comfy.context_windows import IndexListCallbacks, IndexListContextHandler, IndexListContextWindow
 
 from . import anchor_attention, fusion, preview, progress
-from .conds import merge_windows, slice_video_conds, timeline_total, window_entries
+from .conds import cut_conds, merge_windows, timeline_total, uncuttable, window_entries
+from .evaluations import count_evaluations
 from .moment import Moment, training_timestep
 from .windows import Window, WindowSettings, group, local_windows, pixel_length, run_cost, step_paths
 
@@ -140,8 +142,8 @@ class LongTakeContextHandler(IndexListContextHandler):
         return (shapes is not None and len(shapes) > 1) or bool(self._get_guide_entries(conds))
 
     def should_use_context(self, model, conds, x_in, timestep, model_options) -> bool:
+        options = model_options["transformer_options"]
         if self._core_loop(conds):
-            options = model_options["transformer_options"]
             for used, what, way_out in (
                 (self.settings.global_path, f"{NODE}: global_path", "turn it off"),
                 (CHUNKS in options, "SynCoS", "use KSampler"),
@@ -149,16 +151,19 @@ class LongTakeContextHandler(IndexListContextHandler):
             ):
                 if used:
                     raise ValueError(f"{what}: not available for latents with audio or guide frames; {way_out}")
-            return super().should_use_context(model, conds, x_in, timestep, model_options)
+            many = super().should_use_context(model, conds, x_in, timestep, model_options)
+            if many:
+                frames = self._build_window_state(x_in, conds, model).latents[0].shape[DIM]
+                self._refuse_uncuttable(model, conds, options, frames)
+            return many
         if x_in.ndim != 5:
             raise ValueError(
                 f"{NODE}: the latent has the shape {tuple(x_in.shape)}; a video latent has 5 dimensions "
-                f"[batch, channels, frames, height, width] (audio with video needs a newer ComfyUI)"
+                f"[batch, channels, frames, height, width]"
             )
-        if not NEW_CORE and any("keyframe_idxs" in e.get("model_conds", {}) for c in conds if c for e in c):
-            raise ValueError(f"{NODE}: the latent carries guide frames; windows over them need a newer ComfyUI")
-        frames = x_in.shape[DIM]
-        if frames > self.settings.length or CHUNKS in model_options["transformer_options"]:
+        frames = (options[CHUNKS].x if CHUNKS in options else x_in).shape[DIM]
+        if frames > self.settings.length or CHUNKS in options:
+            self._refuse_uncuttable(model, conds, options, frames)
             return True
         if Moment.of(timestep, model_options).first:
             logger.info(
@@ -167,14 +172,19 @@ class LongTakeContextHandler(IndexListContextHandler):
             )  # fmt: skip
         return False
 
+    def _refuse_uncuttable(self, model, conds, options: dict, frames: int):
+        cutter = type(model).resize_cond_for_context_window if NEW_CORE else None
+        guides = self._core_loop(conds) and cutter is not comfy.model_base.BaseModel.resize_cond_for_context_window
+        if (what := uncuttable(conds, options, frames, NEW_CORE, guides)) is not None:
+            raise ValueError(f"{NODE}: {what}, or make the video no longer than one window")
+
     def get_resized_cond(self, cond_in, x_in, window, device=None):
         if cond_in is None:
             return None
         path = getattr(window, "path", "local")
         entries = window_entries(cond_in, window.index_list, path, self.settings.compression)
         resized = super().get_resized_cond(entries, x_in, window, device)
-        if not NEW_CORE:
-            slice_video_conds(resized, window, x_in.shape[self.dim], x_in.ndim)
+        cut_conds(entries, resized, window, x_in.shape[self.dim], x_in.ndim, NEW_CORE)
         return resized
 
     def execute(self, calc_cond_batch, model, conds, x_in, timestep, model_options):
@@ -184,9 +194,11 @@ class LongTakeContextHandler(IndexListContextHandler):
         # What a window says about itself must not stay in the caller's options.
         model_options = {**model_options, "transformer_options": {**model_options["transformer_options"]}}
         if run._core_loop(conds):
-            return super(LongTakeContextHandler, run).execute(
-                calc_cond_batch, model, conds, x_in, timestep, model_options
-            )
+
+            def calc(model, conds, x, t, options):  # core would pick a batch's timesteps by the window's frames
+                return calc_cond_batch(model, conds, x, t.expand(len(x)), options)
+
+            return super(LongTakeContextHandler, run).execute(calc, model, conds, x_in, timestep[:1], model_options)
         chunks = model_options["transformer_options"].get(CHUNKS)
         if chunks is not None:
             return run._execute_chunks(calc_cond_batch, model, conds, x_in, timestep, model_options, chunks)
@@ -208,11 +220,6 @@ class LongTakeContextHandler(IndexListContextHandler):
 
     def _execute(self, calc_cond_batch, model, conds, x_in, timestep, model_options):
         frames, moment = x_in.shape[DIM], self.moment
-        if type(model_options["transformer_options"].get("easycache")).__name__ == "EasyCacheHolder":
-            raise ValueError(
-                f"{NODE}: model: EasyCache keeps one result per prompt and would hand one window's to another; use "
-                f"LazyCache, which caches whole steps"
-            )
         if moment.first:
             self._log_start(conds, frames)
         paths = step_paths(
@@ -376,11 +383,18 @@ def cost_text(settings: WindowSettings, frames: int, keys, branches: int) -> str
     )
 
 
-def _budget_batch(executor, model, noise_shape, *args, **kwargs):
+def _prepare(executor, model, noise_shape, *args, **kwargs):
+    """PREPARE_SAMPLING: memory for one call's windows; models whose audio has no windows are refused at once."""
     handler = kwargs["model_options"].get("context_handler")
     noise_shape = list(noise_shape)
-    if isinstance(handler, LongTakeContextHandler) and len(noise_shape) == 5:
-        noise_shape[0] *= max(handler.settings.window_batch, 1)
+    if isinstance(handler, LongTakeContextHandler):
+        if len(noise_shape) == 3 and not hasattr(model.model, "map_context_window_to_modalities"):
+            raise ValueError(
+                f"{NODE}: model: {type(model.model).__name__} samples video and audio packed into one latent, and this "
+                f"ComfyUI does not know which audio belongs to a window of its video; bypass this node"
+            )
+        if len(noise_shape) == 5:
+            noise_shape[0] *= max(handler.settings.window_batch, 1)
     return executor(model, noise_shape, *args, **kwargs)
 
 
@@ -392,9 +406,10 @@ def apply_windows(model, settings: WindowSettings):
     core.create_prepare_sampling_wrapper(model)
     stages = comfy.patcher_extension.WrappersMP
     for stage, key, wrapper in (
-        (stages.PREPARE_SAMPLING, "longtake_window_batch", _budget_batch),
+        (stages.PREPARE_SAMPLING, "longtake_window_batch", _prepare),
         (stages.SAMPLER_SAMPLE, "longtake_filmstrip", preview.filmstrip_wrapper(settings.compression)),
     ):
         model.remove_wrappers_with_key(stage, key)
         model.add_wrapper_with_key(stage, key, wrapper)
+    count_evaluations(model)
     return model

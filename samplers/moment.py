@@ -6,6 +6,8 @@ from dataclasses import dataclass
 import comfy.model_sampling
 import torch
 
+STEP = "longtake_step"  # key of the step in transformer_options, where evaluations.py has counted it
+
 
 def training_timestep(model_sampling, sigma: torch.Tensor) -> float:
     """Training timestep 0..1000 of a sigma: 1000 * sigma for flow models, core's own for discrete eps and v models."""
@@ -30,13 +32,14 @@ class Moment:
 
     @classmethod
     def of(cls, timestep: torch.Tensor, model_options: dict) -> "Moment":
-        """A sigma between two entries of the schedule (second evaluations, churn) belongs to the earlier step."""
+        """By evaluations.py's count, else by sigma: one between two of the schedule belongs to the earlier step."""
         sigma = float(timestep.flatten()[0])
         sigmas = model_options["transformer_options"]["sample_sigmas"].tolist()
         sign = 1 if sigmas[0] >= sigmas[-1] else -1  # unsampling schedules rise
         reached = sum(sign * s >= sign * sigma - 1e-5 * abs(sigma) for s in sigmas[:-1])
         keys = tuple(struct.unpack("<I", struct.pack("<f", s))[0] for s in sigmas[:-1])
-        return cls(max(reached - 1, 0), keys, abs(sigma - sigmas[0]) <= 1e-5 * abs(sigma))
+        step = model_options["transformer_options"].get(STEP, max(reached - 1, 0))
+        return cls(step, keys, abs(sigma - sigmas[0]) <= 1e-5 * abs(sigma))
 
     @property
     def key(self) -> int:

@@ -1,14 +1,14 @@
 """Every video class of the running core, tiny and random: plain sampling and sampling through the window engine."""
 
-import re
-from pathlib import Path
-
 import comfy.sample
 import comfy.samplers
 import pytest
 import torch
 import zoo
 from longtake.samplers.context import CHUNKS, NEW_CORE, apply_windows
+from longtake.samplers.noise import NoiseSettings
+from longtake.samplers.noise_source import ReinitNoise, apply_noise
+from longtake.samplers.refine import RefineSettings, refine_sampler
 from longtake.samplers.syncos import SynCoSSettings
 from longtake.samplers.syncos_sampler import syncos_sampler
 from longtake.samplers.windows import WindowSettings
@@ -63,13 +63,6 @@ def difference(a, b):
 
 def test_the_core_has_all_models():
     assert list(zoo.zoo()) == NAMES
-
-
-def test_readme_lists_the_models():
-    text = (Path(__file__).resolve().parent.parent / "README.md").read_text(encoding="utf-8")
-    table = text.split("## Which models")[1].split("##")[0]
-    listed = {name for name in re.findall(r"`(\w+)`", table)}
-    assert set(NAMES) <= listed and (not NEW_CORE or listed == set(NAMES))
 
 
 @every_model
@@ -145,6 +138,23 @@ def test_windows_in_one_call_equal_windows_one_by_one(name, options):
     assert difference(run(name, windowed(name, window_batch=3, **options), denoise=denoise), one) < 1e-4
 
 
+@pytest.mark.parametrize("name", [n for n in NAMES if not zoo.zoo()[n].video(FRAMES, 8)])
+def test_windows_without_overlap_are_clips(name):
+    """Each window has the positions of a clip of its own, whatever it is a part of."""
+    model, denoise = zoo.zoo()[name], DENOISE.get(name, 1.0)
+    noise = comfy.sample.prepare_noise(model.latent(2 * LENGTH), 5)
+
+    def sampled(patcher, noise):
+        return comfy.sample.sample(
+            patcher, noise, 2, 2.0, "euler", "simple", model.conditioning(1, LENGTH), model.conditioning(2, LENGTH),
+            torch.zeros_like(noise), denoise=denoise, disable_pbar=True, seed=5,
+        )  # fmt: skip
+
+    whole = sampled(apply_windows(zoo.patcher(name), WindowSettings(LENGTH, 0, window_batch=1)), noise)
+    clips = [sampled(zoo.patcher(name), part) for part in noise.split(LENGTH, 2)]
+    assert difference(whole, torch.cat(clips, 2)) < 1e-5
+
+
 @every_model
 def test_windows_of_a_whole_schedule_are_finite(name):
     assert run(name, windowed(name, window_batch=3)).isfinite().all()
@@ -170,6 +180,26 @@ def test_syncos_couples_every_class(name):
     assert difference(video, run(name, windowed(name, window_batch=1))) > 1e-2
     if name not in DENOISE:
         assert difference(video, coupled(name, windowed(name, window_batch=3))) < 1e-3
+
+
+@every_model
+def test_noise_reinit_and_vmcr_change_every_class(name):
+    def sampled(patcher, sampler):
+        model = zoo.zoo()[name]
+        latent = model.latent(FRAMES)
+        sigmas = comfy.samplers.KSampler(patcher, 2, "cpu", denoise=DENOISE.get(name)).sigmas
+        return comfy.sample.sample_custom(
+            patcher, comfy.sample.prepare_noise(latent, 5), 2.0, sampler, sigmas, model.conditioning(1, FRAMES),
+            model.conditioning(2, FRAMES), latent, disable_pbar=True, seed=5,
+        )  # fmt: skip
+
+    euler = comfy.samplers.sampler_object("euler")
+    windows = windowed(name, window_batch=1)
+    noised = apply_noise(windows, ReinitNoise(0, NoiseSettings("shuffle_and_mix"), LENGTH, LENGTH - OVERLAP))
+    plain, reinit = sampled(windows, euler), sampled(noised, euler)
+    refined = sampled(noised, refine_sampler(euler, RefineSettings(omega=1.0, rescale=False)))
+    assert reinit.isfinite().all() and difference(plain, reinit) > 1e-2
+    assert refined.isfinite().all() and difference(refined, reinit) > 1e-4
 
 
 @pytest.mark.parametrize("name", ["wan22_5b", "ltxv", "cosmos_predict2"])

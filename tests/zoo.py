@@ -47,6 +47,7 @@ import comfy.ldm.hunyuan_video.model
 import comfy.ldm.lightricks.model
 import comfy.ldm.wan.model
 import comfy.model_patcher
+import comfy.nested_tensor
 import comfy.ops
 import comfy.sd
 import comfy.supported_models
@@ -243,14 +244,14 @@ def cosmos() -> comfy.model_patcher.ModelPatcher:
     return constructed("CosmosI2VPredict2", config)
 
 
-def cogvideox(patch_size_t: int | None) -> comfy.model_patcher.ModelPatcher:
+def cogvideox(patch_size_t: int | None, in_channels: int = 16) -> comfy.model_patcher.ModelPatcher:
     import comfy.ldm.cogvideo.model  # not in 0.3.75
 
     return detected(
         comfy.ldm.cogvideo.model.CogVideoXTransformer3DModel,
         {
             "num_attention_heads": 2, "attention_head_dim": 64, "time_embed_dim": 64, "num_layers": DEPTH,
-            "patch_size_t": patch_size_t, "use_rotary_positional_embeddings": True,
+            "in_channels": in_channels, "patch_size_t": patch_size_t, "use_rotary_positional_embeddings": True,
         },
     )  # fmt: skip
 
@@ -260,6 +261,31 @@ def kandinsky5() -> comfy.model_patcher.ModelPatcher:
 
     sizes = {"model_dim": WIDTH, "ff_dim": 256, "time_dim": 64, "num_text_blocks": 2, "num_visual_blocks": DEPTH}
     return detected(comfy.ldm.kandinsky5.model.Kandinsky5, sizes)
+
+
+def ltxav() -> comfy.model_patcher.ModelPatcher:
+    import comfy.ldm.lightricks.av_model  # not in 0.3.75
+
+    sizes = {
+        "num_attention_heads": 2, "attention_head_dim": WIDTH // 2, "cross_attention_dim": WIDTH, "num_layers": DEPTH,
+        "audio_num_attention_heads": 2, "audio_attention_head_dim": WIDTH // 4, "audio_cross_attention_dim": WIDTH // 2,
+        "caption_channels": WIDTH, "connector_attention_head_dim": WIDTH // 2, "connector_num_attention_heads": 2,
+        "connector_num_layers": 1,
+    }  # fmt: skip
+    return detected(
+        comfy.ldm.lightricks.av_model.LTXAVModel, sizes, metadata={"config": json.dumps({"transformer": sizes})}
+    )
+
+
+def minimax_h3() -> comfy.model_patcher.ModelPatcher:
+    import comfy.ldm.minimax.model  # not in 0.3.75
+
+    sizes = {
+        "hidden_size": WIDTH, "num_layers": DEPTH, "token_refiner_num_layers": 1, "num_attention_heads": 1,
+        "attention_head_dim": WIDTH, "ffn_hidden_size": WIDTH, "text_dim": WIDTH, "timestep_input_dim": 64,
+        "time_embed_hidden_size": WIDTH, "time_embed_dim": 64,
+    }  # fmt: skip
+    return detected(comfy.ldm.minimax.model.MiniMaxH3Model, sizes)
 
 
 VIDEO_FIRST = "flipped_img_txt" in inspect.signature(comfy.ldm.flux.layers.DoubleStreamBlock).parameters
@@ -327,6 +353,41 @@ MODELS = [
 ]  # fmt: skip
 
 
+@dataclass(frozen=True)
+class AudioVideoModel(Model):
+    """A model that samples audio beside the video, packed into one; audio: its shape for a number of frames."""
+
+    audio: Callable[[int], tuple[int, ...]] = None
+
+    def latent(self, frames: int, batch: int = 1) -> comfy.nested_tensor.NestedTensor:
+        return comfy.nested_tensor.NestedTensor(
+            (super().latent(frames, batch), torch.zeros(batch, *self.audio(frames)))
+        )
+
+
+AUDIO_VIDEO = [
+    (
+        "LTXAV",
+        AudioVideoModel(
+            "ltxav", "LTXAVModel", 128, (1, 1, 1), DEPTH, "self", ltxav, t5(2 * WIDTH), side=4,
+            audio=lambda frames: (8, 8 * frames - 7, 16),
+        ),
+    ),
+    (
+        "MiniMaxH3",
+        AudioVideoModel(
+            "minimax_h3", "MiniMaxH3Model", 24, (1, 2, 2), DEPTH, "text first", minimax_h3, t5(WIDTH), side=4,
+            audio=lambda frames: (32, 2, 6 * frames),
+        ),
+    ),
+]  # fmt: skip
+
+
+def audio_video() -> dict[str, AudioVideoModel]:
+    """The models with audio that the running core has, by name."""
+    return {model.name: model for supported, model in AUDIO_VIDEO if hasattr(comfy.supported_models, supported)}
+
+
 def zoo() -> dict[str, Model]:
     """The models the running core has, by name."""
     return {model.name: model for supported, model in MODELS if hasattr(comfy.supported_models, supported)}
@@ -335,4 +396,4 @@ def zoo() -> dict[str, Model]:
 @functools.cache
 def patcher(name: str) -> comfy.model_patcher.ModelPatcher:
     """The ModelPatcher of a model, built once; clone it before changing its options."""
-    return zoo()[name].build()
+    return (zoo() | audio_video())[name].build()
