@@ -7,6 +7,8 @@ import torch
 from comfy.ldm.models.autoencoder import AutoencoderKL
 from diffusers import AutoencoderKLCogVideoX
 
+from .cogvideox_files import NODE
+
 CHUNK = 9  # most frames diffusers decodes at once
 PREVIEW_SIZE = 96  # pixels
 
@@ -73,6 +75,21 @@ class CogVideoXVAE(comfy.sd.VAE):
             offload_device=comfy.model_management.vae_offload_device(),
         )  # fmt: skip
         self.model_size()
+
+    def _check(self, latent: torch.Tensor):
+        if latent.ndim != 5 or latent.shape[1] != self.latent_channels:
+            raise ValueError(
+                f"{NODE}: vae: it decodes latents of the shape [batch, {self.latent_channels}, frames, height, width], "
+                f"not {tuple(latent.shape)}; take the VAE of the model that made this latent"
+            )
+
+    def decode(self, samples_in, *args, **kwargs):
+        self._check(samples_in)
+        return super().decode(samples_in, *args, **kwargs)
+
+    def decode_tiled(self, samples, *args, **kwargs):
+        self._check(samples)
+        return super().decode_tiled(samples, *args, **kwargs)
 
     def get_sd(self):
         return self.first_stage_model.vae.state_dict()

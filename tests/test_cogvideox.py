@@ -6,6 +6,8 @@ import comfy.sd
 import pytest
 import torch
 import zoo
+from comfy.ldm.modules.attention import attention_pytorch
+from comfy_extras.nodes_torch_compile import TorchCompileModel
 from diffusers import (
     AutoencoderKLCogVideoX,
     CogVideoXDDIMScheduler,
@@ -275,6 +277,27 @@ def test_weight_dtype(models):
     noise, plain = noise_of("CogVideoX-5b-I2V"), load("CogVideoX-5b-I2V")[0]
     assert patcher.model.get_dtype() == torch.float8_e4m3fn
     assert 0 < difference(sample(patcher, noise, steps=2), sample(plain, noise, steps=2)) < 0.5
+
+
+def test_more_windows_compile_no_more(models):
+    graphs, name = [], "CogVideoX-5b"
+
+    def backend(graph, inputs):
+        graphs.append(graph)
+        return graph.forward
+
+    def attend(func, *args, **kwargs):  # on a CPU core attends in pieces, of which each would be a graph
+        return attention_pytorch(*args, **kwargs)
+
+    torch._dynamo.reset()
+    patcher = load(name)[0].clone()
+    patcher.model_options["transformer_options"]["optimized_attention_override"] = attend
+    patcher = TorchCompileModel.execute(patcher, backend).args[0]
+    sample(windowed(patcher, 4, 2), noise_of(name, 6), steps=2)
+    assert len(graphs) == 1
+    noise = noise_of(name, 10)
+    ours, plain = (sample(windowed(p, 4, 2), noise, "euler", steps=2) for p in (patcher, load(name)[0]))
+    assert len(graphs) == 1 and difference(ours, plain) < 1e-4
 
 
 def test_sizes_that_are_no_multiple_of_the_patch(models):

@@ -2,19 +2,26 @@
 
 import importlib
 import json
+import os
 import shutil
 import sys
+import tempfile
+from pathlib import Path
 
 import comfy.sd
 import longtake.backbone
 import pytest
 import tiny_cogvideox
 import torch
+import zoo
+from comfy.ldm.lightricks.vae.causal_video_autoencoder import VideoVAE
 from longtake.backbone import cogvideox, cogvideox_text
 from longtake.backbone.cogvideox_files import IN_FOLDER, model_folders, single_files
 from longtake.nodes.cogvideox import LongTakeCogVideoXLoader
 from safetensors.torch import load_file, save_file
 from tiny_cogvideox import TEXT, VARIANTS, image_conds, load, noise_of, sample
+
+import nodes as core_nodes
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -123,9 +130,20 @@ def truncate(path):
     path.write_bytes(path.read_bytes()[:-100])
 
 
-def to_pickle(path):
-    path.with_suffix(".bin").write_bytes(path.read_bytes())
+class Trap:
+    """Makes a folder when it is read as a pickle."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return os.mkdir, (str(self.path),)
+
+
+def to_pickle(path, suffix=".bin"):
+    """In the place of the weights, a pickle that leaves a mark in the model's folder when it is read."""
     path.unlink()
+    torch.save({"x": Trap(path.parents[1] / "sprung")}, path.with_suffix(suffix))
 
 
 def drop_tensor(path, name):
@@ -140,9 +158,10 @@ def index(path, name):
 
 
 def link_out(path):
-    outside = path.parents[4] / "outside.safetensors"
-    if path.exists():
-        path.replace(outside)
+    """A file or folder of a diffusers folder is moved out of the model folders, and a link left in its place."""
+    base = path.parents[4 if path.is_file() else 3]
+    outside = Path(tempfile.mkdtemp(dir=base)) / path.name
+    path.replace(outside)
     path.symlink_to(outside)
 
 
@@ -182,11 +201,20 @@ BREAKS = {
         "has prediction_type 'epsilon', CogVideoX has 'v_prediction'",
     ),
     "pickle": (lambda f: to_pickle(f / "transformer" / WEIGHTS), "diffusion_pytorch_model.bin is a pickle"),
+    "pickle in disguise": (
+        lambda f: to_pickle(f / "vae" / WEIGHTS, ".safetensors"), f"{WEIGHTS} cannot be read as safetensors",
+    ),
+    "pickle of text": (lambda f: to_pickle(f / "text_encoder" / TEXT_WEIGHTS), "model.bin is a pickle"),
     "shard gone": (lambda f: index(f / "vae" / WEIGHTS, "gone.safetensors"), "gone.safetensors is missing from .*vae"),
     "shard above": (lambda f: index(f / "vae" / WEIGHTS, "../../secret.safetensors"), "not a file in its folder"),
     "pickle shard": (lambda f: index(f / "vae" / WEIGHTS, "moved"), "no safetensors"),
     "link out": (lambda f: link_out(f / "vae" / WEIGHTS), "is a link to .*outside ComfyUI's model folders"),
     "config link out": (lambda f: link_out(f / "vae" / "config.json"), "is a link to .*outside ComfyUI's model"),
+    "index link out": (
+        lambda f: (index(f / "vae" / WEIGHTS, "moved"), link_out(f / "vae" / (WEIGHTS + ".index.json"))),
+        "index.json is a link to .*outside ComfyUI's model",
+    ),
+    "folder link out": (lambda f: link_out(f / "transformer"), "config.json is a link to .*outside ComfyUI's model"),
 }  # fmt: skip
 
 
@@ -197,6 +225,7 @@ def test_a_broken_folder_is_an_error_that_says_what_to_do(broken, kind):
     with pytest.raises((ValueError, FileNotFoundError), match=message) as error:
         cogvideox.load("broken", IN_FOLDER, IN_FOLDER, "default")
     assert "LongTakeCogVideoXLoader" in str(error.value)
+    assert not (broken / "sprung").exists()
 
 
 def test_a_folder_that_is_a_link_out_is_refused(models, tmp_path):
@@ -231,15 +260,54 @@ def test_single_files_that_are_something_else(models, monkeypatch):
     shutil.copy(file, models / "text_encoders" / "clip_l.safetensors")
     with pytest.raises(ValueError, match="clip_l.safetensors do not fit CogVideoX: it has no shared.weight"):
         cogvideox.load("CogVideoX-2b", IN_FOLDER, "clip_l.safetensors", "default")
-    (models / "diffusion_models" / "model.ckpt").write_bytes(b"")
+    torch.save(Trap(models / "sprung"), models / "diffusion_models" / "model.ckpt")
     with pytest.raises(ValueError, match="model.ckpt is a pickle"):
         cogvideox.load("model.ckpt", "v", "t", "default")
+    assert not (models / "sprung").exists()
     with pytest.raises(FileNotFoundError, match="there is no folder nothing"):
         cogvideox.load("nothing", IN_FOLDER, IN_FOLDER, "default")
     with pytest.raises(FileNotFoundError, match="there is no file nothing.safetensors in .*vae"):
         cogvideox.load("CogVideoX-2b", "nothing.safetensors", IN_FOLDER, "default")
     with pytest.raises(ValueError, match="weight_dtype: 'int8' is not one of"):
         cogvideox.load("CogVideoX-2b", IN_FOLDER, IN_FOLDER, "int8")
+
+
+def test_the_trap_of_these_tests_springs(tmp_path):
+    torch.save(Trap(tmp_path / "sprung"), tmp_path / "model.ckpt")
+    torch.load(tmp_path / "model.ckpt", weights_only=False)
+    assert (tmp_path / "sprung").is_dir()
+
+
+@pytest.fixture
+def ltx_vae(models):
+    """The smallest VAE of LTX-Video that core builds, and its file."""
+    config = {
+        "dims": 3, "latent_channels": 128, "blocks": [["res_x", 1]], "norm_layer": "pixel_norm", "patch_size": 4,
+        "latent_log_var": "uniform",
+    }  # fmt: skip
+    weights = zoo.random_weights(VideoVAE(config=config).state_dict())
+    save_file(weights, models / "vae" / "ltxv.safetensors")
+    yield comfy.sd.VAE(sd=weights, metadata={"config": json.dumps({"vae": config})}), "ltxv.safetensors"
+    (models / "vae" / "ltxv.safetensors").unlink()
+
+
+def test_the_vae_of_another_model(models, ltx_vae):
+    """Of LTX-Video, whose latents have 128 channels, in the place of CogVideoX's, and with a Wan latent, and back."""
+    vae, name = ltx_vae
+    with pytest.raises(ValueError, match="ltxv.safetensors is not a CogVideoX VAE in diffusers' format.*THUDM"):
+        cogvideox.load("CogVideoX-2b", name, IN_FOLDER, "default")
+    wan, ltx = torch.zeros(1, 16, 3, 8, 8), torch.zeros(1, 128, 3, 4, 4)
+    with torch.inference_mode():
+        assert core_nodes.VAEDecode().decode(vae, {"samples": ltx})[0].shape[-1] == 3
+        with pytest.raises(RuntimeError, match="16.*128"):  # core's own words
+            core_nodes.VAEDecode().decode(vae, {"samples": wan})
+        with pytest.raises(ValueError, match="latents of the shape .batch, 16, frames.*not .1, 128, 3, 4, 4"):
+            core_nodes.VAEDecode().decode(load("CogVideoX-2b")[2], {"samples": ltx})
+        with pytest.raises(ValueError, match="not .1, 4, 8, 8"):
+            core_nodes.VAEDecodeTiled().decode(load("CogVideoX-2b")[2], {"samples": torch.zeros(1, 4, 8, 8)}, 64)
+    image = {"concat_latent_image": vae.encode(torch.rand(1, 64, 96, 3))}
+    with pytest.raises(ValueError, match="start image's latent has the shape .1, 128"):
+        sample(load("CogVideoX-5b-I2V")[0], noise_of("CogVideoX-5b-I2V"), steps=1, **image)
 
 
 def test_without_diffusers(models, monkeypatch):
