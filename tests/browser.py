@@ -26,7 +26,9 @@ SETTINGS = {"Comfy.TutorialCompleted": True, "Comfy.Workflow.ShowMissingModelsWa
             "Comfy.Notification.ShowVersionUpdates": False, "Comfy.VueNodes.Enabled": False}  # fmt: skip
 # What ComfyUI's own page says in a server without network and without a user's files.
 CORE_NOISE = ("/favicon.ico", "/userdata", "/user.css", "/releases", "ERR_INTERNET_DISCONNECTED",
-              "ERR_NAME_NOT_RESOLVED", "api.comfy.org", "googleapis", "firebase", "googletagmanager")  # fmt: skip
+              "ERR_NAME_NOT_RESOLVED", "api.comfy.org", "googleapis", "firebase", "googletagmanager",
+              "/missingModelMetadata", "Missing Link ID when unpacking",  # of widgets that it shows on a subgraph
+              "cleanup event listeners for graph that was never set up")  # fmt: skip
 
 
 def find_chromium(playwright) -> str:
@@ -44,7 +46,8 @@ def find_chromium(playwright) -> str:
 
 
 class ComfyPage:
-    """One browser page on a ComfyUI server. `page` is Playwright's; `errors` holds the console's errors so far."""
+    """One browser page on a ComfyUI server. `page` is Playwright's; `errors` holds the console's errors so far.
+    Nodes are named by their ids in the graph in view."""
 
     def __init__(self, server, page):
         self.server, self.page, self.errors = server, page, []
@@ -58,7 +61,7 @@ class ComfyPage:
 
     def open(self):
         """Load ComfyUI and wait until its graph can be used."""
-        self.page.goto(self.server.url)
+        self.page.goto(self.server.url, timeout=120_000)
         self.page.wait_for_function(
             "() => window.app?.graph && window.app?.canvas && window.app?.extensionManager?.setting && "
             "window.LiteGraph?.registered_node_types.KSampler && !document.querySelector('#comfy-loading, #splash')",
@@ -68,6 +71,21 @@ class ComfyPage:
         self.page.keyboard.press("Escape")
         self.errors = [error for error in self.errors if "longtake" in error.lower()]  # the page has errors of its own
         return self
+
+    @contextlib.contextmanager
+    def another(self, prepare):
+        """A second page in the same browser, with nothing of this one's. prepare(page) runs before it loads."""
+        page = self.page.context.browser.new_page(viewport=self.page.viewport_size)
+        try:
+            prepare(page)
+            yield ComfyPage(self.server, page).open()
+        finally:
+            page.context.close()
+
+    def command(self, name):
+        """Run one of the commands of ComfyUI's menus."""
+        self.page.evaluate("name => window.app.extensionManager.command.execute(name)", name)
+        self.page.wait_for_timeout(500)
 
     def setting(self, name, value):
         """Change one of the user's settings, as the settings dialog does."""
@@ -93,14 +111,13 @@ class ComfyPage:
 
     def fit(self):
         """Zoom so that the whole graph (or the selection) is in view."""
-        self.page.evaluate("() => window.app.extensionManager.command.execute('Comfy.Canvas.FitView')")
-        self.page.wait_for_timeout(600)
+        self.command("Comfy.Canvas.FitView")
 
     def focus(self, node_id, scale=1.0):
         """Bring one node to the upper left of the view, at a zoom of `scale`."""
         self.page.evaluate(
             """([id, scale]) => {
-                const node = window.app.graph.getNodeById(id), ds = window.app.canvas.ds;
+                const node = window.app.canvas.graph.getNodeById(id), ds = window.app.canvas.ds;
                 ds.scale = scale;
                 ds.offset = [-node.pos[0] + 120 / scale, -node.pos[1] + 120 / scale];
                 window.app.canvas.setDirty(true, true);
@@ -113,7 +130,7 @@ class ComfyPage:
         """Value of a widget; with `value`, set it first as a user's edit does (callbacks run)."""
         return self.page.evaluate(
             """([id, name, value]) => {
-                const node = window.app.graph.getNodeById(id);
+                const node = window.app.canvas.graph.getNodeById(id);
                 const widget = node.widgets.find((w) => w.name === name);
                 if (value !== null) { widget.value = value; widget.callback?.(value, window.app.canvas, node); }
                 return widget.value;
@@ -121,12 +138,40 @@ class ComfyPage:
             [node_id, name, value],
         )
 
+    def set_all(self, values):
+        """Set every widget of a name, on whatever nodes, those in subgraphs too: {name: value}."""
+        self.page.evaluate(
+            """values => {
+                const visit = (graph) => graph._nodes.forEach((node) => {
+                    for (const widget of node.widgets ?? []) {
+                        if (!(widget.name in values)) continue;
+                        widget.value = values[widget.name];
+                        widget.callback?.(widget.value, window.app.canvas, node);
+                    }
+                    if (node.subgraph) visit(node.subgraph);
+                });
+                visit(window.app.graph);
+            }""",
+            values,
+        )
+
     def serialized(self):
         """The graph as it would be saved."""
         return self.page.evaluate("() => window.app.graph.serialize()")
 
+    def prompt(self):
+        """The graph as it would be queued."""
+        return self.page.evaluate("async () => (await window.app.graphToPrompt()).output")
+
+    def missing(self):
+        """Types of nodes that this ComfyUI does not have."""
+        return self.page.evaluate(
+            "() => window.app.graph._nodes.map((node) => node.type)"
+            ".filter((type) => !(type in window.LiteGraph.registered_node_types))"
+        )
+
     def remove(self, node_id):
-        self.page.evaluate("id => window.app.graph.remove(window.app.graph.getNodeById(id))", node_id)
+        self.page.evaluate("id => window.app.canvas.graph.remove(window.app.canvas.graph.getNodeById(id))", node_id)
         self.page.wait_for_timeout(300)
 
     def queue(self):
@@ -147,8 +192,8 @@ class ComfyPage:
 
 
 @contextlib.contextmanager
-def open_page(server, size=(1600, 1000)):
-    """A ComfyPage on a running server; a context manager."""
+def open_page(server, size=(1600, 1000), prepare=None):
+    """A ComfyPage on a running server; a context manager. prepare(page) runs before it loads."""
     try:
         from playwright.sync_api import sync_playwright
     except ImportError:
@@ -162,6 +207,8 @@ def open_page(server, size=(1600, 1000)):
         browser = playwright.chromium.launch(executable_path=find_chromium(playwright), args=ARGUMENTS)
         try:
             page = browser.new_page(viewport={"width": size[0], "height": size[1]})
+            if prepare:
+                prepare(page)
             yield ComfyPage(server, page).open()
         finally:
             browser.close()

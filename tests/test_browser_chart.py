@@ -223,9 +223,10 @@ def test_nothing_is_left_of_a_removed_filmstrip(comfy, renderer):
 # ---- what the server sends, without a browser -------------------------------------------------------------------
 
 
-def small_run(server, name="glc_windows"):
-    graph = api_graph(name)
-    graph["6"]["inputs"]["seed"] = 1234
+def small_run(server, graph=None):
+    if graph is None:
+        graph = api_graph("glc_windows")
+        graph["6"]["inputs"]["seed"] = 1234
     for node in graph.values():
         for key, value in SMALL.items():
             if key in node["inputs"]:
@@ -245,6 +246,26 @@ def test_a_run_sends_filmstrips(preview_server):
     image = Image.open(io.BytesIO(base64.b64decode(pictures[0]["image"])))
     assert image.format == "JPEG" and image.size == (16 * 48, 48) and len(pictures[0]["frames"]) == 16
     assert events[0]["left"] is None and events[2]["left"] > 0 and events[-1]["left"] == 0
+
+
+@pytest.mark.parametrize("windows", ["of the model", "of the sampler"])
+def test_syncos_sends_one_filmstrip_whatever_makes_its_windows(preview_server, windows):
+    graph = api_graph("syncos_three")
+    types = {node["class_type"]: key for key, node in graph.items()}
+    graph[types["LongTakeSynCoSSampler"]]["inputs"]["preset"] = "fast"
+    graph[types["LongTakePromptTimeline"]]["inputs"]["events"] = "bouncing | circling"
+    if windows == "of the sampler":
+        scheduler = graph.pop(types[SCHEDULER])
+        for node in graph.values():
+            for name, value in node["inputs"].items():
+                if value == [types[SCHEDULER], 0]:
+                    node["inputs"][name] = scheduler["inputs"]["model"]
+    events = small_run(preview_server, graph)
+    assert [(e["state"], e["step"]) for e in events] == [
+        ("running", 0), ("running", 1), ("running", 2), ("running", 3), ("done", 3),
+    ]  # fmt: skip
+    assert {e["node"] for e in events} == {types["SamplerCustomAdvanced"]}
+    assert "image" in events[1] and events[1]["frames"][-1] == 96
 
 
 def test_a_user_without_previews_gets_none(comfy_server):

@@ -11,6 +11,7 @@
 import { api } from "../../../scripts/api.js";
 // @ts-ignore: served by ComfyUI
 import { app } from "../../../scripts/app.js";
+import { isOpen } from "./graph.js";
 import { t } from "./i18n.js";
 import { findWindows, sourceOf, valueOf, widgetOf } from "./timeline_graph.js";
 import { fromAnswer, toEdit } from "./timeline_model.js";
@@ -96,7 +97,10 @@ export class TimelineWidget {
 
     start() {
         this.stop();
-        this.timer = setInterval(() => this.look(), LOOK_MS);
+        this.timer = setInterval(() => {
+            if (isOpen(this.node, app.rootGraph ?? app.graph)) this.look();
+            else this.stop();
+        }, LOOK_MS);
         this.view.start();
         this.look();
     }
@@ -276,7 +280,7 @@ export class TimelineWidget {
      */
     takePlace() {
         const { root } = this.view;
-        if (root.isConnected) return;
+        if (root.isConnected || this.node.graph !== app.canvas?.graph) return;
         const old = document.querySelector(`[data-node-id="${CSS.escape(String(this.node.id))}"] .longtake-timeline`);
         old?.replaceWith(root);
     }

@@ -5,6 +5,7 @@
 import { app } from "../../../scripts/app.js";
 // @ts-ignore
 import { api } from "../../../scripts/api.js";
+import { isOpen } from "./graph.js";
 import { axis, findRun, readout, requestBody, ROW, stepForKey, stepPaths, WEIGHTS, weightPaths, WIDTH } from "./window_chart_logic.js";
 
 const NODE = "LongTakeWindowScheduler";
@@ -144,8 +145,19 @@ class WindowChart {
     return JSON.stringify(requestBody(widgets, run, this.step, node.properties?.longtake_compression ?? 4));
   }
 
+  /**
+   * After an undo ComfyUI makes the nodes anew, but may keep their HTML, and in it the chart of the node before: take its
+   * place.
+   */
+  takePlace() {
+    if (this.root.isConnected || this.node.graph !== app.canvas?.graph) return;
+    const html = document.querySelector(`[data-node-id="${CSS.escape(String(this.node.id))}"] .longtake-chart`);
+    html?.replaceWith(this.root);
+  }
+
   async load() {
     if (!this.node.graph) return;
+    this.takePlace();
     const body = this.body();
     if (body === this.asked) return;
     this.asked = body;
@@ -207,7 +219,6 @@ class WindowChart {
     charts.delete(this);
     clearTimeout(this.timer);
     this.request?.abort();
-    this.root.remove();
   }
 }
 
@@ -226,7 +237,10 @@ app.registerExtension({
 
   setup() {
     // Links, undo and other nodes (steps, cfg, the latent's length) change the chart as well.
-    api.addEventListener("graphChanged", () => charts.forEach((chart) => chart.refresh()));
+    api.addEventListener("graphChanged", () => {
+      const root = app.rootGraph ?? app.graph;
+      charts.forEach((chart) => (isOpen(chart.node, root) ? chart.refresh() : chart.remove()));
+    });
   },
 
   /** @param {any} node */
@@ -237,7 +251,10 @@ app.registerExtension({
     const options = { serialize: false, getValue: () => "", setValue: () => {}, getMinHeight: () => HEIGHT + MARGIN };
     node.addDOMWidget(WIDGET, WIDGET, chart.root, options).serialize = false;
     after(node, "onConfigure", () => chart.refresh());
-    after(node, "onAdded", () => chart.refresh());
+    after(node, "onAdded", () => {
+      charts.add(chart);
+      chart.refresh();
+    });
     after(node, "onConnectionsChange", () => chart.refresh());
     after(node, "onExecuted", (/** @type {any} */ output) => {
       const compression = output?.longtake_compression?.[0];

@@ -18,7 +18,7 @@ export const WEIGHTS = { height: 100, curve: 84, ticks: 90 };
 export const ROW = 10;
 
 /** Widgets that say nothing about the schedule. */
-const UNUSED = ["window_batch"];
+const UNUSED = ["window_batch", "retain"];
 
 /**
  * Body of a request to the server. A `length` of 0 takes the length of the run, where one was found.
