@@ -4,6 +4,7 @@ from ._api import ComfyExtension
 from .abam import NODES as ABAM
 from .backbone import NODES as BACKBONE
 from .cogvideox import NODES as COGVIDEOX
+from .event_hooks import NODES as EVENT_HOOKS
 from .noise import NODES as NOISE
 from .structured_prompt import NODES as STRUCTURED_PROMPT
 from .syncos import NODES as SYNCOS
@@ -14,7 +15,9 @@ from .windows import NODES as WINDOWS
 
 class LongTakeExtension(ComfyExtension):
     async def get_node_list(self):
-        return [*WINDOWS, *NOISE, *ABAM, *VMCR, *SYNCOS, *TIMELINE, *STRUCTURED_PROMPT, *BACKBONE, *COGVIDEOX]
+        return [
+            *WINDOWS, *NOISE, *ABAM, *VMCR, *SYNCOS, *TIMELINE, *EVENT_HOOKS, *STRUCTURED_PROMPT, *BACKBONE, *COGVIDEOX,
+        ]  # fmt: skip
 
 
 async def comfy_entrypoint() -> ComfyExtension:

@@ -6,9 +6,9 @@ from ..samplers.context import (
     LongTakeContextHandler,
     apply_windows,
     cost_text,
-    fuse_weights,
     temporal_compression,
 )
+from ..samplers.context_window import fuse_weights
 from ..samplers.windows import (
     FIRST_LATENT,
     FUSE,
@@ -40,6 +40,17 @@ def window_error(window_length: int | None, overlap: int | None) -> str | None:
     return None
 
 
+def retained(text: str) -> tuple[int, ...]:
+    """The latent frames in a list such as "0" or "0, 1". Raises ValueError, named."""
+    try:
+        return tuple(int(part) for part in text.split(",")) if text.strip() else ()
+    except ValueError:
+        raise ValueError(
+            f"{NODE}: retain ({text}) must be latent frames as whole numbers with commas between them, e.g. 0 for the "
+            f"start image, or nothing"
+        ) from None
+
+
 def report(settings: WindowSettings, window_length: int, overlap: int, length: int) -> str:
     """What the settings mean in latent frames and, for a known length in pixel frames, what a run costs."""
     c = settings.compression
@@ -50,6 +61,8 @@ def report(settings: WindowSettings, window_length: int, overlap: int, length: i
         f"frames); a window starts every {settings.stride} latent frames",
         f"1 latent frame = {c} pixel frames",
     ]
+    if settings.retain:
+        lines.append(f"every window keeps latent frames {', '.join(map(str, settings.retain))} of the conditioning")
     if length < 1:
         return "\n".join([*lines, "cost: set length (pixel frames of the video) to see it here; the log states it too"])
     frames = latent_length(length, c)
@@ -192,6 +205,13 @@ class LongTakeWindowScheduler(io.ComfyNode):
                     "length", default=0, min=0, max=1000000,
                     tooltip="Pixel frames of the video, only for the cost in the report. 0: unknown.",
                 ),
+                io.String.Input(
+                    "retain", default="", optional=True,
+                    tooltip="Latent frames of the conditioning (start image, its mask, controls) that every window "
+                    "shows in the same places, with commas between them. 0: each window begins with the start image; "
+                    "-1: each ends with the end image. Empty: a start image belongs to the first window only. "
+                    "cond_retain_index_list of ComfyUI's context windows.",
+                ),
             ],
             outputs=[
                 io.Model.Output(display_name="model"),
@@ -202,19 +222,23 @@ class LongTakeWindowScheduler(io.ComfyNode):
         )  # fmt: skip
 
     @classmethod
-    def validate_inputs(cls, window_length=None, overlap=None):
+    def validate_inputs(cls, window_length=None, overlap=None, retain=None):
+        try:
+            retained(retain or "")
+        except ValueError as error:
+            return str(error)
         return window_error(window_length, overlap) or True
 
     @classmethod
     def execute(
         cls, model, window_length, overlap, schedule, shift_seed, fuse, global_path, gamma0, beta, global_every,
-        global_until, first_latent, window_batch, length,
+        global_until, first_latent, window_batch, length, retain="",
     ) -> io.NodeOutput:  # fmt: skip
         c = temporal_compression(model.get_model_object("latent_format"))
         settings = window_settings(
             window_length, overlap, c, schedule=schedule, shift_seed=shift_seed, fuse=fuse, global_path=global_path,
             gamma0=gamma0, beta=beta, global_every=global_every, global_until=global_until, first_latent=first_latent,
-            window_batch=window_batch,
+            window_batch=window_batch, retain=retained(retain),
         )  # fmt: skip
         return io.NodeOutput(
             apply_windows(model, settings),

@@ -14,6 +14,7 @@ SPAN_KEY = "longtake_span"
 ONE_ROW = ("ref_latent", "guiding_frame_index")  # HunyuanVideo's, which core's model takes with a batch of one only
 WHOLE = ("reference_latent", "ref_latent", "time_dim_concat")  # images beside the video
 FIRST = ("guiding_frame_index", "reference_motion")  # HunyuanVideo's image as frame 0; what came before Wan S2V's video
+IN_LATENT = ("denoise_mask", "guiding_frame_index")  # say that frames of the latent itself are given
 # Frame axis and entries per latent frame of audio_embed, by its number of axes: Wan S2V's [B, layers, C, 4 F] and
 # HuMo's [B, F, 8, 5, C].
 AUDIO = {4: (3, 4), 5: (1, 1)}
@@ -85,9 +86,10 @@ def _lerp(a, b, weight: float):
     return a._copy_with(torch.lerp(x, y, weight))
 
 
-def uncuttable(conds: list, options: dict, frames: int, new_core: bool, guides: bool) -> str | None:
+def uncuttable(conds: list, options: dict, frames: int, new_core: bool, guides: bool, retain=()) -> str | None:
     """What among the conditioning, or the model's transformer_options, cannot be cut into windows of a video of
-    `frames` latent frames: in words, with a way out; None: nothing. guides: whether core cuts guide frames here."""
+    `frames` latent frames: in words, with a way out; None: nothing. guides: whether core cuts guide frames here;
+    retain: see WindowSettings."""
     if type(options.get("easycache")).__name__ == "EasyCacheHolder":
         return (
             "model: EasyCache keeps one result per prompt and would hand one window's to another; use LazyCache, which "
@@ -99,6 +101,11 @@ def uncuttable(conds: list, options: dict, frames: int, new_core: bool, guides: 
         if key == "keyframe_idxs" and not guides:
             older = "" if new_core else " (a newer ComfyUI cuts those of LTX-2)"
             return f"conditioning: guide frames in the latent cannot be cut into windows{older}; leave them out"
+        if retain and key in IN_LATENT:
+            return (
+                f"retain ({', '.join(map(str, retain))}): the given frames are in the latent itself, of which each "
+                f"window samples its own; leave retain empty"
+            )
         if key == "generated_keyframes":
             return "conditioning: generated keyframes belong to the whole video; leave them out"
         if key in ("pose_latents", "face_pixel_values") and not new_core:
@@ -122,15 +129,21 @@ def window_frames(window) -> list[int]:
     return list(window.index_list) if anchor is None or anchor < 0 else [anchor, *window.index_list]
 
 
-def cut_conds(entries: list[dict], resized: list[dict], window, frames: int, ndim: int, new_core: bool) -> None:
+def cut_conds(
+    entries: list[dict], resized: list[dict], window, frames: int, ndim: int, new_core: bool, retain=()
+) -> None:
     """Set right what core's get_resized_cond made of `entries`, in place on its copies `resized`.
 
     - References stay whole (core cuts them where one of their sizes happens to be the video's number of frames).
     - What is said of the video's first frames stays with the windows that begin with them.
     - Audio is cut as its model reads it.
-    - Core 0.3.75 leaves video tensors (concat latents, masks) and VACE contexts at full length; later ones cut them.
+    - Core 0.3.75 leaves video tensors (concat latents, masks) and VACE contexts at full length; later ones cut them,
+      with `retain` (see WindowSettings) as here.
     """
     seen = window_frames(window)
+    shown = list(seen)
+    for i in retain:
+        shown[i] = i % frames
     for entry, cut in zip(entries, resized, strict=True):
         for key, value in entry.get("model_conds", {}).items():
             tensor, conds = getattr(value, "cond", None), cut["model_conds"]
@@ -140,7 +153,7 @@ def cut_conds(entries: list[dict], resized: list[dict], window, frames: int, ndi
                 if seen[0] != 0:
                     del conds[key]
             elif key == "time_dim_replace":  # Kandinsky 5: image latents in the place of the first frames
-                given = list(itertools.takewhile(lambda f, n=tensor.shape[2]: f < n, seen))
+                given = list(itertools.takewhile(lambda f, n=tensor.shape[2]: f < n, shown))
                 if given:
                     conds[key] = value._copy_with(tensor[:, :, given])
                 else:
@@ -153,7 +166,7 @@ def cut_conds(entries: list[dict], resized: list[dict], window, frames: int, ndi
                 vace = key == "vace_context"
                 dim = 3 if vace else window.dim
                 if tensor.ndim == ndim + vace and tensor.shape[dim] == frames:
-                    conds[key] = value._copy_with(window.get_tensor(tensor, dim=dim))
+                    conds[key] = value._copy_with(tensor.index_select(dim, torch.tensor(shown, device=tensor.device)))
 
 
 def merge_windows(per_window: list, batch: int):

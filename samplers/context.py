@@ -5,7 +5,6 @@ class sits in the MODEL's options and is never written to: each call runs on a l
 """
 
 import copy
-import inspect
 import logging
 from dataclasses import dataclass
 
@@ -14,10 +13,11 @@ import comfy.model_management
 import comfy.patcher_extension
 import torch
 from comfy import context_windows as core
-from comfy.context_windows import IndexListCallbacks, IndexListContextHandler, IndexListContextWindow
+from comfy.context_windows import IndexListCallbacks, IndexListContextHandler
 
 from . import anchor_attention, fusion, preview, progress
 from .conds import cut_conds, merge_windows, timeline_total, uncuttable, window_entries
+from .context_window import DIM, NEW_CORE, ContextWindow, fuse_weights
 from .evaluations import count_evaluations
 from .moment import Moment, training_timestep
 from .windows import Window, WindowSettings, group, local_windows, pixel_length, run_cost, step_paths
@@ -26,11 +26,7 @@ logger = logging.getLogger(__name__)
 
 NODE = "Global/Local Window Scheduler (LongTakeWindowScheduler)"
 CHUNKS = "longtake_chunks"
-DIM = 2  # frame axis of [batch, channels, frames, height, width]
 AUTO_BATCH = {"cpu": 4, "cuda": 4}  # most windows per call when automatic; measured on a CPU only; elsewhere one
-
-# Core before the causal window fix: windows know neither the video's length nor an anchor, controls one modality.
-NEW_CORE = "causal_window_fix" in inspect.signature(IndexListContextHandler.__init__).parameters
 
 # Pixel frames per latent frame, for cores whose latent formats do not say so.
 COMPRESSION = {
@@ -67,42 +63,6 @@ class Chunks:
     windows: tuple[Window, ...]
 
 
-class ContextWindow(IndexListContextWindow):
-    """Core's window, with the path it belongs to and an optional anchor frame in front (core's causal window fix)."""
-
-    def __init__(self, window: Window, *, frames: int, overlap: int, path: str = "local", anchor: int | None = None):
-        extra = {"total_frames": frames, "context_overlap": overlap} if NEW_CORE else {}
-        super().__init__(list(window.indices), dim=DIM, **extra)
-        self.window = window
-        self.path = path
-        if anchor is not None:
-            self.causal_anchor_index = anchor
-
-    @property
-    def anchor(self) -> int | None:
-        return getattr(self, "causal_anchor_index", None)
-
-    def get_tensor(self, full: torch.Tensor, device=None, dim=None, **kwargs) -> torch.Tensor:
-        if NEW_CORE or self.anchor is None:
-            return super().get_tensor(full, device, dim, **kwargs)
-        index = torch.tensor([self.anchor, *self.index_list], device=full.device)
-        return full.index_select(self.dim if dim is None else dim, index).to(device)
-
-
-def fuse_weights(name: str, length: int, frames: int, indices, overlap: int, **kwargs) -> list[float]:
-    """Weights of one window's positions: core's pyramid, flat and overlap-linear, our triangular and sine."""
-    if name == "triangular":
-        return fusion.triangular_weights(length)
-    if name == "sine":
-        return fusion.sine_weights(length)
-    if name == "overlap-linear" and overlap == 0:  # nothing to blend; core's slice [-0:] would mean everything
-        name = "flat"
-    weights = core.get_matching_fuse_method(name).func(
-        length, full_length=frames, idxs=indices, context_overlap=overlap, **kwargs
-    )
-    return [float(w) for w in weights]
-
-
 class LongTakeContextHandler(IndexListContextHandler):
     """Evaluates a latent window by window and fuses the denoised predictions, per CFG branch.
 
@@ -125,6 +85,7 @@ class LongTakeContextHandler(IndexListContextHandler):
             **extra,
         )
         self.settings = settings
+        self.cond_retain_index_list = list(settings.retain)  # newer cores read it in get_resized_cond
         self.moment: Moment | None = None  # set on the copy that runs
 
     def index_lists(self, frames: int) -> list[list[int]]:
@@ -175,7 +136,7 @@ class LongTakeContextHandler(IndexListContextHandler):
     def _refuse_uncuttable(self, model, conds, options: dict, frames: int):
         cutter = type(model).resize_cond_for_context_window if NEW_CORE else None
         guides = self._core_loop(conds) and cutter is not comfy.model_base.BaseModel.resize_cond_for_context_window
-        if (what := uncuttable(conds, options, frames, NEW_CORE, guides)) is not None:
+        if (what := uncuttable(conds, options, frames, NEW_CORE, guides, self.settings.retain)) is not None:
             raise ValueError(f"{NODE}: {what}, or make the video no longer than one window")
 
     def get_resized_cond(self, cond_in, x_in, window, device=None):
@@ -184,7 +145,7 @@ class LongTakeContextHandler(IndexListContextHandler):
         path = getattr(window, "path", "local")
         entries = window_entries(cond_in, window.index_list, path, self.settings.compression)
         resized = super().get_resized_cond(entries, x_in, window, device)
-        cut_conds(entries, resized, window, x_in.shape[self.dim], x_in.ndim, NEW_CORE)
+        cut_conds(entries, resized, window, x_in.shape[self.dim], x_in.ndim, NEW_CORE, self.cond_retain_index_list)
         return resized
 
     def execute(self, calc_cond_batch, model, conds, x_in, timestep, model_options):
@@ -205,6 +166,8 @@ class LongTakeContextHandler(IndexListContextHandler):
         return run._execute(calc_cond_batch, model, conds, x_in, timestep, model_options)
 
     def _execute_chunks(self, calc_cond_batch, model, conds, x_in, timestep, model_options, chunks: Chunks):
+        if chunks.x.shape[DIM] <= self.settings.length:
+            self.cond_retain_index_list = []  # the one chunk has all frames in their places
         windows = [self._context_window(w, "local", chunks.x.shape[DIM]) for w in chunks.windows]
         out = [torch.empty_like(x_in) for _ in conds]
         for i, results, _ in self._evaluate(

@@ -29,8 +29,9 @@ class WindowSettings:
     length L and overlap o of the local windows (0 <= o < L); schedule one of SCHEDULES; shift_seed of random_shift;
     fuse the name of the fuse weights; global_path with gamma0, beta (Eq. 9), global_every (steps) and global_until
     (fraction of the schedule's steps); first_latent one of FIRST_LATENT; window_batch windows per model call (0 =
-    automatic); compression = pixel frames per latent frame after the first. Raises ValueError for values that make no
-    windows.
+    automatic); compression = pixel frames per latent frame after the first; retain: places i that show the video's
+    frame i of the conditioning in every window (-1: the last in both), core's cond_retain_index_list. Raises
+    ValueError for values that make no windows.
     """
 
     length: int
@@ -46,6 +47,7 @@ class WindowSettings:
     first_latent: str = "as_is"
     window_batch: int = 0
     compression: int = 4
+    retain: tuple[int, ...] = ()
 
     def __post_init__(self):
         if self.length < 1:
@@ -57,6 +59,12 @@ class WindowSettings:
                 raise ValueError(f"{name} ({getattr(self, name)}) must be one of {', '.join(options)}")
         if self.global_every < 1:
             raise ValueError(f"global_every ({self.global_every}) must be at least 1 step")
+        for i in self.retain:
+            if not -self.length <= i < self.length:
+                raise ValueError(
+                    f"retain ({i}) must be a place in the window of {self.length} latent frames: 0 to "
+                    f"{self.length - 1} from its start, -1 to -{self.length} from its end"
+                )
 
     @property
     def stride(self) -> int:

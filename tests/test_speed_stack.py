@@ -4,6 +4,8 @@ torch.compile. (Step caches: test_step_caches.py.)
 Each is compared with the same windows over a plain model whose weights say the same.
 """
 
+import re
+
 import comfy.lora
 import comfy.model_patcher
 import comfy.ops
@@ -17,8 +19,9 @@ import tiny_wan
 import torch
 import zoo
 from comfy.ldm.modules.attention import attention_pytorch
-from comfy_extras.nodes_hooks import ConditioningSetProperties, CreateHookKeyframe, CreateHookLora, SetHookKeyframes
+from comfy_extras.nodes_hooks import CreateHookKeyframe, CreateHookLora, SetHookKeyframes
 from comfy_extras.nodes_torch_compile import TorchCompileModel
+from longtake.nodes.event_hooks import LongTakeEventHooks, hook_event
 from longtake.samplers.anchor_attention import apply_anchor
 from longtake.samplers.syncos import SynCoSSettings
 from longtake.samplers.syncos_sampler import syncos_sampler
@@ -109,15 +112,13 @@ def test_a_loaded_lora_is_the_merged_model(model, merged, lora_name, windows_fir
 
 
 def hooked(conditioning, event, lora_name, until=None):
-    """The LoRA on one event's entry of a timeline, as core's hook nodes put it on a conditioning; `until`: the
-    fraction of the schedule at which it ends."""
+    """A timeline with the LoRA on one event, counted from 1; `until`: the fraction of the schedule at which it ends."""
     (hooks,) = CreateHookLora().create_hook(lora_name, 1.0, 0.0)
     if until is not None:
         (keyframes,) = CreateHookKeyframe().create_hook_keyframe(1.0, 0.0)
         (keyframes,) = CreateHookKeyframe().create_hook_keyframe(0.0, until, keyframes)
         (hooks,) = SetHookKeyframes().set_hook_keyframes(hooks, keyframes)
-    (entry,) = ConditioningSetProperties().set_properties([conditioning[1 + event]], 1.0, "default", hooks=hooks)
-    return [*conditioning[: 1 + event], *entry, *conditioning[2 + event :]]
+    return LongTakeEventHooks.execute(conditioning, hooks, event).result[0]
 
 
 @pytest.mark.parametrize("window_batch", [1, 0, 2])
@@ -125,7 +126,7 @@ def test_a_lora_on_one_event_is_in_its_windows_only(model, merged, lora_name, wi
     """Windows that do not overlap are clips of their own: the second event's is one of the merged model."""
     frames = 2 * LENGTH
     plain = timeline(4 * (frames - 1) + 1, [0, 20])
-    text = hooked(plain, 1, lora_name)
+    text = hooked(plain, 2, lora_name)
     ours = run(windowed(model, overlap=0, window_batch=window_batch), frames, positive=text, negative=text)
     without, within = (run(windowed(m, overlap=0), frames, positive=plain, negative=plain) for m in (model, merged))
     assert difference(ours[:, :, :LENGTH], without[:, :, :LENGTH]) < CLOSE
@@ -155,7 +156,7 @@ def test_a_lora_on_one_event_comes_and_goes_with_its_windows(model, lora_name, s
     """Also in the coupled iterations of SynCoS; the global path has the global prompt, without the LoRA."""
     seen, net, before = [], model.model.diffusion_model, weights()
     ours = windowed(model, schedule=schedule, global_path=sampler != "syncos", gamma0=0.3)
-    text = hooked(timeline(tiny_wan.TOTAL, [0, 20]), 1, lora_name, until)
+    text = hooked(timeline(tiny_wan.TOTAL, [0, 20]), 2, lora_name, until)
     sampler = coupled() if sampler == "syncos" else comfy.samplers.sampler_object(sampler)
     hook = watch(net, seen)
     try:
@@ -167,6 +168,26 @@ def test_a_lora_on_one_event_comes_and_goes_with_its_windows(model, lora_name, s
     for path, windows, on, sigma in seen:
         assert [on] == [path == "local" and window_centre(window, 4) >= 20 and sigma > end for window in windows]
     assert {(path, on) for path, _, on, _ in seen} >= {("local", True), ("local", False)}
+
+
+def test_hooks_on_an_event_leave_the_rest_as_it_is(lora_name):
+    (hooks,) = CreateHookLora().create_hook(lora_name, 1.0, 0.0)
+    plain = timeline(tiny_wan.TOTAL, [0, 20, 30])
+    ours = hook_event(plain, hooks, 2)
+    assert [entry[1].get("hooks") is not None for entry in ours] == [False, False, True, False]
+    assert [entry is before for entry, before in zip(ours, plain, strict=True)] == [True, True, False, True]
+    assert "hooks" not in plain[2][1]
+    twice = hook_event(ours, CreateHookLora().create_hook(lora_name, 0.5, 0.0)[0], 2)
+    assert len(twice[2][1]["hooks"].hooks) == 2
+    assert hook_event(plain, None, 2)[2][1].get("hooks") is None
+
+
+@pytest.mark.parametrize(("event", "words"), [(4, "event (4): the timeline has the events 1 to 3"), (0, "event (0)")])
+def test_hooks_on_no_event_are_refused(event, words):
+    with pytest.raises(ValueError, match=re.escape(words)):
+        hook_event(timeline(tiny_wan.TOTAL, [0, 20, 30]), None, event)
+    with pytest.raises(ValueError, match="LongTakeEventHooks.*has no events; connect a Prompt Timeline"):
+        hook_event(tiny_wan.prompt(1), None, event)
 
 
 # ---- weights that are made whole as they are used ----------------------------------------------------------------

@@ -1,6 +1,7 @@
 """What the nets really get in each window: concat latents, masks, controls, references, audio, on the tensors."""
 
 import functools
+import itertools
 
 import comfy.sample
 import comfy.samplers
@@ -153,48 +154,62 @@ def windowed(name, **settings):
     return apply_windows(patcher(name), WindowSettings(LENGTH, OVERLAP, **{"window_batch": 1, **settings}))
 
 
-def check(name, whole, calls):
+def check(name, whole, calls, retain=()):
     """Each window's inputs are its frames' share of what the net gets for the video in one piece."""
     channels = CASES[name].channels
     _, x, inputs = whole
     for note, part, own in calls:
         frames = list(note["frames"]) if note["anchor"] is None else [note["anchor"], *note["frames"]]
+        shown = frames.copy()
+        for i in retain:
+            shown[i] = range(FRAMES)[i]
         assert part.shape[2] == len(frames)
-        assert torch.equal(part[:, channels:], x[:, channels:, frames])
+        assert torch.equal(part[:, channels:], x[:, channels:, shown])
         for key, value in inputs.items():
             if key in FRAMED or key == "audio_embed":
                 dim, rate = FRAMED.get(key) or AUDIO[name]
-                index = torch.tensor([f * rate + i for f in frames for i in range(rate)])
+                of = frames if key == "audio_embed" else shown
+                index = torch.tensor([f * rate + i for f in of for i in range(rate)])
                 assert torch.equal(own[key], value.index_select(dim, index)), key
             elif key in WHOLE:
                 assert torch.equal(own[key], value), key
             elif key in FIRST:
                 assert (key in own) == (frames[0] == 0), key
             elif key == "time_dim_replace":
-                given = [f for f in frames[:2] if f < 2] if frames[0] < 2 else []
+                given = list(itertools.takewhile(lambda f: f < 2, shown))
                 assert torch.equal(own[key], value[:, :, given]) if given else key not in own
 
 
 @pytest.mark.parametrize("name", list(CASES))
-@pytest.mark.parametrize("settings", [{"window_batch": 4}, {"first_latent": "anchor", "global_path": True}])
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"window_batch": 4}, {"first_latent": "anchor", "global_path": True}, {"window_batch": 4, "retain": (0, -1)},
+        {"first_latent": "anchor", "global_path": True, "retain": (0, 1)},
+    ],
+)  # fmt: skip
 def test_windows_get_their_share_of_all_inputs(name, settings):
     whole = seen_by(name, patcher(name), steps=1)
     calls = seen_by(name, windowed(name, **settings), steps=1)
     assert len(whole) == 1 and [c[0]["frames"][0] for c in calls if c[0]["path"] == "local"] == STARTS
     assert ("global" in {c[0]["path"] for c in calls}) == ("global_path" in settings)
-    check(name, whole[0], calls)
+    check(name, whole[0], calls, settings.get("retain", ()))
     if name not in DENOISE:  # x itself, at the first step the noise: the window's frames of it
         for note, part, _ in calls:
             own = part[:, : CASES[name].channels, part.shape[2] - len(note["frames"]) :]
             assert difference(own, whole[0][1][:, : own.shape[1], list(note["frames"])]) < 1e-5
 
 
+def coupled():
+    return syncos_sampler(SynCoSSettings(t_min=0.0, max_coupled=1, iters=2, chunks=2, optimizer="sgd", lr=1))
+
+
 @pytest.mark.parametrize("name", list(CASES))
-def test_coupled_chunks_get_their_share_of_all_inputs(name):
-    sampler = syncos_sampler(SynCoSSettings(t_min=0.0, max_coupled=1, iters=2, chunks=2, optimizer="sgd", lr=1))
-    calls = seen_by(name, windowed(name), sampler=sampler)
+@pytest.mark.parametrize("retain", [(), (0, -1)])
+def test_coupled_chunks_get_their_share_of_all_inputs(name, retain):
+    calls = seen_by(name, windowed(name, retain=retain), sampler=coupled())
     assert {c[0]["chunk"] for c in calls} == {True, False}
-    check(name, seen_by(name, patcher(name), steps=1)[0], calls)
+    check(name, seen_by(name, patcher(name), steps=1)[0], calls, retain)
 
 
 @pytest.mark.parametrize("name", [n for n in CASES if n not in zoo.zoo()])
@@ -207,18 +222,19 @@ def test_noise_reinit_and_vmcr_change_these_too(name):
 
 
 @pytest.mark.parametrize("name", ["wan21_i2v", "hunyuan_i2v", "hunyuan_video15"])
-def test_the_start_image_belongs_to_the_first_window(name):
-    """Later windows see neither the image nor a mask that calls one of their frames given."""
+@pytest.mark.parametrize("retain", [(), (0,)])
+def test_the_start_image_belongs_to_the_first_window_unless_retained(name, retain):
+    """Later windows see neither the image nor a mask that calls one of their frames given; or both, in front."""
     case, mark = CASES[name], 97.0
     image = torch.zeros(1, case.channels, FRAMES, case.side, case.side)
     image[:, :, 0] = mark
-    calls = seen_by(name, windowed(name), steps=1, concat_latent_image=image)
+    calls = seen_by(name, windowed(name, retain=retain), steps=1, concat_latent_image=image)
     hidden = seen_by(name, patcher(name), steps=1, concat_latent_image=image)[0][1][:, case.channels :]
     bright = hidden[:, :, 0].abs().amax((0, 2, 3)) > 10
     assert int(bright.sum()) == case.channels
     for note, part, _ in calls:
         concat = part[:, case.channels :]
-        first = note["frames"][0] == 0
+        first = note["frames"][0] == 0 or bool(retain)
         assert bool(concat[:, :, 0].abs().amax() > 10) == first
         given = (concat[:, ~bright] == 1).flatten(3).all(-1).any(1)[0]
         assert given.tolist() == [first] + [False] * (LENGTH - 1)

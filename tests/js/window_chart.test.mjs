@@ -17,7 +17,7 @@ const chart = (changes = {}) => ({
 });
 
 test("a request holds the widgets and what the graph says about the run", () => {
-  const widgets = { overlap: 24, length: 293, window_batch: 3 };
+  const widgets = { overlap: 24, length: 293, window_batch: 3, retain: "0" };
   assert.deepEqual(logic.requestBody(widgets, { steps: 30, cfg: 1, length: 49 }, 3, 8), {
     overlap: 24, length: 293, steps: 30, step: 3, branches: 1, compression: 8,
   });
