@@ -351,7 +351,8 @@ def _prepare(executor, model, noise_shape, *args, **kwargs):
     handler = kwargs["model_options"].get("context_handler")
     noise_shape = list(noise_shape)
     if isinstance(handler, LongTakeContextHandler):
-        if len(noise_shape) == 3 and not hasattr(model.model, "map_context_window_to_modalities"):
+        packed = len(noise_shape) == 3 and noise_shape[1] == 1
+        if packed and not hasattr(model.model, "map_context_window_to_modalities"):
             raise ValueError(
                 f"{NODE}: model: {type(model.model).__name__} samples video and audio packed into one latent, and this "
                 f"ComfyUI does not know which audio belongs to a window of its video; bypass this node"

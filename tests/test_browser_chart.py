@@ -48,7 +48,7 @@ def small_graph(name="glc_windows"):
         if node["type"] == "EmptyHunyuanLatentVideo":
             node["widgets_values"][2] = SMALL["length"]
         if node["type"] == SCHEDULER:
-            node["widgets_values"][-1] = SMALL["length"]
+            node["widgets_values"][12] = SMALL["length"]
         if node["type"] == SAMPLER:
             node["widgets_values"][2] = SMALL["steps"]
     graph["groups"] = []
