@@ -38,10 +38,11 @@ def test_a_released_node_is_only_ever_added_to(node_id):
 
 @pytest.mark.parametrize("node_id", RELEASED)
 def test_every_node_has_a_help_page_and_tooltips(node_id):
-    root = Path(__file__).resolve().parent.parent
-    assert (root / "web" / "docs" / f"{node_id}.md").is_file()
+    docs = Path(__file__).resolve().parent.parent / "web" / "docs"
+    page = (docs / f"{node_id}.md").read_text(encoding="utf-8")
+    assert f"({node_id}.jpg)" in page and (docs / f"{node_id}.jpg").is_file()
     extension = asyncio.run(comfy_entrypoint())
     node = next(n for n in asyncio.run(extension.get_node_list()) if n.GET_SCHEMA().node_id == node_id)
     schema = node.GET_SCHEMA()
     assert schema.category.startswith("LongTake") and schema.description
-    assert all(i.tooltip for i in schema.inputs)
+    assert all(i.tooltip and i.id in page for i in schema.inputs)
