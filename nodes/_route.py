@@ -7,6 +7,10 @@ from aiohttp import web
 from ..samplers.progress import running_server
 
 
+class BadRequest(ValueError):
+    """What is wrong with a request, for the person who sees the widget."""
+
+
 def respond(answer, most_bytes: int, body: bytes) -> tuple[int, dict]:
     """(200, answer(body)), or (400, {"error": message}) where the body is too long or answer raises ValueError."""
     try:

@@ -4,16 +4,13 @@ import json
 import math
 
 from . import _route
+from ._route import BadRequest
 from .windows import REPORT_STEPS, LongTakeWindowScheduler, chart, window_settings
 
 PATH = "/longtake/windows"
 MOST_BYTES = 4096
 LIMITS = {"steps": (1, 1000, REPORT_STEPS), "branches": (1, 2, 2), "step": (0, 999, 0), "compression": (1, 64, 4)}
 UNUSED = ("model", "window_batch", "retain")  # say nothing about the schedule
-
-
-class BadRequest(ValueError):
-    """What is wrong with a request, for the person who sees the chart."""
 
 
 def number(name: str, value, low, high, whole: bool):

@@ -20,6 +20,7 @@ from ..samplers.chart import MOST_INDICES
 from ..samplers.syncos_sampler import ChunkSettings
 from ..samplers.windows import WindowSettings, latent_length, local_windows, pixel_length, window_centre
 from . import _route
+from ._route import BadRequest
 from .routes import LIMITS, checked, number
 from .syncos import LongTakeSynCoSKSampler, LongTakeSynCoSSampler, chunk_error
 from .windows import LongTakeWindowScheduler, window_settings
@@ -36,10 +37,6 @@ WINDOW_NODES = {  # node, and its widgets that decide where the windows lie
     "LongTakeSynCoSKSampler": (LongTakeSynCoSKSampler, CHUNKS),
     "LongTakeSynCoSSampler": (LongTakeSynCoSSampler, CHUNKS),
 }
-
-
-class BadRequest(ValueError):
-    """A request that is not as above; the message says where."""
 
 
 def answer(body: bytes) -> dict:

@@ -5,8 +5,6 @@ import base64
 import io
 import json
 import random
-import subprocess
-from pathlib import Path
 
 import comfy.latent_formats
 import numpy as np
@@ -322,14 +320,3 @@ def test_a_latent_that_cannot_be_shown_ends_no_run(previewer, caplog):
     assert "no filmstrip for step 1" in caplog.text
     strip.callback(None)(1, torch.zeros(1, 16, 8, 8), None, 5)  # an image
     assert [e["step"] for e in events] == [2] and "image" not in events[0]
-
-
-@pytest.mark.parametrize("name", ["window_chart", "filmstrip"])
-def test_pure_part_of_the_widgets(name):
-    """tests/js, by the Node that Playwright brings."""
-    from playwright._impl._driver import compute_driver_executable
-
-    tests = Path(__file__).parent / "js" / f"{name}.test.mjs"
-    run = subprocess.run([compute_driver_executable()[0], "--test", str(tests)], capture_output=True, text=True)
-    assert run.returncode == 0, run.stdout + run.stderr
-    assert "# fail 0" in run.stdout or "fail 0" in run.stdout

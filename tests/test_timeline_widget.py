@@ -4,8 +4,6 @@ import asyncio
 import dataclasses
 import json
 import random
-import subprocess
-from pathlib import Path
 
 import pytest
 from aiohttp import web
@@ -316,14 +314,3 @@ def test_server_answers_the_route(comfy_server):
     assert status == 200 and [e["start"] for e in reply["events"]] == [0, 48]
     status, reply = comfy_server.request(timeline_route.PATH, request(fps=0))
     assert status == 400 and "fps" in str(reply)
-
-
-@pytest.mark.parametrize("name", ["timeline", "timeline_windows"])
-def test_pure_part_of_the_widget(name):
-    """tests/js, by the Node that Playwright brings."""
-    from playwright._impl._driver import compute_driver_executable
-
-    tests = Path(__file__).parent / "js" / f"{name}.test.mjs"
-    run = subprocess.run([compute_driver_executable()[0], "--test", str(tests)], capture_output=True, text=True)
-    assert run.returncode == 0, run.stdout + run.stderr
-    assert "# fail 0" in run.stdout or "fail 0" in run.stdout

@@ -5,6 +5,7 @@
 import { app } from "../../../scripts/app.js";
 // @ts-ignore
 import { api } from "../../../scripts/api.js";
+import { make } from "./dom.js";
 import { t } from "./i18n.js";
 import { CELL, HEADER, LABEL, layout, nodeById, pictureUrl, position, status } from "./filmstrip_logic.js";
 
@@ -23,14 +24,6 @@ const STYLE = `
 .longtake-filmstrip .label { height: ${LABEL}px; line-height: ${LABEL}px; font-size: 10px; color: var(--descrip-text); }
 `;
 
-/** @param {string} tag @param {string} kind @param {Element} parent */
-function child(tag, kind, parent) {
-  const element = document.createElement(tag);
-  element.className = kind;
-  parent.append(element);
-  return element;
-}
-
 class Filmstrip {
   /** @param {any} node */
   constructor(node) {
@@ -44,14 +37,14 @@ class Filmstrip {
     root.className = "longtake-filmstrip";
     root.setAttribute("role", "group");
     root.setAttribute("aria-label", t("Frames of the whole video"));
-    child("style", "", root).textContent = STYLE;
-    const head = child("div", "head", root);
-    this.status = child("div", "status", head);
-    const hide = child("button", "", head);
+    make("style", "", root).textContent = STYLE;
+    const head = make("div", "head", root);
+    this.status = make("div", "status", head);
+    const hide = make("button", "", head);
     hide.textContent = t("hide");
     hide.title = t("Hide the filmstrip until the next run");
     hide.addEventListener("click", () => this.hide());
-    this.frames = child("div", "frames", root);
+    this.frames = make("div", "frames", root);
     const options = { serialize: false, getValue: () => "", setValue: () => {}, getMinHeight: () => this.height() };
     this.widget = node.addDOMWidget(WIDGET, WIDGET, root, { ...options, getMaxHeight: () => this.height() });
     this.widget.serialize = false;
@@ -117,14 +110,14 @@ class Filmstrip {
   /** @param {string} url @param {number} frame @param {number} i */
   cell(url, frame, i) {
     const cell = document.createElement("div");
-    const picture = child("div", "picture", cell);
+    const picture = make("div", "picture", cell);
     Object.assign(picture.style, {
       aspectRatio: String(this.aspect),
       backgroundImage: `url("${url}")`,
       backgroundSize: `${this.count * 100}% 100%`,
       backgroundPosition: position(i, this.count),
     });
-    child("div", "label", cell).textContent = String(frame);
+    make("div", "label", cell).textContent = String(frame);
     return cell;
   }
 

@@ -3,7 +3,7 @@
 
 import { t } from "./i18n.js";
 import { hue } from "./timeline_model.js";
-import { make } from "./timeline_style.js";
+import { make, svg } from "./dom.js";
 import { shapes, stack, unused, windowAt } from "./timeline_windows.js";
 
 /** @typedef {import("./timeline_windows.js").WindowPlace} WindowPlace */
@@ -26,9 +26,8 @@ export class TimelineRows {
         this.root = make("div", "lt-windows", parent);
         this.root.hidden = true;
         this.root.setAttribute("role", "img");
-        this.svg = document.createElementNS("http://www.w3.org/2000/svg", "svg");
+        this.svg = svg("svg", "", this.root);
         this.svg.setAttribute("preserveAspectRatio", "none");
-        this.root.append(this.svg);
         this.height = 0;
         /** @type {Windows | null} */
         this.shown = null;
@@ -59,7 +58,7 @@ export class TimelineRows {
         const thick = this.rows.count * ROW <= MOST;
         const gap = /** @type {[number, number]} */ ([wide ? pixel : 0, thick ? 1 / ROW : 0]);
         const drawn = shapes(windows, this.rows.rows, selected, hue, gap).map((shape) => {
-            const path = document.createElementNS("http://www.w3.org/2000/svg", "path");
+            const path = svg("path", "");
             path.setAttribute("d", shape.path);
             if (shape.hue === null) path.setAttribute("class", "lt-plain");
             else path.style.setProperty("--hue", String(shape.hue));

@@ -90,18 +90,6 @@ export const STYLE = `
 .longtake-timeline [hidden] { display: none; }
 `;
 
-/**
- * @template {keyof HTMLElementTagNameMap} K
- * @param {K} tag @param {string} name class @param {HTMLElement} [parent]
- * @returns {HTMLElementTagNameMap[K]}
- */
-export function make(tag, name, parent) {
-    const element = document.createElement(tag);
-    if (name) element.className = name;
-    parent?.append(element);
-    return element;
-}
-
 /** @param {number} part @param {number} whole */
 export const percent = (part, whole) => `${(100 * part) / whole}%`;
 

@@ -3,7 +3,8 @@
 
 import { t } from "./i18n.js";
 import { canSplit, formatTime } from "./timeline_model.js";
-import { ICONS, make } from "./timeline_style.js";
+import { make, svg } from "./dom.js";
+import { ICONS } from "./timeline_style.js";
 
 /** @typedef {import("./timeline_view.js").TimelineView} TimelineView */
 
@@ -35,12 +36,9 @@ export class TimelineTools {
         element.type = "button";
         element.title = label;
         element.setAttribute("aria-label", label);
-        const svg = document.createElementNS("http://www.w3.org/2000/svg", "svg");
-        svg.setAttribute("viewBox", "0 0 16 16");
-        const path = document.createElementNS("http://www.w3.org/2000/svg", "path");
-        path.setAttribute("d", ICONS[icon]);
-        svg.append(path);
-        element.append(svg);
+        const picture = svg("svg", "", element);
+        picture.setAttribute("viewBox", "0 0 16 16");
+        svg("path", "", picture).setAttribute("d", ICONS[icon]);
         element.addEventListener("click", run);
         return element;
     }

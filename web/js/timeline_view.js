@@ -19,7 +19,8 @@ import {
     ticks,
 } from "./timeline_model.js";
 import { TimelineRows } from "./timeline_rows.js";
-import { make, percent, STYLE } from "./timeline_style.js";
+import { make } from "./dom.js";
+import { percent, STYLE } from "./timeline_style.js";
 import { TimelineTools } from "./timeline_tools.js";
 
 /** @typedef {import("./timeline_model.js").Timeline} Timeline */

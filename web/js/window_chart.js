@@ -5,6 +5,7 @@
 import { app } from "../../../scripts/app.js";
 // @ts-ignore
 import { api } from "../../../scripts/api.js";
+import { make, svg } from "./dom.js";
 import { isOpen } from "./graph.js";
 import { axis, findRun, readout, requestBody, ROW, stepForKey, stepPaths, WEIGHTS, weightPaths, WIDTH } from "./window_chart_logic.js";
 
@@ -38,22 +39,6 @@ const STYLE = `
 /** Charts of the nodes that exist now. @type {Set<WindowChart>} */
 const charts = new Set();
 
-/** @param {string} tag @param {string} kind @param {Element} parent */
-function svg(tag, kind, parent) {
-  const element = document.createElementNS("http://www.w3.org/2000/svg", tag);
-  element.setAttribute("class", kind);
-  parent.append(element);
-  return element;
-}
-
-/** @param {string} kind @param {Element} parent */
-function div(kind, parent) {
-  const element = document.createElement("div");
-  element.className = kind;
-  parent.append(element);
-  return element;
-}
-
 class WindowChart {
   /** @param {any} node */
   constructor(node) {
@@ -76,7 +61,7 @@ class WindowChart {
     const style = document.createElement("style");
     style.textContent = STYLE;
     root.append(style);
-    this.cost = div("cost", root);
+    this.cost = make("div", "cost", root);
     this.weights = svg("svg", "weights", root);
     this.steps = svg("svg", "steps", root);
     for (const [picture, kinds] of /** @type {[Element, string[]][]} */ ([
@@ -93,8 +78,8 @@ class WindowChart {
     this.steps.setAttribute("role", "slider");
     this.steps.setAttribute("aria-orientation", "vertical");
     this.steps.setAttribute("aria-valuemin", "1");
-    this.axis = div("axis", root);
-    this.note = div("note", root);
+    this.axis = make("div", "axis", root);
+    this.note = make("div", "note", root);
     this.steps.addEventListener("keydown", (event) => this.key(/** @type {KeyboardEvent} */ (event)));
     this.steps.addEventListener("pointerdown", (event) => this.point(/** @type {PointerEvent} */ (event)));
     this.steps.addEventListener("pointermove", (event) => {
