@@ -25,6 +25,7 @@ METRICS = {
     "local_motion": Metric("motion right", 1, decimals=1),
     "local_background": Metric("background right", 1, decimals=1),
     "subject_right": Metric("subject right", 1, decimals=1),
+    "same_hue": Metric("same hue", 1, decimals=1),
     "same_subject": Metric("same subject", 1, decimals=1),
     "subject_colour": Metric("subject's colour", -1),
     "subject_shape": Metric("subject's shape", -1, decimals=1),
@@ -102,29 +103,31 @@ def local_accuracy(reading: Reading, inner: list[tuple[int, int]], scenario: Sce
 
 
 def subject_accuracy(reading: Reading, inner: list[tuple[int, int]], scenario: Scenario) -> float:
-    """Share of the global prompt's two attributes, colour and shape, that the events' insides show."""
+    """Share of the global prompt's attributes, colour (where it names one) and shape, that the events' insides show."""
     return mean([
         named(indices[a:b], names) == asked
         for a, b in inner
         for indices, names, asked in (
             (reading.colour_index, reader.COLOURS, scenario.colour), (reading.shape_index, world.SHAPES, scenario.shape)
         )
+        if asked
     ])  # fmt: skip
 
 
 def subject_consistency(reading: Reading, inner: list[tuple[int, int]]) -> dict[str, float]:
     """How the subject of later events' insides differs from the first one's.
 
-    subject_colour: mean over events k > 0 of ||c_k - c_0||, c = the inside's mean colour in RGB. subject_size: of
-    |s_k / s_0 - 1|. subject_shape, subject_mark: share of the later frames whose class is not the first event's vote.
-    same_subject: share of the later frames that show a subject with the first one's shape, mark, colour (within
-    SAME_COLOUR) and size (the event's, within SAME_SIZE). Without a subject in the first event all are NaN.
+    same_hue: share of the later events whose commonest colour name is the first event's. subject_colour: mean over
+    events k > 0 of ||c_k - c_0||, c = the inside's mean colour in RGB. subject_size: of |s_k / s_0 - 1|. subject_shape,
+    subject_mark: share of the later frames whose class is not the first event's vote. same_subject: share of the later
+    frames that show a subject with the first one's shape, mark, colour (within SAME_COLOUR) and size (the event's,
+    within SAME_SIZE). Without a subject in the first event all are NaN.
     """
     frames = [torch.arange(a, b) for a, b in inner]
     first, later = frames[0], torch.cat(frames[1:])
     if vote(reading.shape_index[first]) < 0:
         return dict.fromkeys(
-            ("same_subject", "subject_colour", "subject_shape", "subject_size", "subject_mark"), math.nan
+            ("same_hue", "same_subject", "subject_colour", "subject_shape", "subject_size", "subject_mark"), math.nan
         )
     colours = torch.stack([reading.colour_rgb[f].nanmean(0) for f in frames])
     sizes = torch.tensor([middle_size(reading, a, b) for a, b in inner])
@@ -132,8 +135,10 @@ def subject_consistency(reading: Reading, inner: list[tuple[int, int]]) -> dict[
     shape, mark = (index[later] == vote(index[first]) for index in (reading.shape_index, reading.mark_index))
     colour = (reading.colour_rgb[later] - colours[0]).norm(dim=1) <= SAME_COLOUR
     size = torch.cat([(g <= SAME_SIZE).expand(len(f)) for g, f in zip(growth[1:], frames[1:], strict=True)])
+    hues = [vote(reading.colour_index[f]) for f in frames]
     there = reading.shape_index[later] >= 0
     return {
+        "same_hue": mean([hue == hues[0] for hue in hues[1:]]),
         "same_subject": mean(shape & mark & colour & size),
         "subject_colour": mean((colours[1:] - colours[0]).norm(dim=1)),
         "subject_shape": mean(~shape[there]),

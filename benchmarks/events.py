@@ -3,8 +3,9 @@
     COMFYUI_PATH=... python benchmarks/events.py [--resume]
 
 48 scenarios (scenarios.py), each one video per variant; event_metrics.py measures what the analytic reader sees. Writes
-syncos.md, syncos.png and syncos_cost.png (metrics over cost); syncos_runs.jsonl keeps every finished run. --resume goes
-on from there. It knows settings and weights, but not code: after a change to a node or a sampler, start without.
+syncos.md, syncos.png and syncos_cost.png (metrics over cost); syncos_runs.jsonl keeps every finished run. With
+--unnamed no prompt names the subject's colour, and all names begin with syncos_unnamed. --resume goes on from the runs
+kept. It knows settings and weights, but not code: after a change to a node or a sampler, start without.
 
 Other settings: --variants genl syncos_balanced:iters=6,lr=1 (for one variant), or --set iters=10 (for every variant but
 genl, with which all are compared; what an ablation is about stays). The ablations are the paper preset's, with --set
@@ -30,7 +31,7 @@ from variants import INPUTS, REFERENCE, typed
 SEED = 9_000_001  # of the first scenario; each has its own
 SHEETS = 6  # scenarios that --sheet draws
 COSTS = ("evaluations", "seconds")
-CURVES = ("local", "same_subject", "subject_colour", "subject_size", "colour_drift", "jump_track")  # metrics over cost
+CURVES = ("local", "same_hue", "same_subject", "subject_colour", "subject_size", "colour_drift")  # metrics over cost
 ON_THE_CURVE = "syncos_"  # variants that the curve joins, with the reference
 
 # What differs from SynCoS with the paper preset; None: no SynCoS, euler.
@@ -123,9 +124,11 @@ def parse(argv=None):
     parser.add_argument("--cfg", type=float, default=4.0)
     parser.add_argument("--weights", type=Path, help="folder of the demo model's .safetensors files")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results", help="folder")
-    parser.add_argument("--resume", action="store_true", help="keep the runs that syncos_runs.jsonl has")
+    parser.add_argument("--resume", action="store_true", help="keep the runs that the .jsonl file has")
     parser.add_argument("--sheet", type=Path, help=f"folder for filmstrips of the first {SHEETS} scenarios")
+    parser.add_argument("--unnamed", action="store_true", help="no prompt names the subject's colour")
     args = parser.parse_args(argv)
+    args.name = "syncos_unnamed" if args.unnamed else "syncos"
     if not 1 <= args.scenarios <= 48:
         parser.error(f"--scenarios: {args.scenarios} is not in 1..48")
     try:
@@ -215,6 +218,7 @@ def command(args) -> str:
     """The command line, without what says only where files are."""
     words = ["--variants", *args.variants] if args.variants != list(VARIANTS) else []
     words += ["--set", *args.set] if args.set else []
+    words += ["--unnamed"] if args.unnamed else []
     words += ["--scenarios", str(args.scenarios), "--steps", str(args.steps), "--cfg", f"{args.cfg:g}"]
     return shlex.join(["python", "benchmarks/events.py", *words])
 
@@ -223,21 +227,25 @@ def report(args, whole: Table, parts: list[Table], weights: str) -> str:
     from longtake.benchmarks.scenarios import LENGTHS
 
     main = [name for name, metric in whole.metrics.items() if metric.main]
+    first = main[: main.index("colour_drift")]
     lengths = ", ".join(f"{n} events in {decoded(frames)} pixel frames" for n, frames in LENGTHS.items())
     lines = [
         "# SynCoS on multi-event videos of the demo model", "",
         f"Written by `{command(args)}` (weights {weights}).", "",
         "One subject through two to four events that change its motion, its background or both (`scenarios.py`): "
-        f"{lengths}, evenly timed, without cross-fade. {args.steps} steps, simple schedule, CFG {args.cfg:g}; windows "
-        f"of {CLIP} pixel frames. One video per scenario and variant, all variants from the same seeds.", "",
+        f"{lengths}, evenly timed, without cross-fade. "
+        f"{'No prompt names the colour of the subject. ' if args.unnamed else ''}{args.steps} steps, simple "
+        f"schedule, CFG {args.cfg:g}; windows of {CLIP} pixel frames. One video per scenario and variant, all variants "
+        "from the same seeds.", "",
         f"\u00b1 is the standard error of the difference to {REFERENCE}, paired by scenario (from {PAIRS} on). "
         f"**Bold**: better than {REFERENCE} by more than twice that, *italic*: worse by more than twice that; all else "
         "may be noise.", "",
         f"Judged is the inside of each event, {CLIP // 2} frames away from its borders, which the windows of both "
         "events reach. Event right: motion and background as its prompt says. Subject right: colour and shape as the "
-        "global prompt says. All in %: same subject, of the later events' frames that show the first event's subject "
-        "(shape, mark, colour, size); subject's colour (of a channel's range), shape, mark (of frames) and size: how "
-        "far the later events' differ from the first one's. Colour drift as in `metrics.py`: to the first 49 frames. "
+        "global prompt says. All in %: same hue, of the later events whose subject has the first one's colour name; "
+        "same subject, of the later events' frames that show the first event's subject (shape, mark, colour, size); "
+        "subject's colour (of a channel's range), shape, mark (of frames) and size: how far the later events' differ "
+        "from the first one's. Colour drift as in `metrics.py`: to the first 49 frames. "
         "Background within an event: change of its colour; between: from event to event where both ask for the same. "
         "Border jump and flash: the largest step of the subject (place and size, of the side) and the largest change "
         "of the picture near a border, beyond the largest inside the events beside it. Seams: inside the events. "
@@ -245,17 +253,17 @@ def report(args, whole: Table, parts: list[Table], weights: str) -> str:
         f"reach it) and seconds (of sampling, without the VAE): times {REFERENCE}'s.", "",
         *(f"- `{name}`: {MEANING[name]}" for name in dict.fromkeys(label.partition(":")[0] for label in args.table)),
         "", f"## {whole.title}", "", whole.spent(), "",
-        *whole.markdown(main[:8], COSTS), "", *whole.markdown(main[8:]), "",
+        *whole.markdown(first, COSTS), "", *whole.markdown(main[len(first) :]), "",
         "More:", "", *whole.markdown([name for name in whole.metrics if name not in main]), "",
-        "![metrics](syncos.png)", "", "![metrics over cost](syncos_cost.png)",
+        f"![metrics]({args.name}.png)", "", f"![metrics over cost]({args.name}_cost.png)",
     ]  # fmt: skip
     for part in parts:
-        lines += ["", f"## {part.title}", "", *part.markdown(main[:8])]
+        lines += ["", f"## {part.title}", "", *part.markdown(first)]
     return "\n".join(lines) + "\n"
 
 
 def draw(args, whole: Table) -> None:
-    plots.chart([(whole.title, whole.panels())], list(args.table), LEGEND, args.out / "syncos.png")
+    plots.chart([(whole.title, whole.panels())], list(args.table), LEGEND, args.out / f"{args.name}.png")
     cost = {label: whole.cost(label, "evaluations") for label in args.table}
     panels = [
         (panel.heading, panel.hint, [
@@ -264,7 +272,7 @@ def draw(args, whole: Table) -> None:
         ])
         for panel in whole.panels(CURVES)
     ]  # fmt: skip
-    plots.cost_chart(panels, f"window evaluations, times {REFERENCE}'s", LEGEND, args.out / "syncos_cost.png")
+    plots.cost_chart(panels, f"window evaluations, times {REFERENCE}'s", LEGEND, args.out / f"{args.name}_cost.png")
 
 
 def film(args, chosen: list, weights: str) -> None:
@@ -280,11 +288,11 @@ def film(args, chosen: list, weights: str) -> None:
 
 
 def main(argv=None):
-    from longtake.benchmarks.scenarios import CHANGES, scenarios
+    from longtake.benchmarks.scenarios import CHANGES, scenarios, unnamed
 
     args = parse(argv)
-    demo, chosen = Demo(args), scenarios()[: args.scenarios]
-    runs = Runs(args.out / "syncos_runs.jsonl", args.resume)
+    demo, chosen = Demo(args), (unnamed if args.unnamed else scenarios)()[: args.scenarios]
+    runs = Runs(args.out / f"{args.name}_runs.jsonl", args.resume)
     run(args, runs, demo, chosen)
     whole = table(args, runs, demo.hash, chosen, "All")
     headings = ("The motion changes", "The background changes", "Both change")
@@ -293,7 +301,7 @@ def main(argv=None):
         for heading, name in zip(headings, CHANGES, strict=True)
     ]
     text = report(args, whole, [p for p in parts if p.reference], demo.hash)
-    (args.out / "syncos.md").write_text(text, encoding="utf-8")
+    (args.out / f"{args.name}.md").write_text(text, encoding="utf-8")
     draw(args, whole)
     if args.sheet:
         film(args, chosen, demo.hash)

@@ -47,6 +47,14 @@ class Point:
     joined: bool
 
 
+@dataclass(frozen=True)
+class Curve:
+    """A line through (x, y) with x from 1 down, and the value that chance gives."""
+
+    points: list[tuple[float, float]]
+    chance: float
+
+
 def font(size: int):
     return ImageFont.load_default(size)
 
@@ -172,6 +180,48 @@ def _curve(draw: ImageDraw.ImageDraw, points: list[Point], left: int, top: int) 
             ends = [place(p.cost, p.dot.value + sign * p.dot.error)[1] for sign in (1, -1)]
             draw.line([(x, end) for end in ends], fill=colour)
         draw.ellipse((x - 4.5, y - 4.5, x + 4.5, y + 4.5), fill=colour)
+
+
+def curve_chart(panels: list[tuple[str, str, dict[str, Curve]]], axis: str, path: Path) -> None:
+    """One panel per metric: (heading, unit, curves by label), from 0 up; chance is dashed in its curve's colour."""
+    colours = (COLOURS["better"], COLOURS["worse"])
+    width, height = CURVE[0] + 70, CURVE[1] + 110
+    rows = math.ceil(len(panels) / CURVES)
+    image = Image.new("RGB", (MARGIN + CURVES * width, 2 * MARGIN + 30 + rows * height), PAPER)
+    draw = ImageDraw.Draw(image)
+    x = MARGIN
+    for label, colour in zip(panels[0][2], colours, strict=True):
+        draw.line((x, MARGIN + 9, x + 24, MARGIN + 9), fill=colour, width=3)
+        draw.text((x + 32, MARGIN), label, INK, font(14))
+        x += 60 + draw.textlength(label, font(14))
+    draw.text((x, MARGIN), f"dashed: another seed, what chance gives. Across: {axis}", SOFT, font(14))
+    for i, (heading, unit, curves) in enumerate(panels):
+        left, top = MARGIN + 40 + i % CURVES * width, 2 * MARGIN + 60 + i // CURVES * height
+        draw.text((left, top - 30), heading, INK, font(18))
+        draw.text((left + 10 + draw.textlength(heading, font(18)), top - 26), unit, SOFT, font(13))
+        draw.rectangle((left, top, left + CURVE[0], top + CURVE[1]), fill=(248, 248, 248))
+        most = max(max(c.chance, *(y for _, y in c.points)) for c in curves.values()) * 1.08 or 1
+        last = min(x for c in curves.values() for x, _ in c.points)
+
+        def place(x, y, left=left, top=top, most=most, last=last):
+            return left + CURVE[0] * (0.03 + 0.94 * (1 - x) / (1 - last)), top + CURVE[1] * (1 - y / most)
+
+        for tick in range(round(last * 10), 11):
+            at, _ = place(tick / 10, 0)
+            draw.line((at, top, at, top + CURVE[1]), fill=GRID)
+            draw.text((at, top + CURVE[1] + 10), f"{tick / 10:g}", SOFT, font(12), anchor="mm")
+        for part in (0, 0.5, 1):
+            y = place(1, part * most / 1.08)[1]
+            draw.text((left - 6, y), f"{part * most / 1.08:.3g}", SOFT, font(12), anchor="rm")
+        for curve, colour in zip(curves.values(), colours, strict=True):
+            y = place(1, curve.chance)[1]
+            for dash in range(0, CURVE[0], 12):
+                draw.line((left + dash, y, left + dash + 6, y), fill=colour)
+            draw.line([place(*p) for p in curve.points], fill=colour, width=3)
+            for p in curve.points:
+                at, y = place(*p)
+                draw.ellipse((at - 3.5, y - 3.5, at + 3.5, y + 3.5), fill=colour)
+    image.save(path)
 
 
 def film_frames(frames: int) -> list[int]:

@@ -3,10 +3,13 @@
 48 of them, 11 with two events, 12 with three, 25 with four, as SynCoS's benchmark has (arXiv 2503.08605). The global
 prompt names the subject, each local prompt a motion and a background; the events share the video evenly, and each is
 longer than one clip of the model.
+
+`unnamed` scenarios are the same ones with a subject whose colour no prompt names, as prompts say "a dog" and leave the
+breed to the model: then nothing but the windows' agreement keeps it.
 """
 
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ..backbone import world
 from ..samplers import timeline
@@ -19,7 +22,7 @@ SEED = 2503
 
 @dataclass(frozen=True)
 class Scenario:
-    colour: str
+    colour: str  # "": left to the model
     shape: str
     events: tuple[tuple[str, str], ...]  # motion and background of each
     changes: str  # one of CHANGES
@@ -32,7 +35,7 @@ class Scenario:
     @property
     def prompt(self) -> str:
         """The global prompt."""
-        return world.prompt(self.colour, self.shape)
+        return world.prompt(self.colour or None, self.shape)
 
     @property
     def local_prompts(self) -> list[str]:
@@ -72,3 +75,8 @@ def scenarios() -> list[Scenario]:
         pairs = tuple((motions[i % len(motions)], backgrounds[i % len(backgrounds)]) for i in span)
         found.append(Scenario(colour, shape, pairs, changes))
     return found
+
+
+def unnamed() -> list[Scenario]:
+    """All 48 without the subject's colour."""
+    return [replace(scenario, colour="") for scenario in scenarios()]

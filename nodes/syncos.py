@@ -13,6 +13,7 @@ from ._api import io
 CUSTOM = "custom"
 COUPLING = (  # widgets that a preset other than custom overrides, as fields of SynCoSSettings
     "iters", "chunks", "lr", "optimizer", "t_min", "max_coupled", "decay_every", "decay_rate", "pick", "cond_only",
+    "exchange",
 )  # fmt: skip
 ABLATIONS = ("timestep", "noise", "stages")
 
@@ -23,7 +24,8 @@ def coupling_inputs() -> list:
         io.Combo.Input(
             "preset", options=[*PRESETS, CUSTOM], default="balanced",
             tooltip="paper: the paper's values (20 AdamW iterations), about 2.6x the time of plain windows. balanced "
-            "and fast: fewer, larger steps. custom: the widgets from iters to cond_only; the presets ignore those.",
+            "and fast: fewer, larger steps, chunks that follow each other more. custom: the widgets from iters to "
+            "cond_only, and exchange; the presets ignore those.",
         ),
         io.Int.Input(
             "window_length", default=81, min=1, max=16384,
@@ -97,6 +99,11 @@ def coupling_inputs() -> list:
             tooltip="For comparison with the paper. first: plain windows (Gen-L-Video). second: CSD alone, "
             "noisy in the paper.",
         ),
+        io.Float.Input(
+            "exchange", default=0.0, min=0.0, max=1.0, step=0.05, optional=True,
+            tooltip="How much a chunk follows the others' predictions, 1: as much as its own. 0: the paper's "
+            "1 / (chunks + 1). Higher: events agree on more of what the prompt leaves open; with 1 use sgd, lr 1.",
+        ),
     ]  # fmt: skip
 
 
@@ -119,7 +126,7 @@ def sampler_from(preset: str, values: dict):
     try:
         ablations = {name: values[name] for name in ABLATIONS}
         if preset == CUSTOM:
-            settings = SynCoSSettings(**{name: values[name] for name in COUPLING}, **ablations)
+            settings = SynCoSSettings(**{name: values[name] for name in COUPLING if name in values}, **ablations)
         else:
             settings = replace(PRESETS[preset], **ablations)
     except ValueError as error:

@@ -9,6 +9,10 @@ the kernel repels. Differs from both:
   form serves all. The paper's weight w_t is left out: AdamW does not see it and for SGD it belongs into the rate;
 - the bandwidth is of the distances between different chunks; CSD's median counts the zero distances of chunks to
   themselves, which makes it infinite for two chunks.
+
+Adds `exchange`. Noisy chunks lie nearly equally far from each other, so the papers' bandwidth makes K_ij = 1 / (n + 1)
+between any two: a chunk follows itself five times as much as another one of four, and what sets the chunks apart keeps
+half the drive of what they share. A wider kernel has them follow each other; at 1 they move by one common direction.
 """
 
 import math
@@ -21,11 +25,12 @@ from .windows import Window
 LEAST_SNR = 1e-3  # below, at the end of a zero-terminal-SNR schedule, x_t says nothing about x0: no repulsion
 
 
-def kernel(y: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """K_ij = exp(-gamma |y_i - y_j|^2) [B, n, n] and gamma = ln(n + 1) / median of the distances, [B]; in float32 at
-    least.
+def kernel(y: torch.Tensor, exchange: float = 0.0) -> tuple[torch.Tensor, torch.Tensor]:
+    """K_ij = exp(-gamma |y_i - y_j|^2) [B, n, n] and gamma = ln(1 / exchange) / median of the distances, [B]; in
+    float32 at least.
 
-    y: n noisy chunks of each of B videos, [n, B, ...]. One chunk, or chunks that are all alike, give K = 1, gamma 0.
+    y: n noisy chunks of each of B videos, [n, B, ...]. exchange: K of two chunks at the median distance, above 0 to 1;
+    0: the papers' 1 / (n + 1). One chunk, or chunks that are all alike, give K = 1, gamma 0.
     """
     n, batch = y.shape[:2]
     y = y if y.dtype == torch.float64 else y.float()
@@ -38,20 +43,21 @@ def kernel(y: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         return torch.ones_like(distances), torch.zeros_like(distances[:, 0, 0])
     i, j = torch.tril_indices(n, n, -1)
     median = distances[:, i, j].median(dim=1).values
-    gamma = torch.where(median > 0, math.log(n + 1) / median, 0)
+    gamma = torch.where(median > 0, math.log(1 / exchange if exchange else n + 1) / median, 0)
     return (-gamma.view(-1, 1, 1) * distances).exp(), gamma
 
 
-def csd_direction(y: torch.Tensor, r: torch.Tensor, snr: float) -> torch.Tensor:
+def csd_direction(y: torch.Tensor, r: torch.Tensor, snr: float, exchange: float = 0.0) -> torch.Tensor:
     """Gradient g [n, B, ...] that descent follows, per chunk i (Eq. 3, corrected as above):
 
         g_i = 1/n * sum_j ( K_ij r_j - 2 gamma / snr * K_ij (y_i - y_j) )
 
     y: noisy chunks [n, B, ...] in units of their noise, y = snr * x0 + eps. r: residuals x0 - x0_hat(y), same shape.
     snr: signal over noise amplitude of this step (sqrt(abar / (1 - abar)), or (1 - sigma) / sigma for flow models).
+    exchange: see kernel.
     """
     n, batch = y.shape[:2]
-    K, gamma = kernel(y)
+    K, gamma = kernel(y, exchange)
     K = K.to(r)
     g = torch.einsum("bij,jb...->ib...", K, r)
     if snr > LEAST_SNR:

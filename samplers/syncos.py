@@ -12,6 +12,8 @@ Differs from the paper, or settles what it leaves open:
 - the optimiser is AdamW (Appendix B), not SGD (Algorithm 1), new at every step, without weight decay;
 - AdamW moves each value of x0' by up to lr whatever the gradient. In x_t that is lr * snr, harmless at the paper's
   noise levels. Where a model's schedule has more signal at its coupled steps, lr falls in proportion: see step_lr;
+- SGD with exchange 1 (see csd.kernel) and lr 1 moves the chunks picked by the mean of their residuals: all that they
+  do not agree with alike, at once. The presets balanced and fast take so few iterations because of that;
 - Algorithm 1's eps of the steps below t_min is never drawn there; they are DDIM with the noise that x_t holds.
 """
 
@@ -34,7 +36,8 @@ class SynCoSSettings:
     t_min: coupled while the place in the schedule (1 = all noise) is above; max_coupled: most coupled steps of a run
     (0 = no limit); iters per step, B = `chunks` per iteration (all, where the video has fewer); lr of the optimizer,
     times decay_rate every decay_every iterations; pick: B chunks at random, or evenly spread from a random start;
-    cond_only: stage 2 predicts without CFG, at half the cost. Ablations of the paper: timestep free (a random one per
+    cond_only: stage 2 predicts without CFG, at half the cost; exchange: how much of another chunk's score a chunk takes
+    over, see csd.kernel (0: the paper's 1 / (B + 1)). Ablations of the paper: timestep free (a random one per
     iteration), noise fresh (per iteration), stages first (= Gen-L-Video) or second (= CSD: coupled at every step).
     Raises ValueError for values that make no sense.
     """
@@ -53,6 +56,7 @@ class SynCoSSettings:
     stages: str = "both"
     pick: str = "random"
     cond_only: bool = False
+    exchange: float = 0.0
 
     def __post_init__(self):
         if not 0 <= self.t_min <= 1:
@@ -64,6 +68,8 @@ class SynCoSSettings:
             raise ValueError(f"lr ({self.lr}) must be above 0, e.g. 0.5")
         if not 0 < self.decay_rate <= 1:
             raise ValueError(f"decay_rate ({self.decay_rate}) must be above 0 and at most 1, e.g. 0.9")
+        if not 0 <= self.exchange <= 1:
+            raise ValueError(f"exchange ({self.exchange}) must be from 0 (the paper's 1 / (chunks + 1)) to 1 (all)")
         if not 0 <= self.weight_decay < 1:
             raise ValueError(f"weight_decay ({self.weight_decay}) must be at least 0 and below 1")
         for name, options in (
@@ -80,8 +86,8 @@ class SynCoSSettings:
 PAPER = SynCoSSettings()
 PRESETS = {
     "paper": PAPER,
-    "balanced": replace(PAPER, iters=4, max_coupled=5, optimizer="sgd", lr=2.5, pick="spread"),
-    "fast": replace(PAPER, iters=2, max_coupled=4, optimizer="sgd", lr=2.5, pick="spread", cond_only=True),
+    "balanced": replace(PAPER, iters=4, max_coupled=5, optimizer="sgd", lr=1.0, pick="spread", exchange=1.0),
+    "fast": replace(PAPER, iters=2, max_coupled=4, optimizer="sgd", lr=1.0, pick="spread", exchange=1.0),
 }
 
 

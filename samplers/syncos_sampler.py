@@ -145,7 +145,7 @@ class _Run:
             x = self.kept(self.noised(x0, eps, sigma), eps, sigma)
             what = f"step {moment.step + 1} of {len(moment.keys)}, coupled iteration {k + 1} of {settings.iters}"
             r = torch.stack(cut(x0, chosen)) - self.predict(x, sigma, chosen, what)
-            g = csd_direction(torch.stack(cut(x, chosen)) / noise, r, signal / noise)
+            g = csd_direction(torch.stack(cut(x, chosen)) / noise, r, signal / noise, settings.exchange)
             g = average(g, chosen, x0)
             x0.grad = g if self.mask is None else g * self.mask
             for group in optimizer.param_groups:

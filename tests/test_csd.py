@@ -25,14 +25,15 @@ def chunks(n, batch=2, seed=0, dtype=torch.float64):
     return torch.randn(n, batch, 3, 4, 2, 5, generator=generator, dtype=dtype)
 
 
-def by_loops(y, r, snr):
+def by_loops(y, r, snr, exchange=0.0):
     """Eq. 3 with the scores of all chunks and a kernel that repels, one number at a time."""
     n, batch = y.shape[:2]
     g = torch.zeros_like(y)
     for b in range(batch):
         squared = [[float(((y[i, b] - y[j, b]) ** 2).sum()) for j in range(n)] for i in range(n)]
         pairs = sorted(squared[i][j] for i in range(n) for j in range(i))
-        gamma = math.log(n + 1) / pairs[(len(pairs) - 1) // 2] if pairs and pairs[(len(pairs) - 1) // 2] else 0.0
+        median = pairs[(len(pairs) - 1) // 2] if pairs else 0.0
+        gamma = math.log(1 / exchange if exchange else n + 1) / median if median else 0.0
         for i in range(n):
             for j in range(n):
                 k = math.exp(-gamma * squared[i][j])
@@ -40,12 +41,30 @@ def by_loops(y, r, snr):
     return g
 
 
+@pytest.mark.parametrize("exchange", [0.0, 0.05, 0.6, 1.0])
 @pytest.mark.parametrize("n", [1, 2, 3, 4, 8])
-def test_direction_equals_a_double_loop(n):
+def test_direction_equals_a_double_loop(n, exchange):
     y, r = chunks(n), chunks(n, seed=1)
-    expected = by_loops(y, r, SNR)
+    expected = by_loops(y, r, SNR, exchange)
     assert torch.isfinite(expected).all()
-    assert (csd_direction(y, r, SNR) - expected).abs().max() <= 1e-12 * expected.abs().max()
+    assert (csd_direction(y, r, SNR, exchange) - expected).abs().max() <= 1e-12 * expected.abs().max()
+
+
+def test_exchange_is_the_kernel_at_the_median_distance():
+    y = chunks(3, batch=1)
+    K, _ = kernel(y, 0.3)
+    paper, _ = kernel(y)
+    i, j = torch.tril_indices(3, 3, -1)
+    assert K[0, i, j].median().item() == pytest.approx(0.3, abs=1e-12)  # of three, the middle one
+    assert paper[0, i, j].median().item() == pytest.approx(1 / 4, abs=1e-12)
+
+
+def test_with_all_exchanged_chunks_move_by_one_direction():
+    y, r = chunks(4), chunks(4, seed=1)
+    g = csd_direction(y, r, SNR, 1.0)
+    assert (g - r.mean(0)).abs().max() < 1e-12  # nothing repels, nothing sets one chunk apart
+    apart = [csd_direction(y, r, SNR, e).var(0).mean() for e in (0.0, 0.5, 0.9)]
+    assert apart[0] > apart[1] > apart[2] > 0
 
 
 def test_direction_is_minus_svgds():
@@ -116,6 +135,7 @@ def test_average_is_the_mean_where_chunks_overlap():
         ({"optimizer": "lion"}, "adamw, sgd"), ({"stages": "third"}, "both, first, second"),
         ({"decay_rate": 0.0}, "decay_rate (0.0)"), ({"weight_decay": 1.0}, "weight_decay (1.0)"),
         ({"max_coupled": -1}, "max_coupled (-1)"),
+        ({"exchange": 1.5}, "exchange (1.5)"), ({"exchange": float("nan")}, "exchange (nan)"),
     ],
 )  # fmt: skip
 def test_bad_settings(changes, words):

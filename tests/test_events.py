@@ -4,6 +4,7 @@ import json
 import math
 import sys
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -183,8 +184,8 @@ FAULTS = {
     shape: ({"subject_right": "0.84", "same_subject": "0.35", "subject_shape": 0.65}, {"sharpness"}),
     size: ({"same_subject": "0", "subject_size": 0.16}, {"sharpness", "subject_colour", "colour_drift"}),
     mark: ({"same_subject": "0", "subject_mark": 0.99}, {"sharpness"}),
-    colour: ({"subject_right": "0.67", "same_subject": "0", "subject_colour": 0.8, "colour_drift": 0.7},
-             {"sharpness", "jump_pixels"}),
+    colour: ({"subject_right": "0.67", "same_hue": "0", "same_subject": "0", "subject_colour": 0.8,
+              "colour_drift": 0.7}, {"sharpness", "jump_pixels"}),
     motion: ({"local": "0.67", "local_motion": "0.67"}, {"speed"}),
     background: ({"local": "0.67", "local_background": "0.67"}, {"sharpness"}),
     light_within: ({"background_within": 0.015}, set()),
@@ -207,7 +208,7 @@ CALM = {
 
 def test_ground_truth_is_faultless(clean):
     assert clean.keys() == event_metrics.METRICS.keys()
-    for name in ("local", "local_motion", "local_background", "subject_right", "same_subject"):
+    for name in ("local", "local_motion", "local_background", "subject_right", "same_hue", "same_subject"):
         assert clean[name] == 1, name
     for name in ("subject_shape", "subject_mark", "duplicates", "jump_track"):
         assert clean[name] == 0, name
@@ -242,7 +243,7 @@ def test_no_subject_at_all():
     found = measure(torch.full((FRAMES, 64, 64, 3), 0.46))
     assert (found["local"], found["local_motion"], found["subject_right"], found["duplicates"]) == (0, 0, 0, 1)
     assert found["local_background"] == pytest.approx(2 / 3)
-    assert all(math.isnan(found[name]) for name in ("same_subject", "subject_colour", "subject_size", "jump_track"))
+    assert all(math.isnan(found[name]) for name in ("same_hue", "same_subject", "subject_size", "jump_track"))
 
 
 def test_insides_and_excess_by_hand():
@@ -276,6 +277,18 @@ def test_scenarios():
         assert all(b - a >= 24 for a, b in event_metrics.insides([(e.start, e.end) for e in events]))
     assert max(Counter(s.colour for s in found).values()) == min(Counter(s.colour for s in found).values()) == 6
     assert {len(s.events) for s in found[:8]} == {2, 3, 4}  # the first few are a fair sample
+
+
+def test_scenarios_without_the_colour():
+    for named, unnamed in zip(scenarios.scenarios(), scenarios.unnamed(), strict=True):
+        assert named.colour and not unnamed.colour
+        assert (unnamed.shape, unnamed.events, unnamed.frames) == (named.shape, named.events, named.frames)
+        assert unnamed.prompt == f"a {named.shape}" and named.colour not in unnamed.title
+    events, seen = planned(), [reader.read(video) for video in (film(planned()), colour())]
+    assert events[0]["colour"] == "green"
+    for asked, expected in (("green", (1, 4 / 6)), ("purple", (3 / 6, 5 / 6)), ("", (1, 1))):
+        found = [event_metrics.subject_accuracy(r, INNER, replace(SCENARIO, colour=asked)) for r in seen]
+        assert found == pytest.approx(expected)  # in the second, purple from the second event on
 
 
 def test_prompts_are_what_the_model_knows():
@@ -356,6 +369,10 @@ def test_runner(events, tmp_path, monkeypatch):
     assert f"{fast['evaluations'] / genl['evaluations']:.2f}" in text
     for name in ("syncos.png", "syncos_cost.png", "sheet/scenario00.png"):
         assert (tmp_path / name).stat().st_size > 1000
+    events.main([*words[:2], *words[3:], "--unnamed"])  # its own files; no prompt says green
+    assert "No prompt names the colour" in (tmp_path / "syncos_unnamed.md").read_text()
+    (other,) = map(json.loads, (tmp_path / "syncos_unnamed_runs.jsonl").read_text().splitlines())
+    assert other["title"].startswith("a square: ") and other["metrics"] != genl["metrics"]
     monkeypatch.setattr(events, "sample", None)
     events.main([*words, "--resume"])
     assert (tmp_path / "syncos.md").read_text() == text

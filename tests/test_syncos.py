@@ -2,6 +2,7 @@
 
 import functools
 import logging
+from dataclasses import replace
 
 import comfy.model_management
 import comfy.model_sampling
@@ -270,6 +271,16 @@ def test_presets_ignore_the_coupling_widgets():
     assert set(WIDGETS) - set(COUPLING) == {"window_length", "stride", "timestep", "noise", "stages"}
 
 
+def test_exchange_is_optional():
+    """Graphs saved before it had a widget keep their videos."""
+    (old,), (new,), (other,) = (
+        LongTakeSynCoSSampler.execute("custom", **WIDGETS, **extra).args
+        for extra in ({}, {"exchange": 0.0}, {"exchange": 1.0})
+    )
+    assert old.extra_options["settings"] == new.extra_options["settings"]
+    assert not torch.equal(run(other, zoo.patcher(NAME)), run(new, zoo.patcher(NAME)))
+
+
 def test_video_to_video():
     latent = torch.randn(1, 16, FRAMES, 8, 8, generator=torch.Generator().manual_seed(1))
     near, far = (ksampler(zoo.patcher(NAME), denoise=d, latent=latent) for d in (0.2, 1.0))
@@ -365,3 +376,39 @@ def test_every_parameterisation_gives_the_same_trajectory(start, optimizer, monk
     assert torch.isfinite(plain).all()
     for other in trajectories.values():
         assert (other - plain).abs().max() <= 1e-6 * plain.abs().max()
+
+
+def agreement(settings, seeds=range(24), chunks=4, length=5):
+    """Share of runs whose chunks all choose alike: each is all +1 or all -1, as likely, which its exact denoiser
+    E[x0 | x] finds out from its own noise."""
+    sampling = sampling_of("flow")
+    levels = torch.cat([torch.linspace(1, 0.6, 9), torch.tensor([0.4, 0.2, 0.0])]).double()
+
+    def guider(x, sigma, model_options, seed):
+        s = sigma.view(-1, 1, 1, 1, 1)
+        blocks = x.split(length, 2)
+        evidence = [((1 - s) / s**2 * b).sum((1, 2, 3, 4), keepdim=True) for b in blocks]
+        return torch.cat([e.tanh().expand_as(b) for e, b in zip(evidence, blocks, strict=True)], 2)
+
+    guider.inner_model = type("Inner", (), {"model_sampling": sampling})
+    model = lambda x, sigma, **extra: guider(x, sigma, extra["model_options"], 0)  # noqa: E731
+    model.inner_model = guider
+    handler = LongTakeContextHandler(WindowSettings(length, 0, fuse="flat"))
+    alike = []
+    for seed in seeds:
+        noise = torch.randn(1, 2, chunks * length, 3, 3, generator=torch.Generator().manual_seed(seed)).double()
+        options = {"context_handler": handler, "transformer_options": {"sample_sigmas": levels}}
+        out = adapter.sample_syncos(
+            model, noise, levels, {"model_options": options, "seed": seed}, None, True, settings=settings, chunks=None
+        )
+        signs = torch.stack([b.mean().sign() for b in out.split(length, 2)])
+        assert (out.abs() - 1).abs().max() < 1e-3  # every chunk has made its choice
+        alike.append(bool((signs == signs[0]).all()))
+    return sum(alike) / len(alike)
+
+
+def test_exchange_makes_chunks_choose_alike():
+    """What nothing but noise decides: four chunks alone agree in one run of eight."""
+    sgd = replace(PRESETS["paper"], optimizer="sgd", lr=1.0, iters=4, t_min=0.0, max_coupled=3)
+    alone, paper, whole = (agreement(s) for s in (replace(sgd, stages="first"), sgd, replace(sgd, exchange=1.0)))
+    assert max(alone, paper) <= 0.15 and whole >= 0.25

@@ -1,0 +1,175 @@
+"""When does the model decide what? A second event's prompt takes over from the first one's at a step of one clip's run.
+
+    COMFYUI_PATH=... python benchmarks/handover.py
+
+Both events share everything until that step: the first prompt's whole noisy state goes on. What the result keeps of the
+first clip's subject was decided before, and whether it still shows the second event says what can be decided after. Two
+chunks coupled down to a noise level can hardly agree on more than two clips that share all of it, so this says what
+SynCoS can hold on a model, and where t_min should be. Writes handover.md and handover.png.
+"""
+
+import argparse
+from dataclasses import dataclass
+from pathlib import Path
+
+import _pack
+import plots
+from quality import CLIP, Demo
+from tables import mean
+
+SEED = 7_000_001  # of the first pair; each has its own
+OTHER = -1  # in place of a step: another seed from the start, what chance gives
+TRAITS = {  # of the second clip's subject, compared with the first one's
+    "hue": ("another hue", "% of clips"), "colour": ("colour's distance", "% of a channel's range"),
+    "size": ("size's difference", "%"), "mark": ("another mark", "% of clips"),
+}  # fmt: skip
+EVENT = {"motion": ("second motion shown", "% of clips"), "background": ("second background shown", "% of clips")}
+WORDS = {False: "the colour named", True: "the colour left open"}
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two events of one subject as whole prompts, and the second event's motion and background."""
+
+    prompts: list[str]
+    motion: str
+    background: str
+
+
+def parse():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--pairs", type=int, default=48, help="pairs of events, 1..48")
+    parser.add_argument("--steps", type=int, default=16)
+    parser.add_argument("--cfg", type=float, default=4.0)
+    parser.add_argument("--weights", type=Path, help="folder of the demo model's .safetensors files")
+    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results", help="folder")
+    return parser.parse_args()
+
+
+def pairs(unnamed: bool, count: int) -> list[Pair]:
+    """The first two events of the multi-event scenarios."""
+    from longtake.benchmarks import scenarios
+    from longtake.samplers import timeline
+
+    found = []
+    for scenario in (scenarios.unnamed if unnamed else scenarios.scenarios)()[:count]:
+        _, prompts = timeline.join_prompts(scenario.prompt, scenario.timeline(scenario.frames))
+        found.append(Pair(prompts[:2], *scenario.events[1]))
+    return found
+
+
+class Clips:
+    """Clips of the demo model, from any step on."""
+
+    def __init__(self, demo: Demo):
+        import comfy_extras.nodes_custom_sampler as core
+
+        self.demo = demo
+        (self.sampler,) = core.KSamplerSelect.execute("euler").result
+        (self.sigmas,) = core.BasicScheduler.execute(demo.model, "simple", demo.args.steps, 1.0).result
+
+    def run(self, latent: dict, prompts: list[str], seed: int | None, first: int, last: int) -> dict:
+        """The latents after steps first..last-1; seed None: no noise is added."""
+        import comfy_extras.nodes_custom_sampler as core
+        import torch
+
+        demo = self.demo
+        positive = [[torch.cat([demo.encode(text)[0][0] for text in prompts]), {}]]
+        (guider,) = core.CFGGuider.execute(demo.model, positive, demo.encode(""), demo.args.cfg).result
+        (noise,) = (core.DisableNoise.execute() if seed is None else core.RandomNoise.execute(seed)).result
+        sigmas = self.sigmas[first : last + 1]
+        return core.SamplerCustomAdvanced.execute(noise, guider, self.sampler, sigmas, latent).result[0]
+
+    def measure(self, pair: Pair, seed: int, steps: list[int]) -> dict[int, dict[str, float]]:
+        """Per step of `steps` (and OTHER): the traits' differences and whether the second event is shown."""
+        import torch
+        from longtake.backbone import world
+        from longtake.samplers.windows import latent_length
+
+        end = len(self.sigmas) - 1
+        empty = {"samples": torch.zeros(1, 16, latent_length(CLIP, 4), world.SIZE // 8, world.SIZE // 8)}
+        states, state = [], empty
+        for step, following in zip(steps, [*steps[1:], end], strict=True):  # steps[0] is 0
+            states.append(state)
+            state = self.run(state, pair.prompts[:1], None if step else seed, step, following)
+        later = [
+            self.run(s, pair.prompts[1:], None if step else seed, step, end)
+            for step, s in zip(steps, states, strict=True)
+        ]
+        later.append(self.run(empty, pair.prompts[1:], seed + 500_000, 0, end))
+        first = self.decoded(state)
+        return {
+            step: compare(torch.cat((first, self.decoded(latent))), pair)
+            for step, latent in zip([*steps, OTHER], later, strict=True)
+        }
+
+    def decoded(self, latent: dict):
+        video = self.demo.vae.decode(latent["samples"])
+        return video.reshape(-1, *video.shape[-3:]).float()
+
+
+def compare(video, pair: Pair) -> dict[str, float]:
+    """The second half of `video` with the first."""
+    from longtake.backbone import reader
+    from longtake.benchmarks import event_metrics as em
+
+    seen = reader.read(video)
+    halves = [(0, CLIP), (CLIP, 2 * CLIP)]
+    subject = em.subject_consistency(seen, halves)
+    marks = [em.vote(seen.mark_index[a:b]) for a, b in halves]
+    return {
+        "hue": 1 - subject["same_hue"], "colour": subject["subject_colour"], "size": subject["subject_size"],
+        "mark": float(marks[0] != marks[1]), "motion": float(reader.motion(seen, *halves[1]) == pair.motion),
+        "background": float(em.named(seen.background_index[CLIP:], reader.BACKGROUNDS) == pair.background),
+    }  # fmt: skip
+
+
+def table(found: dict, steps: list[int], total: int) -> list[str]:
+    """Markdown of {step: {metric: mean}}."""
+    heads = {**TRAITS, **EVENT}
+    rows = [["taken over at", *(f"{name}, {unit}" for name, unit in heads.values())], ["---"] * (1 + len(heads))]
+    for step in (*steps, OTHER):
+        place = "another seed" if step == OTHER else f"{1 - step / total:.2f}"
+        rows.append([place, *(f"{100 * found[step][name]:.1f}" for name in heads)])
+    return [f"| {' | '.join(row)} |" for row in rows]
+
+
+def main():
+    import torch
+
+    args = parse()
+    demo = Demo(args)
+    clips, steps = Clips(demo), list(range(0, args.steps // 2 + 1))
+    lines, panels = [], {name: {} for name in (*TRAITS, *EVENT)}
+    for unnamed, words in WORDS.items():
+        chosen = pairs(unnamed, args.pairs)
+        with torch.inference_mode():
+            runs = [clips.measure(pair, SEED + i, steps) for i, pair in enumerate(chosen)]
+        found = {k: {name: mean([r[k][name] for r in runs if r[k][name] == r[k][name]]) for name in panels}
+                 for k in (*steps, OTHER)}  # fmt: skip
+        lines += ["", f"## {words[0].upper() + words[1:]}", "", *table(found, steps, args.steps)]
+        for name, panel in panels.items():
+            curve = [(1 - k / args.steps, 100 * found[k][name]) for k in steps]
+            panel[words] = plots.Curve(curve, 100 * found[OTHER][name])
+    text = "\n".join([
+        "# What the demo model decides at which noise level", "",
+        f"Written by `python benchmarks/handover.py --pairs {args.pairs} --steps {args.steps} --cfg {args.cfg:g}` "
+        f"(weights {demo.hash}).", "",
+        "Two clips of one seed: the second takes over the first one's noisy state, all of it, at a place in the "
+        "schedule (1 all noise, 0 clean), and goes on with its own prompt. Chunks coupled down to there can hardly "
+        "share more. Differences of the second clip's subject to the first one's; *another seed* is what chance gives. "
+        "Prompts: the first two events of the scenarios in `scenarios.py`.",
+        *lines, "", "![curves](handover.png)", "",
+    ])  # fmt: skip
+    (args.out / "handover.md").write_text(text, encoding="utf-8")
+    heads = {**TRAITS, **EVENT}
+    plots.curve_chart(
+        [(*heads[name], panel) for name, panel in panels.items()],
+        "place in the schedule at which the second prompt takes over (1: all noise)", args.out / "handover.png",
+    )  # fmt: skip
+    print(text)
+
+
+if __name__ == "__main__":
+    _pack.register()
+    main()
