@@ -13,6 +13,7 @@ the kernel repels. Differs from both:
 Adds `exchange`. Noisy chunks lie nearly equally far from each other, so the papers' bandwidth makes K_ij = 1 / (n + 1)
 between any two: a chunk follows itself five times as much as another one of four, and what sets the chunks apart keeps
 half the drive of what they share. A wider kernel has them follow each other; at 1 they move by one common direction.
+And chunks without a prediction of their own may move along, as the sum has a term for them, too: `scored`.
 """
 
 import math
@@ -47,25 +48,27 @@ def kernel(y: torch.Tensor, exchange: float = 0.0) -> tuple[torch.Tensor, torch.
     return (-gamma.view(-1, 1, 1) * distances).exp(), gamma
 
 
-def csd_direction(y: torch.Tensor, r: torch.Tensor, snr: float, exchange: float = 0.0) -> torch.Tensor:
+def csd_direction(
+    y: torch.Tensor, r: torch.Tensor, snr: float, exchange: float = 0.0, scored: list[int] | None = None
+) -> torch.Tensor:
     """Gradient g [n, B, ...] that descent follows, per chunk i (Eq. 3, corrected as above):
 
-        g_i = 1/n * sum_j ( K_ij r_j - 2 gamma / snr * K_ij (y_i - y_j) )
+        g_i = 1/m * sum_j ( K_ij r_j - 2 gamma / snr * K_ij (y_i - y_j) )
 
-    y: noisy chunks [n, B, ...] in units of their noise, y = snr * x0 + eps. r: residuals x0 - x0_hat(y), same shape.
-    snr: signal over noise amplitude of this step (sqrt(abar / (1 - abar)), or (1 - sigma) / sigma for flow models).
-    exchange: see kernel.
+    y: noisy chunks [n, B, ...] in units of their noise, y = snr * x0 + eps. r: residuals x0 - x0_hat(y) of the m chunks
+    j that were predicted, [m, B, ...]; scored: which of the n those are, ascending (None: all). snr: signal over noise
+    amplitude of this step (sqrt(abar / (1 - abar)), or (1 - sigma) / sigma for flow models). exchange: see kernel.
     """
-    n, batch = y.shape[:2]
+    batch, chosen = y.shape[1], slice(None) if scored is None else scored
     K, gamma = kernel(y, exchange)
-    K = K.to(r)
+    K = K[:, :, chosen].to(r)
     g = torch.einsum("bij,jb...->ib...", K, r)
     if snr > LEAST_SNR:
         weight = (2 * gamma.to(r) / snr).view(1, batch, *[1] * (y.ndim - 2))
         y = y.to(r)
-        rows = K.sum(2).t().reshape(n, batch, *[1] * (y.ndim - 2))
-        g -= weight * (rows * y - torch.einsum("bij,jb...->ib...", K, y))
-    return g / n
+        rows = K.sum(2).t().reshape(-1, batch, *[1] * (y.ndim - 2))
+        g -= weight * (rows * y - torch.einsum("bij,jb...->ib...", K, y[chosen]))
+    return g / len(r)
 
 
 def average(parts: torch.Tensor, windows: list[Window], like: torch.Tensor) -> torch.Tensor:

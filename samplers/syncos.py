@@ -12,8 +12,8 @@ Differs from the paper, or settles what it leaves open:
 - the optimiser is AdamW (Appendix B), not SGD (Algorithm 1), new at every step, without weight decay;
 - AdamW moves each value of x0' by up to lr whatever the gradient. In x_t that is lr * snr, harmless at the paper's
   noise levels. Where a model's schedule has more signal at its coupled steps, lr falls in proportion: see step_lr;
-- SGD with exchange 1 (see csd.kernel) and lr 1 moves the chunks picked by the mean of their residuals: all that they
-  do not agree with alike, at once. The presets balanced and fast take so few iterations because of that;
+- with exchange 1 (see csd.kernel), SGD and lr 1 an iteration moves all chunks by the mean residual of the B predicted
+  ones. The presets balanced and fast need so few iterations because of that;
 - Algorithm 1's eps of the steps below t_min is never drawn there; they are DDIM with the noise that x_t holds.
 """
 
@@ -37,8 +37,9 @@ class SynCoSSettings:
     (0 = no limit); iters per step, B = `chunks` per iteration (all, where the video has fewer); lr of the optimizer,
     times decay_rate every decay_every iterations; pick: B chunks at random, or evenly spread from a random start;
     cond_only: stage 2 predicts without CFG, at half the cost; exchange: how much of another chunk's score a chunk takes
-    over, see csd.kernel (0: the paper's 1 / (B + 1)). Ablations of the paper: timestep free (a random one per
-    iteration), noise fresh (per iteration), stages first (= Gen-L-Video) or second (= CSD: coupled at every step).
+    over, see csd.kernel; above 0 all chunks move along with the B predicted ones (0: the paper's 1 / (B + 1), and those
+    B alone). Ablations of the paper: timestep free (a random one per iteration), noise fresh (per iteration), stages
+    first (= Gen-L-Video) or second (= CSD: coupled at every step).
     Raises ValueError for values that make no sense.
     """
 

@@ -141,12 +141,14 @@ class _Run:
             if settings.noise == "fresh":
                 eps = self.noise(x0, key, k + 1)
             signal, noise = self.levels(sigma)
-            chosen = [windows[i] for i in picked_chunks(settings, len(windows), chunks)]
+            picked = picked_chunks(settings, len(windows), chunks)
+            chosen = [windows[i] for i in picked]
             x = self.kept(self.noised(x0, eps, sigma), eps, sigma)
             what = f"step {moment.step + 1} of {len(moment.keys)}, coupled iteration {k + 1} of {settings.iters}"
             r = torch.stack(cut(x0, chosen)) - self.predict(x, sigma, chosen, what)
-            g = csd_direction(torch.stack(cut(x, chosen)) / noise, r, signal / noise, settings.exchange)
-            g = average(g, chosen, x0)
+            moved, scored = (windows, picked) if settings.exchange else (chosen, None)
+            y = torch.stack(cut(x, moved)) / noise
+            g = average(csd_direction(y, r, signal / noise, settings.exchange, scored), moved, x0)
             x0.grad = g if self.mask is None else g * self.mask
             for group in optimizer.param_groups:
                 group["lr"] = step_lr(settings, signal / noise, k)

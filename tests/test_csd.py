@@ -25,8 +25,8 @@ def chunks(n, batch=2, seed=0, dtype=torch.float64):
     return torch.randn(n, batch, 3, 4, 2, 5, generator=generator, dtype=dtype)
 
 
-def by_loops(y, r, snr, exchange=0.0):
-    """Eq. 3 with the scores of all chunks and a kernel that repels, one number at a time."""
+def by_loops(y, r, snr, exchange=0.0, scored=None):
+    """Eq. 3 with the scores of all chunks (or those `scored`) and a kernel that repels, one number at a time."""
     n, batch = y.shape[:2]
     g = torch.zeros_like(y)
     for b in range(batch):
@@ -35,9 +35,9 @@ def by_loops(y, r, snr, exchange=0.0):
         median = pairs[(len(pairs) - 1) // 2] if pairs else 0.0
         gamma = math.log(1 / exchange if exchange else n + 1) / median if median else 0.0
         for i in range(n):
-            for j in range(n):
+            for place, j in enumerate(range(n) if scored is None else scored):
                 k = math.exp(-gamma * squared[i][j])
-                g[i, b] += k * r[j, b] / n - 2 * gamma / snr * k * (y[i, b] - y[j, b]) / n
+                g[i, b] += k * r[place, b] / len(r) - 2 * gamma / snr * k * (y[i, b] - y[j, b]) / len(r)
     return g
 
 
@@ -48,6 +48,16 @@ def test_direction_equals_a_double_loop(n, exchange):
     expected = by_loops(y, r, SNR, exchange)
     assert torch.isfinite(expected).all()
     assert (csd_direction(y, r, SNR, exchange) - expected).abs().max() <= 1e-12 * expected.abs().max()
+
+
+@pytest.mark.parametrize("exchange", [0.0, 0.6, 1.0])
+@pytest.mark.parametrize("scored", [[0, 1, 2, 3, 4, 5], [1, 4], [0, 3, 5], [2]])
+def test_chunks_without_a_score_move_along(scored, exchange):
+    y, r = chunks(6), chunks(len(scored), seed=1)
+    expected = by_loops(y, r, SNR, exchange, scored)
+    assert (csd_direction(y, r, SNR, exchange, scored) - expected).abs().max() <= 1e-12 * expected.abs().max()
+    if exchange == 1:
+        assert (expected - r.mean(0)).abs().max() < 1e-12
 
 
 def test_exchange_is_the_kernel_at_the_median_distance():

@@ -59,7 +59,8 @@ def test_a_small_run(handover, tmp_path, monkeypatch):
     text = (tmp_path / "handover.md").read_text()
     assert "--pairs 1 --steps 2 --cfg 4" in text
     for words in ("The colour named", "The colour left open"):
-        rows = [line.split(" | ") for line in text.split(f"## {words}")[1].split("## ")[0].splitlines() if " | " in line]
+        part = text.split(f"## {words}")[1].split("## ")[0]
+        rows = [line.split(" | ") for line in part.splitlines() if " | " in line]
         assert [row[0].strip("| ") for row in rows[2:]] == ["1.00", "0.50", "another seed"]
         assert {len(row) for row in rows} == {7}
     assert (tmp_path / "handover.png").stat().st_size > 5000
