@@ -17,7 +17,7 @@ from longtake.samplers.context import CHUNKS, LongTakeContextHandler, apply_wind
 from longtake.samplers.refine import RefineSettings, refine_sampler
 from longtake.samplers.syncos import PRESETS, SynCoSSettings
 from longtake.samplers.syncos_sampler import ChunkSettings, syncos_sampler
-from longtake.samplers.windows import WindowSettings
+from longtake.samplers.windows import WindowSettings, static_starts
 
 FRAMES, LENGTH, OVERLAP, STEPS = 14, 5, 2, 4
 NAME = "wan21_t2v"
@@ -376,6 +376,21 @@ def test_every_parameterisation_gives_the_same_trajectory(start, optimizer, monk
     assert torch.isfinite(plain).all()
     for other in trajectories.values():
         assert (other - plain).abs().max() <= 1e-6 * plain.abs().max()
+
+
+def test_with_exchange_all_chunks_move_along(monkeypatch):
+    seen, direction = [], adapter.csd_direction
+
+    def noted(y, r, snr, exchange, scored):
+        seen.append((len(y), len(r), scored))
+        return direction(y, r, snr, exchange, scored)
+
+    monkeypatch.setattr(adapter, "csd_direction", noted)
+    for exchange in (0.0, 0.5):
+        run(syncos_sampler(replace(COUPLED, max_coupled=1, iters=1, chunks=2, exchange=exchange)))
+    (picked, _, none), (moved, predicted, scored) = seen
+    assert (picked, none) == (2, None)
+    assert (moved, predicted, len(scored)) == (len(static_starts(FRAMES, LENGTH, LENGTH - OVERLAP)), 2, 2)
 
 
 def agreement(settings, seeds=range(24), chunks=4, length=5):
