@@ -126,9 +126,10 @@ def parse(argv=None):
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results", help="folder")
     parser.add_argument("--resume", action="store_true", help="keep the runs that the .jsonl file has")
     parser.add_argument("--sheet", type=Path, help=f"folder for filmstrips of the first {SHEETS} scenarios")
+    parser.add_argument("--events", type=int, choices=(2, 3, 4), help="of these, those with so many events")
     parser.add_argument("--unnamed", action="store_true", help="no prompt names the subject's colour")
     args = parser.parse_args(argv)
-    args.name = "syncos_unnamed" if args.unnamed else "syncos"
+    args.name = "syncos" + "_unnamed" * args.unnamed + (f"_{args.events}_events" if args.events else "")
     if not 1 <= args.scenarios <= 48:
         parser.error(f"--scenarios: {args.scenarios} is not in 1..48")
     try:
@@ -173,7 +174,7 @@ def key_of(args, weights: str, way: Variant, scenario, seed: int) -> str:
     return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def run(args, runs: Runs, demo: Demo, chosen: list) -> None:
+def run(args, runs: Runs, demo: Demo, chosen: dict) -> None:
     """Sample and measure all that is missing, scenario by scenario: a break leaves all variants about as far."""
     import torch
     from longtake.backbone import reader
@@ -181,10 +182,10 @@ def run(args, runs: Runs, demo: Demo, chosen: list) -> None:
 
     if args.sheet:
         (args.sheet / "strips").mkdir(parents=True, exist_ok=True)
-    for i, scenario in enumerate(chosen):
+    for i, scenario in chosen.items():
         for label, way in args.table.items():
             key = key_of(args, demo.hash, way, scenario, SEED + i)
-            strip = args.sheet / "strips" / f"{key}.png" if args.sheet and i < SHEETS else None
+            strip = args.sheet / "strips" / f"{key}.png" if args.sheet and i in list(chosen)[:SHEETS] else None
             if key in runs.found and (strip is None or strip.exists()):
                 continue
             with torch.inference_mode():
@@ -202,16 +203,17 @@ def run(args, runs: Runs, demo: Demo, chosen: list) -> None:
             print(f"scenario {i} ({len(scenario.events)} events), {label}: {seconds:.1f} s", flush=True)
 
 
-def table(args, runs: Runs, weights: str, chosen: list, heading: str, keep=lambda scenario: True) -> Table:
+def table(args, runs: Runs, weights: str, chosen: dict, heading: str, keep=lambda scenario: True) -> Table:
     """The runs of the scenarios that `keep` picks."""
     from longtake.benchmarks.event_metrics import METRICS
 
     def of(way):
-        keys = [key_of(args, weights, way, s, SEED + i) for i, s in enumerate(chosen) if keep(s)]
+        keys = [key_of(args, weights, way, s, SEED + i) for i, s in chosen.items() if keep(s)]
         return [runs.found.get(key) for key in keys]
 
     rows = {label: of(way) for label, way in args.table.items()}
-    return Table(f"{heading}: {sum(map(keep, chosen))} scenarios", METRICS, rows, of(variant(REFERENCE, [])[1]))
+    told = {name: metric for name, metric in METRICS.items() if args.unnamed or name != "same_hue"}
+    return Table(f"{heading}: {sum(map(keep, chosen.values()))} scenarios", told, rows, of(variant(REFERENCE, [])[1]))
 
 
 def command(args) -> str:
@@ -219,6 +221,7 @@ def command(args) -> str:
     words = ["--variants", *args.variants] if args.variants != list(VARIANTS) else []
     words += ["--set", *args.set] if args.set else []
     words += ["--unnamed"] if args.unnamed else []
+    words += ["--events", str(args.events)] if args.events else []
     words += ["--scenarios", str(args.scenarios), "--steps", str(args.steps), "--cfg", f"{args.cfg:g}"]
     return shlex.join(["python", "benchmarks/events.py", *words])
 
@@ -228,6 +231,7 @@ def report(args, whole: Table, parts: list[Table], weights: str) -> str:
 
     main = [name for name, metric in whole.metrics.items() if metric.main]
     first = main[: main.index("colour_drift")]
+    hue = "same hue, of the later events whose subject has the first one's colour name; " if args.unnamed else ""
     lengths = ", ".join(f"{n} events in {decoded(frames)} pixel frames" for n, frames in LENGTHS.items())
     lines = [
         "# SynCoS on multi-event videos of the demo model", "",
@@ -242,10 +246,10 @@ def report(args, whole: Table, parts: list[Table], weights: str) -> str:
         "may be noise.", "",
         f"Judged is the inside of each event, {CLIP // 2} frames away from its borders, which the windows of both "
         "events reach. Event right: motion and background as its prompt says. Subject right: colour and shape as the "
-        "global prompt says. All in %: same hue, of the later events whose subject has the first one's colour name; "
-        "same subject, of the later events' frames that show the first event's subject (shape, mark, colour, size); "
-        "subject's colour (of a channel's range), shape, mark (of frames) and size: how far the later events' differ "
-        "from the first one's. Colour drift as in `metrics.py`: to the first 49 frames. "
+        f"global prompt says. All in %: {hue}same subject, of the later events' frames that show the first event's "
+        "subject (shape, mark, colour, size); subject's colour (of a channel's range), shape, mark (of frames) and "
+        "size: how far the later events' differ from the first one's. Colour drift as in `metrics.py`: to the first "
+        "49 frames. "
         "Background within an event: change of its colour; between: from event to event where both ask for the same. "
         "Border jump and flash: the largest step of the subject (place and size, of the side) and the largest change "
         "of the picture near a border, beyond the largest inside the events beside it. Seams: inside the events. "
@@ -275,11 +279,11 @@ def draw(args, whole: Table) -> None:
     plots.cost_chart(panels, f"window evaluations, times {REFERENCE}'s", LEGEND, args.out / f"{args.name}_cost.png")
 
 
-def film(args, chosen: list, weights: str) -> None:
+def film(args, chosen: dict, weights: str) -> None:
     """One sheet per scenario, a row per variant."""
     from PIL import Image
 
-    for i, scenario in enumerate(chosen[:SHEETS]):
+    for i, scenario in list(chosen.items())[:SHEETS]:
         strips = {
             label: Image.open(args.sheet / "strips" / f"{key_of(args, weights, way, scenario, SEED + i)}.png")
             for label, way in args.table.items()
@@ -291,7 +295,8 @@ def main(argv=None):
     from longtake.benchmarks.scenarios import CHANGES, scenarios, unnamed
 
     args = parse(argv)
-    demo, chosen = Demo(args), (unnamed if args.unnamed else scenarios)()[: args.scenarios]
+    demo, every = Demo(args), (unnamed if args.unnamed else scenarios)()[: args.scenarios]
+    chosen = {i: scenario for i, scenario in enumerate(every) if args.events in (None, len(scenario.events))}
     runs = Runs(args.out / f"{args.name}_runs.jsonl", args.resume)
     run(args, runs, demo, chosen)
     whole = table(args, runs, demo.hash, chosen, "All")

@@ -24,8 +24,8 @@ def coupling_inputs() -> list:
         io.Combo.Input(
             "preset", options=[*PRESETS, CUSTOM], default="balanced",
             tooltip="paper: the paper's values (20 AdamW iterations), about 2.6x the time of plain windows. balanced "
-            "and fast: fewer, larger steps, chunks that follow each other more. custom: the widgets from iters to "
-            "cond_only, and exchange; the presets ignore those.",
+            "and fast: fewer, larger steps. custom: the widgets from iters to cond_only, and exchange; the presets "
+            "ignore those.",
         ),
         io.Int.Input(
             "window_length", default=81, min=1, max=16384,
@@ -101,8 +101,8 @@ def coupling_inputs() -> list:
         ),
         io.Float.Input(
             "exchange", default=0.0, min=0.0, max=1.0, step=0.05, optional=True,
-            tooltip="How much a chunk follows the others' predictions, 1: as much as its own. 0: the paper's "
-            "1 / (chunks + 1). Higher: events agree on more of what the prompt leaves open; with 1 use sgd, lr 1.",
+            tooltip="How much a chunk follows the others' predictions; 0: the paper's 1 / (chunks + 1), 1: as much as "
+            "its own (with sgd, lr 1). Higher: two events agree on more of what the prompt leaves open.",
         ),
     ]  # fmt: skip
 

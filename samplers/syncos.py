@@ -12,8 +12,7 @@ Differs from the paper, or settles what it leaves open:
 - the optimiser is AdamW (Appendix B), not SGD (Algorithm 1), new at every step, without weight decay;
 - AdamW moves each value of x0' by up to lr whatever the gradient. In x_t that is lr * snr, harmless at the paper's
   noise levels. Where a model's schedule has more signal at its coupled steps, lr falls in proportion: see step_lr;
-- with exchange 1 (see csd.kernel), SGD and lr 1 an iteration moves all chunks by the mean residual of the B predicted
-  ones. The presets balanced and fast need so few iterations because of that;
+- exchange is ours. At 1, with SGD and lr 1, an iteration moves all chunks by the mean residual of the B predicted ones;
 - Algorithm 1's eps of the steps below t_min is never drawn there; they are DDIM with the noise that x_t holds.
 """
 
@@ -87,8 +86,8 @@ class SynCoSSettings:
 PAPER = SynCoSSettings()
 PRESETS = {
     "paper": PAPER,
-    "balanced": replace(PAPER, iters=4, max_coupled=5, optimizer="sgd", lr=1.0, pick="spread", exchange=1.0),
-    "fast": replace(PAPER, iters=2, max_coupled=4, optimizer="sgd", lr=1.0, pick="spread", exchange=1.0),
+    "balanced": replace(PAPER, iters=4, max_coupled=5, optimizer="sgd", lr=2.5, pick="spread"),
+    "fast": replace(PAPER, iters=2, max_coupled=4, optimizer="sgd", lr=2.5, pick="spread", cond_only=True),
 }
 
 
