@@ -15,15 +15,15 @@ from pathlib import Path
 import _pack
 import plots
 from quality import CLIP, Demo
-from tables import mean
 
 SEED = 7_000_001  # of the first pair; each has its own
 OTHER = -1  # in place of a step: another seed from the start, what chance gives
-TRAITS = {  # of the second clip's subject, compared with the first one's
-    "hue": ("another hue", "% of clips"), "colour": ("colour's distance", "% of a channel's range"),
-    "size": ("size's difference", "%"), "mark": ("another mark", "% of clips"),
+SHARE = "% of clips"
+MEASURED = {  # the second clip's subject compared with the first one's; its event
+    "hue": ("another hue", SHARE), "colour": ("colour's distance", "% of a channel's range"),
+    "size": ("size's difference", "%"), "mark": ("another mark", SHARE),
+    "motion": ("second motion shown", SHARE), "background": ("second background shown", SHARE),
 }  # fmt: skip
-EVENT = {"motion": ("second motion shown", "% of clips"), "background": ("second background shown", "% of clips")}
 WORDS = {False: "the colour named", True: "the colour left open"}
 
 
@@ -43,7 +43,10 @@ def parse():
     parser.add_argument("--cfg", type=float, default=4.0)
     parser.add_argument("--weights", type=Path, help="folder of the demo model's .safetensors files")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results", help="folder")
-    return parser.parse_args()
+    args = parser.parse_args()
+    if not 1 <= args.pairs <= 48:
+        parser.error(f"--pairs: {args.pairs} is not in 1..48")
+    return args
 
 
 def pairs(unnamed: bool, count: int) -> list[Pair]:
@@ -68,14 +71,12 @@ class Clips:
         (self.sampler,) = core.KSamplerSelect.execute("euler").result
         (self.sigmas,) = core.BasicScheduler.execute(demo.model, "simple", demo.args.steps, 1.0).result
 
-    def run(self, latent: dict, prompts: list[str], seed: int | None, first: int, last: int) -> dict:
+    def run(self, latent: dict, prompt: str, seed: int | None, first: int, last: int) -> dict:
         """The latents after steps first..last-1; seed None: no noise is added."""
         import comfy_extras.nodes_custom_sampler as core
-        import torch
 
         demo = self.demo
-        positive = [[torch.cat([demo.encode(text)[0][0] for text in prompts]), {}]]
-        (guider,) = core.CFGGuider.execute(demo.model, positive, demo.encode(""), demo.args.cfg).result
+        (guider,) = core.CFGGuider.execute(demo.model, demo.encode(prompt), demo.encode(""), demo.args.cfg).result
         (noise,) = (core.DisableNoise.execute() if seed is None else core.RandomNoise.execute(seed)).result
         sigmas = self.sigmas[first : last + 1]
         return core.SamplerCustomAdvanced.execute(noise, guider, self.sampler, sigmas, latent).result[0]
@@ -91,12 +92,12 @@ class Clips:
         states, state = [], empty
         for step, following in zip(steps, [*steps[1:], end], strict=True):  # steps[0] is 0
             states.append(state)
-            state = self.run(state, pair.prompts[:1], None if step else seed, step, following)
+            state = self.run(state, pair.prompts[0], None if step else seed, step, following)
         later = [
-            self.run(s, pair.prompts[1:], None if step else seed, step, end)
+            self.run(s, pair.prompts[1], None if step else seed, step, end)
             for step, s in zip(steps, states, strict=True)
         ]
-        later.append(self.run(empty, pair.prompts[1:], seed + 500_000, 0, end))
+        later.append(self.run(empty, pair.prompts[1], seed + 500_000, 0, end))
         first = self.decoded(state)
         return {
             step: compare(torch.cat((first, self.decoded(latent))), pair)
@@ -126,27 +127,26 @@ def compare(video, pair: Pair) -> dict[str, float]:
 
 def table(found: dict, steps: list[int], total: int) -> list[str]:
     """Markdown of {step: {metric: mean}}."""
-    heads = {**TRAITS, **EVENT}
-    rows = [["taken over at", *(f"{name}, {unit}" for name, unit in heads.values())], ["---"] * (1 + len(heads))]
+    rows = [["taken over at", *(", ".join(words) for words in MEASURED.values())], ["---"] * (1 + len(MEASURED))]
     for step in (*steps, OTHER):
         place = "another seed" if step == OTHER else f"{1 - step / total:.2f}"
-        rows.append([place, *(f"{100 * found[step][name]:.1f}" for name in heads)])
+        rows.append([place, *(f"{100 * found[step][name]:.1f}" for name in MEASURED)])
     return [f"| {' | '.join(row)} |" for row in rows]
 
 
 def main():
     import torch
+    from longtake.benchmarks.event_metrics import mean
 
     args = parse()
     demo = Demo(args)
     clips, steps = Clips(demo), list(range(0, args.steps // 2 + 1))
-    lines, panels = [], {name: {} for name in (*TRAITS, *EVENT)}
+    lines, panels = [], {name: {} for name in MEASURED}
     for unnamed, words in WORDS.items():
         chosen = pairs(unnamed, args.pairs)
         with torch.inference_mode():
             runs = [clips.measure(pair, SEED + i, steps) for i, pair in enumerate(chosen)]
-        found = {k: {name: mean([r[k][name] for r in runs if r[k][name] == r[k][name]]) for name in panels}
-                 for k in (*steps, OTHER)}  # fmt: skip
+        found = {k: {name: mean([r[k][name] for r in runs]) for name in panels} for k in (*steps, OTHER)}
         lines += ["", f"## {words[0].upper() + words[1:]}", "", *table(found, steps, args.steps)]
         for name, panel in panels.items():
             curve = [(1 - k / args.steps, 100 * found[k][name]) for k in steps]
@@ -158,13 +158,13 @@ def main():
         "Two clips of one seed: the second takes over the first one's noisy state, all of it, at a place in the "
         "schedule (1 all noise, 0 clean), and goes on with its own prompt. Chunks coupled down to there can hardly "
         "share more. Differences of the second clip's subject to the first one's; *another seed* is what chance gives. "
-        "Prompts: the first two events of the scenarios in `scenarios.py`.",
+        f"Prompts: the first two events of the scenarios in `scenarios.py`. Each value is the mean of {args.pairs} "
+        f"pairs; a share's standard error is up to {50 / args.pairs**0.5:.0f} %.",
         *lines, "", "![curves](handover.png)", "",
     ])  # fmt: skip
     (args.out / "handover.md").write_text(text, encoding="utf-8")
-    heads = {**TRAITS, **EVENT}
     plots.curve_chart(
-        [(*heads[name], panel) for name, panel in panels.items()],
+        [(*MEASURED[name], panel) for name, panel in panels.items()],
         "place in the schedule at which the second prompt takes over (1: all noise)", args.out / "handover.png",
     )  # fmt: skip
     print(text)

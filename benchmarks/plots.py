@@ -129,11 +129,15 @@ def cost_chart(panels: list[tuple[str, str, list[Point]]], axis: str, legend: st
     _legend(draw, legend)
     for i, (heading, hint, points) in enumerate(panels):
         left, top = MARGIN + i % CURVES * width, 2 * MARGIN + 30 + i // CURVES * height
-        draw.text((left, top), heading, INK, font(18))
-        draw.text((left + 10 + draw.textlength(heading, font(18)), top + 4), hint, SOFT, font(13))
+        _head(draw, heading, hint, left, top)
         _curve(draw, [p for p in points if not math.isnan(p.dot.value)], left, top + 30)
         draw.text((left + CURVE[0] / 2, top + CURVE[1] + 62), axis, SOFT, font(13), anchor="mm")
     image.save(path)
+
+
+def _head(draw: ImageDraw.ImageDraw, heading: str, hint: str, left: int, top: int) -> None:
+    draw.text((left, top), heading, INK, font(18))
+    draw.text((left + 10 + draw.textlength(heading, font(18)), top + 4), hint, SOFT, font(13))
 
 
 def _curve(draw: ImageDraw.ImageDraw, points: list[Point], left: int, top: int) -> None:
@@ -197,8 +201,7 @@ def curve_chart(panels: list[tuple[str, str, dict[str, Curve]]], axis: str, path
     draw.text((x, MARGIN), f"dashed: another seed, what chance gives. Across: {axis}", SOFT, font(14))
     for i, (heading, unit, curves) in enumerate(panels):
         left, top = MARGIN + 40 + i % CURVES * width, 2 * MARGIN + 60 + i // CURVES * height
-        draw.text((left, top - 30), heading, INK, font(18))
-        draw.text((left + 10 + draw.textlength(heading, font(18)), top - 26), unit, SOFT, font(13))
+        _head(draw, heading, unit, left, top - 30)
         draw.rectangle((left, top, left + CURVE[0], top + CURVE[1]), fill=(248, 248, 248))
         most = max(max(c.chance, *(y for _, y in c.points)) for c in curves.values()) * 1.08 or 1
         last = min(x for c in curves.values() for x, _ in c.points)

@@ -101,8 +101,8 @@ def coupling_inputs() -> list:
         ),
         io.Float.Input(
             "exchange", default=0.0, min=0.0, max=1.0, step=0.05, optional=True,
-            tooltip="How much a chunk follows the others' predictions; 0: the paper's 1 / (chunks + 1), 1: as much as "
-            "its own (with sgd, lr 1). Higher: two events agree on more of what the prompt leaves open.",
+            tooltip="An experiment: how much a chunk follows the others' predictions. 0: the paper's 1 / (chunks + 1); "
+            "1: as much as its own, with sgd and lr 1.",
         ),
     ]  # fmt: skip
 

@@ -2,10 +2,8 @@
 
 import json
 import math
-import sys
 from collections import Counter
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 import torch
@@ -13,7 +11,6 @@ from longtake.backbone import reader, world
 from longtake.benchmarks import event_metrics, scenarios
 from longtake.samplers import timeline
 
-SCRIPTS = str(Path(__file__).resolve().parent.parent / "benchmarks")
 SUBJECT = dict(
     colour="green", shape="square", colour_rgb=(0.10, 0.70, 0.20), mark="dot", size=0.17, angle=0.1, light=0.6,
     light_strength=0.2, phase=0.0, direction=1, x=0.5, y=0.5, period=36.0,
@@ -26,12 +23,7 @@ BOUNDARIES = [21, 45, 69, 93, 117, 141, 165, 189]
 SCENARIO = scenarios.Scenario("green", "square", (("sliding", "gray"), ("pulsing", "gray"), ("still", "navy")), "both")
 
 
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def planned() -> list[dict]:
@@ -303,12 +295,8 @@ def test_prompts_are_what_the_model_knows():
 
 
 @pytest.fixture(scope="module")
-def events():
-    sys.path.append(SCRIPTS)  # a script, it imports its neighbours
-    import events
-
-    yield events
-    sys.path.remove(SCRIPTS)
+def events(scripts):
+    return scripts("events")
 
 
 def test_variants(events):

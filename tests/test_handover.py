@@ -1,33 +1,27 @@
 """The benchmark of what a model decides when: its parts against whole runs, and one small real run."""
 
 import sys
-from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 import torch
 from longtake.backbone import world
 
-SCRIPTS = str(Path(__file__).resolve().parent.parent / "benchmarks")
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")
-def handover():
-    sys.path.append(SCRIPTS)  # a script, it imports its neighbours
-    import handover
-
-    yield handover
-    sys.path.remove(SCRIPTS)
+def handover(scripts):
+    return scripts("handover")
 
 
 def test_a_run_in_parts_is_the_whole_run(handover):
     clips = handover.Clips(handover.Demo(SimpleNamespace(steps=3, cfg=2.0, weights=None)))
-    empty, prompts = {"samples": torch.zeros(1, 16, 3, 8, 8)}, ["a red circle"]
-    whole = clips.run(empty, prompts, 5, 0, 3)["samples"]
-    parts = clips.run(clips.run(empty, prompts, 5, 0, 1), prompts, None, 1, 3)["samples"]
+    empty, prompt = {"samples": torch.zeros(1, 16, 3, 8, 8)}, "a red circle"
+    whole = clips.run(empty, prompt, 5, 0, 3)["samples"]
+    parts = clips.run(clips.run(empty, prompt, 5, 0, 1), prompt, None, 1, 3)["samples"]
     assert (whole - parts).abs().max() < 1e-4 * whole.abs().max()
-    other = clips.run(clips.run(empty, prompts, 5, 0, 1), ["a blue square"], None, 1, 3)["samples"]
+    other = clips.run(clips.run(empty, prompt, 5, 0, 1), "a blue square", None, 1, 3)["samples"]
     assert (whole - other).abs().max() > 0.1
 
 
