@@ -139,6 +139,7 @@ def main():
     from longtake.benchmarks.event_metrics import mean
 
     args = parse()
+    args.out.mkdir(parents=True, exist_ok=True)
     demo = Demo(args)
     clips, steps = Clips(demo), list(range(0, args.steps // 2 + 1))
     lines, panels = [], {name: {} for name in MEASURED}

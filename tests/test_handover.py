@@ -48,13 +48,14 @@ def test_compares_with_the_truth(handover):
 
 
 def test_a_small_run(handover, tmp_path, monkeypatch):
-    monkeypatch.setattr(sys, "argv", ["handover.py", "--pairs", "1", "--steps", "2", "--out", str(tmp_path)])
+    folder = tmp_path / "new"
+    monkeypatch.setattr(sys, "argv", ["handover.py", "--pairs", "1", "--steps", "2", "--out", str(folder)])
     handover.main()
-    text = (tmp_path / "handover.md").read_text()
+    text = (folder / "handover.md").read_text()
     assert "--pairs 1 --steps 2 --cfg 4" in text
     for words in ("The colour named", "The colour left open"):
         part = text.split(f"## {words}")[1].split("## ")[0]
         rows = [line.split(" | ") for line in part.splitlines() if " | " in line]
         assert [row[0].strip("| ") for row in rows[2:]] == ["1.00", "0.50", "another seed"]
         assert {len(row) for row in rows} == {7}
-    assert (tmp_path / "handover.png").stat().st_size > 5000
+    assert (folder / "handover.png").stat().st_size > 5000
