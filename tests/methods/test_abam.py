@@ -6,41 +6,27 @@ import weakref
 
 import comfy.ldm.modules.attention as core_attention
 import comfy.model_management
-import comfy.sample
 import pytest
 import torch
-import zoo
 from longtake.nodes.abam import LongTakeABAM
 from longtake.samplers.adapters import attention
-from longtake.samplers.adapters.attention import CACHES, OPTION, AnchorSettings, apply_anchor
-from longtake.samplers.adapters.engine import apply_windows
+from longtake.samplers.adapters.attention import CACHES, OPTION, AnchorSettings
 from longtake.samplers.adapters.video_tokens import LAYOUTS, Layout
 from longtake.samplers.glc.anchors import blend
 from longtake.samplers.glc.paths import GlobalPath
-from longtake.samplers.windows import WindowSettings
-from test_zoo import DENOISE, FRAMES, NAMES, difference, overridden
+from support import zoo, zoo_runs
+from support.compare import difference
+from support.windows import LENGTH, anchored, windowed
+from support.zoo_runs import DENOISE, FRAMES, NAMES, overridden
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
-LENGTH, OVERLAP, A = 5, 2, 0.3
+A = 0.3  # anchored's default
 every_model = pytest.mark.parametrize("name", NAMES)
 
 
-def run(name, patcher, *, steps=2, positive=None, seed=5, sampler="euler"):
-    model, latent = zoo.zoo()[name], zoo.zoo()[name].latent(FRAMES)
-    return comfy.sample.sample(
-        patcher, comfy.sample.prepare_noise(latent, seed), steps, 2.0, sampler, "simple",
-        positive or model.conditioning(1, FRAMES), model.conditioning(2, FRAMES), latent,
-        denoise=DENOISE.get(name, 1.0), disable_pbar=True, seed=seed,
-    )  # fmt: skip
-
-
-def windowed(model, **kwargs):
-    return apply_windows(model, WindowSettings(LENGTH, OVERLAP, **{"window_batch": 1, **kwargs}))
-
-
-def anchored(model, a=A, first_layer=0, last_layer=-1, start=0.0, end=1.0, cache="gpu"):
-    return apply_anchor(model, a, first_layer, last_layer, start, end, cache)
+def run(name, patcher, **kwargs):
+    return zoo_runs.run(name, patcher, denoise=DENOISE.get(name, 1.0), **kwargs)
 
 
 def reference(name, a):

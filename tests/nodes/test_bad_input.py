@@ -2,7 +2,6 @@
 
 import copy
 import json
-import os
 import shutil
 import sys
 from pathlib import Path
@@ -13,14 +12,15 @@ import pytest
 import torch
 from longtake.tools.headless import GraphError, Server
 from safetensors.torch import save_file
+from support.graphs import api_graph
+from support.paths import COMFYUI_PATH, ROOT
 
-ROOT = Path(__file__).resolve().parents[2]
 LENGTH = 73  # 19 latent frames: two windows of 13
 
 
 def graph(name="timeline", **inputs):
     """An API graph made small, with `inputs` as {"Class.input": value}."""
-    nodes = json.loads((ROOT / "workflows" / "api" / f"{name}.json").read_text(encoding="utf-8"))
+    nodes = api_graph(name)
     # 128 pixels: for smaller pictures x264 reads memory that it never wrote, and the same video gets other bytes
     changes = {"KSampler.steps": 2, "ImageScaleBy.scale_by": 2.0, "EmptyHunyuanLatentVideo.length": LENGTH,
                "LongTakeWindowScheduler.length": LENGTH, "LongTakePromptTimeline.length": LENGTH} | inputs
@@ -135,10 +135,10 @@ def test_missing_or_truncated_weights_are_named(tmp_path, damage):
     """A server whose copy of the pack has lost a weight file."""
     pack = tmp_path / "custom_nodes" / "DamagedPack"
     shutil.copytree(ROOT, pack, ignore=shutil.ignore_patterns(".git", "__pycache__", "tests", "runs", "output"))
-    weights = pack / "backbone" / "vae.safetensors"
+    weights = pack / "backbone" / "demo" / "vae.safetensors"
     whole = weights.read_bytes()
     weights.unlink() if damage == "missing" else weights.write_bytes(whole[: len(whole) // 2])
-    with Server(Path(os.environ["COMFYUI_PATH"]), Path(sys.executable), tmp_path, tmp_path / "output",
+    with Server(COMFYUI_PATH, Path(sys.executable), tmp_path, tmp_path / "output",
                 extra=["--whitelist-custom-nodes", "DamagedPack"]) as server, \
             pytest.raises(GraphError, match=r"Demo Video Model.*vae\.safetensors.*nstall the pack again"):
         server.queue(graph("clip"))
