@@ -56,11 +56,8 @@ def equal(a, b):
 def inputs_of(name, call):
     """What the net gets in each model call of `call()`: its positional arguments."""
     seen = []
-    hook = zoo.patcher(name).model.diffusion_model.register_forward_pre_hook(lambda net, args: seen.append(args))
-    try:
+    with zoo.patcher(name).model.diffusion_model.register_forward_pre_hook(lambda net, args: seen.append(args)):
         call()
-    finally:
-        hook.remove()
     return seen
 
 
@@ -137,11 +134,8 @@ if NEW_CORE:
         def look(net, args, inputs):
             texts.append(inputs["context"][inputs["transformer_options"]["cond_or_uncond"].index(0)].clone())
 
-        hook = zoo.patcher("ltxav").model.diffusion_model.register_forward_pre_hook(look, with_kwargs=True)
-        try:
+        with zoo.patcher("ltxav").model.diffusion_model.register_forward_pre_hook(look, with_kwargs=True):
             run("ltxav", windowed("ltxav"), conds=(timeline, model.conditioning(2, FRAMES)), steps=1)
-        finally:
-            hook.remove()
         assert len(texts) == 2 and all(difference(t, e[0][0]) == 0 for t, e in zip(texts, entries, strict=True))
 
     @pytest.mark.parametrize("settings", [

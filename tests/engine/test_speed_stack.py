@@ -153,11 +153,8 @@ def test_a_lora_on_one_event_comes_and_goes_with_its_windows(model, lora_name, s
     ours = windowed(model, schedule=schedule, extra_path=GlobalPath(0.3) if sampler != "syncos" else None)
     text = hooked(timeline(tiny_wan.TOTAL, [0, 20]), 2, lora_name, until)
     sampler = coupled() if sampler == "syncos" else comfy.samplers.sampler_object(sampler)
-    hook = watch(net, seen)
-    try:
+    with watch(net, seen):
         assert sample(ours, sampler, text).isfinite().all()
-    finally:
-        hook.remove()
     assert all(torch.equal(v, before[k]) for k, v in net.state_dict().items())
     end = 0.0 if until is None else ours.get_model_object("model_sampling").percent_to_sigma(until)
     for path, windows, on, sigma in seen:

@@ -94,11 +94,8 @@ if NEW_CORE:
             threads.add(threading.get_ident())
             nets[id(net)] += 1
 
-        hooks = [p.model.diffusion_model.register_forward_pre_hook(look) for p in (zoo.patcher(NAME), other)]
-        try:
+        first, second = (p.model.diffusion_model for p in (zoo.patcher(NAME), other))
+        with first.register_forward_pre_hook(look), second.register_forward_pre_hook(look):
             both = run(patcher)
-        finally:
-            for hook in hooks:
-                hook.remove()
         assert len(threads) == 2 and len(set(nets.values())) == 1
         assert difference(both, run(windowed())) < 1e-5

@@ -131,13 +131,10 @@ def test_hunyuans_given_frame_is_said_of_the_first_window_only():
     def look(net, args, inputs):
         calls.append((inputs["transformer_options"]["longtake"]["windows"], "guiding_frame_index" in inputs))
 
-    hook = windows.model.diffusion_model.register_forward_pre_hook(look, with_kwargs=True)
     conds = [model.conditioning(i, FRAMES, guiding_frame_index=0) for i in (1, 2)]
     latent = model.latent(FRAMES)
-    try:
+    with windows.model.diffusion_model.register_forward_pre_hook(look, with_kwargs=True):
         comfy.sample.sample(windows, comfy.sample.prepare_noise(latent, 5), 1, 1.0, "euler", "simple", *conds, latent)
-    finally:
-        hook.remove()
     assert [(w[0][0], said) for w, said in calls] == [(0, True), (1, False), (2, False), (3, False)]
 
 

@@ -186,7 +186,7 @@ def test_an_algorithm_without_its_functions_is_seen():
     table = '''"""A paper (arXiv 2501.05484), 2 ideas.
 
     1     draw noise            `noise.drawn`
-    2-4   for each step         `windows.each`, `paths.Global.windows`
+    2-4   for each step         `windows.each`, `paths.Global.windows(frames)` of `paths.py`
     5     fuse them             by hand
     6     say so                `noise.silent`, `nowhere.at_all`
     """'''

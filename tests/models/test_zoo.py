@@ -181,11 +181,8 @@ def test_syncos_shows_a_given_first_frame_clean(name):
     def look(net, args, kwargs):
         seen.append((args[0].clone(), args[1].clone(), kwargs["transformer_options"]))
 
-    hook = patcher.model.diffusion_model.register_forward_pre_hook(look, with_kwargs=True)
-    try:
+    with patcher.model.diffusion_model.register_forward_pre_hook(look, with_kwargs=True):
         result = coupled(name, patcher, latent, mask)
-    finally:
-        hook.remove()
     assert difference(result[:, :, :1], latent[:, :, :1]) < 1e-3
     first = [s for s in seen if s[2]["longtake"]["windows"][0][0] == 0]
     both = {CHUNKS in s[2] for s in first}
@@ -209,11 +206,8 @@ def test_a_given_first_frame_has_its_own_timestep_in_its_window_only(name, windo
     def look(net, args):
         timesteps.append(args[1].reshape(len(args[1]), LENGTH, -1))
 
-    hook = patcher.model.diffusion_model.register_forward_pre_hook(look)
-    try:
+    with patcher.model.diffusion_model.register_forward_pre_hook(look):
         result = run(name, patcher, latent=latent, mask=mask, steps=1)
-    finally:
-        hook.remove()
     assert result.isfinite().all()
     assert difference(result[:, :, :1], latent[:, :, :1]) < 1e-3
     rows = torch.cat([t.reshape(2, -1, *t.shape[1:]) for t in timesteps], dim=1)  # [CFG branch, window, frame, tokens]

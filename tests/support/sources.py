@@ -195,7 +195,7 @@ def defined(text) -> set[str]:
 
 
 TABLE_LINE = re.compile(r"\s*\d+(?:\s*[-,]\s*\d+)*[.:)]?\s+\S.*")
-NAME = re.compile(r"`(\w+(?:\.\w+)+)`")
+NAME = re.compile(r"`(\w+(?:\.\w+)*\.(?!py`)\w+)[`(]")
 
 
 def algorithm(sources, package) -> tuple[list[str], list[str]]:

@@ -127,11 +127,8 @@ def seen_by(name, model, **kwargs):
             calls.append(({**note, "frames": note["windows"][i], "anchor": note["anchor"][i], "chunk": chunk},
                           args[0][i : i + 1].clone(), {k: v.clone() for k, v in rows.items()}))  # fmt: skip
 
-    hook = patcher(name).model.diffusion_model.register_forward_pre_hook(look, with_kwargs=True)
-    try:
+    with patcher(name).model.diffusion_model.register_forward_pre_hook(look, with_kwargs=True):
         assert run(name, model, **kwargs).isfinite().all()
-    finally:
-        hook.remove()
     return calls
 
 
