@@ -194,18 +194,18 @@ def defined(text) -> set[str]:
     return found
 
 
-TABLE_LINE = re.compile(r"\s*\d+(?:\s*[-,]\s*\d+)*[.:)]?\s+\S.*")
 NAME = re.compile(r"`(\w+(?:\.\w+)*\.(?!py`)\w+)[`(]")
+CHOSEN = "the sampler that the user chose"
 
 
 def algorithm(sources, package) -> tuple[list[str], list[str]]:
-    """(names, what is wrong) of the table in a paper's __init__: an Algorithm's lines, one a line, each beginning with
-    the number of its line or range of lines, each with the `module.function` that does it. Modules are those of the
-    package, or of the folder around it."""
-    text = ast.get_docstring(ast.parse(sources[f"{package}/__init__.py"])) or ""
-    names = [name for line in text.splitlines() for name in NAME.findall(line)]
-    wrong = [f"no `module.function`: {line}" for line in text.splitlines() if TABLE_LINE.fullmatch(line)
-             and not NAME.search(line)]  # fmt: skip
+    """(names, what is wrong) of the table in a paper's __init__, a Markdown one: every row of it names in backticks the
+    `module.function` that does this line of the paper's algorithm, or says that it is the sampler that the user chose.
+    Modules are those of the package, or of the folder around it."""
+    lines = (ast.get_docstring(ast.parse(sources[f"{package}/__init__.py"])) or "").splitlines()
+    rows = [line.strip() for line in lines if line.strip().startswith("|")][2:]  # below the head and its rule
+    names = [name for line in lines for name in NAME.findall(line)]
+    wrong = [f"no `module.function`: {row}" for row in rows if CHOSEN not in row and not NAME.search(row)]
     for name in names:
         parts = name.split(".")
         places = [

@@ -20,7 +20,7 @@ DENOISE = {"cogvideox": 0.6, "cogvideox15": 0.6}
 
 def run(
     name, patcher=None, *, positive=None, prompt=1, seed=5, steps=2, cfg=2.0, sampler="euler", denoise=1.0,
-    latent=None, mask=None, extra=None,
+    latent=None, mask=None, extra=None, callback=None,
 ):  # fmt: skip
     """What KSampler makes of a model, or of a `patcher` of it; `extra` goes to both prompts."""
     model, extra = zoo.zoo()[name], extra or {}
@@ -28,8 +28,13 @@ def run(
     return comfy.sample.sample(
         patcher or zoo.patcher(name), comfy.sample.prepare_noise(latent, seed), steps, cfg, sampler, "simple",
         positive or model.conditioning(prompt, FRAMES, **extra), model.conditioning(2, FRAMES, **extra), latent,
-        denoise=denoise, noise_mask=mask, disable_pbar=True, seed=seed,
+        denoise=denoise, noise_mask=mask, disable_pbar=True, seed=seed, callback=callback,
     )  # fmt: skip
+
+
+def run_comparable(name, patcher, **kwargs):
+    """The same, from where on float32 is fine enough to compare results."""
+    return run(name, patcher, denoise=DENOISE.get(name, 1.0), **kwargs)
 
 
 def overridden(name, attention):
