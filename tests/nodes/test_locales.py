@@ -1,7 +1,7 @@
 """Translations: every node, input and output of the pack, nothing else, in a form that the front-end can read.
 
 locales/en holds the schemas' own texts, to translate from. After a change of a schema write it anew, in an environment
-of the tests: COMFYUI_PATH=... python tests/test_locales.py
+of the tests: COMFYUI_PATH=... PYTHONPATH=tests python tests/nodes/test_locales.py
 """
 
 import asyncio
@@ -49,7 +49,7 @@ def english_text() -> str:
 
 
 def test_english_is_what_the_schemas_say():
-    assert ENGLISH.read_text("utf-8") == english_text(), "write it anew: python tests/test_locales.py"
+    assert ENGLISH.read_text("utf-8") == english_text(), "write it anew: see above"
 
 
 def test_there_is_chinese():
