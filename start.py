@@ -119,10 +119,10 @@ def base_folder():
     return base
 
 
-def run_session(command, python, server, cpu, **job):
-    """Do a command of tools/session.py with the Python that runs ComfyUI. Returns its exit code."""
+def run_command(command, python, server, cpu, **job):
+    """Do a command of tools/commands.py with the Python that runs ComfyUI. Returns its exit code."""
     job["server"] = dict(server, python=python, cpu=cpu or not usable_gpu(python))
-    args = ["-m", "tools.session", command, json.dumps(job, default=str)]  # str: of paths
+    args = ["-m", "tools.commands", command, json.dumps(job, default=str)]  # str: of paths
     process = spawn(python, args, None, cwd=str(ROOT), env=python_environ(python))
     try:
         while process.poll() is None:  # not wait(): Windows delivers Ctrl-C only between calls
@@ -146,7 +146,7 @@ def demo(options):
     output = prepare_output(options.out)
     comfyui, python = get_comfyui()
     server = {"comfyui": comfyui, "base": base_folder(), "output": output}
-    return run_session("demo", python, server, options.cpu, graph=graph, method=options.method)
+    return run_command("demo", python, server, options.cpu, graph=graph, method=options.method)
 
 
 def check_port(port):
@@ -169,7 +169,7 @@ def serve(options):
         config = base / "models.yaml"  # JSON is YAML
         config.write_text(json.dumps({"own": dict(models, base_path=str(comfyui / "models"))}), encoding="utf-8")
         server["extra"] = ["--extra-model-paths-config", config]
-    return run_session("serve", python, server, options.cpu)
+    return run_command("serve", python, server, options.cpu)
 
 
 def test(arguments):

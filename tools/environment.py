@@ -31,28 +31,6 @@ PACKAGES = ["torch==2.11.0", "torchvision==0.26.0", "torchaudio==2.11.0", "reque
 TEST_TOOLS = ["pytest>=8", "pytest-timeout>=2.3", "ruff>=0.8", "playwright>=1.50", "diffusers>=0.35,<1"]
 NEEDED_GB = 8
 
-# Children run under this: when start.py is gone, however it ended, they and their children go too.
-WATCHED = """
-import os, runpy, signal, sys, threading, time
-parent = int(sys.argv[1])
-def watch():
-    if os.name == "nt":
-        import _winapi
-        _winapi.WaitForSingleObject(_winapi.OpenProcess(0x100000, False, parent), _winapi.INFINITE)
-        os._exit(1)
-    while os.getppid() == parent:
-        time.sleep(0.5)
-    os.killpg(0, signal.SIGKILL)
-threading.Thread(target=watch, daemon=True).start()
-if sys.argv[2] == "-m":
-    sys.argv[:3] = []
-    runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
-else:
-    sys.argv[:2] = []
-    sys.path[0] = os.path.dirname(sys.argv[0])
-    runpy.run_path(sys.argv[0], run_name="__main__")
-"""
-
 
 class StartError(Exception):
     """Something the user can act on; shown as it is, without a traceback."""
@@ -92,7 +70,7 @@ def spawn(python, args, log, **options):
         options["creationflags"] = subprocess.CREATE_NEW_PROCESS_GROUP
     else:
         options["start_new_session"] = True
-    command = [str(python), "-c", WATCHED, str(os.getpid()), *map(str, args)]
+    command = [str(python), str(ROOT / "tools" / "watched.py"), str(os.getpid()), *map(str, args)]
     errors = log and subprocess.STDOUT
     return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=errors, **options)
 

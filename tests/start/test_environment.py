@@ -184,17 +184,17 @@ def test_children_and_theirs_end_with_start_py_however_it_ends(tmp_path, signal_
 
 @pytest.mark.skipif(os.name == "nt", reason="POSIX signals")
 @pytest.mark.parametrize("signal_name", ["SIGKILL", "SIGTERM"])
-def test_start_py_leaves_no_session_and_no_comfyui(tmp_path, signal_name):
+def test_start_py_leaves_nothing_running(tmp_path, signal_name):
     log = tmp_path / "log"
     words = f"import os, time; open({str(log)!r}, 'w').write(f'{{os.getpid()}} {{os.getppid()}}'); time.sleep(60)"
     (tmp_path / "main.py").write_text(words)
     env = dict(os.environ, COMFYUI_PATH=str(tmp_path), LONGTAKE_HOME=str(tmp_path / "home"))
     command = [sys.executable, str(ROOT / "start.py"), "--cpu", "--out", str(tmp_path / "out")]
     start = subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-    comfyui, session = read_pids(log)
+    comfyui, commands = read_pids(log)
     start.send_signal(getattr(signal, signal_name))
     said, _ = start.communicate(timeout=30)
-    wait_until_gone(session)
+    wait_until_gone(commands)
     wait_until_gone(comfyui)
     assert said.startswith("starting ComfyUI on the CPU\n")
     if signal_name == "SIGTERM":

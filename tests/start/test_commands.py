@@ -7,7 +7,7 @@ from pathlib import Path
 
 import av
 import numpy as np
-from longtake.tools import session
+from longtake.tools import commands
 from PIL import Image
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 def test_progress_names_the_node_and_counts():
     out = io.StringIO()
-    progress = session.Progress({"5": {"class_type": "KSampler", "_meta": {"title": "Sample"}}}, out)
+    progress = commands.Progress({"5": {"class_type": "KSampler", "_meta": {"title": "Sample"}}}, out)
     progress("executing", {"node": "5"})
     for step in range(1, 5):
         progress("progress", {"node": "5", "value": step, "max": 4})

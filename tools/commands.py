@@ -1,7 +1,7 @@
 """What start.py does with a running ComfyUI: render a graph, or serve the browser.
 
-    python -m tools.session demo '{"server": {...}, "graph": {...}, "method": "timeline"}'
-    python -m tools.session serve '{"server": {...}}'
+    python -m tools.commands demo '{"server": {...}, "graph": {...}, "method": "timeline"}'
+    python -m tools.commands serve '{"server": {...}}'
 
 "server" are the arguments of Server. start.py fills them in and starts this with the Python that runs ComfyUI, which
 has aiohttp, PyAV and Pillow.
