@@ -32,6 +32,8 @@ class Progress:
             if data.get("node") != self.node:
                 self.enter(data.get("node"))
             self.update(data["value"], data["max"])
+        elif event.startswith("execution_"):  # the run has begun or ended
+            self.enter(None)
 
     def enter(self, node):
         if self.live and self.node is not None:

@@ -376,7 +376,7 @@ def test_without_the_widget_a_graph_is_the_same(comfy_page):  # noqa: F811
     comfy_page.load("timeline")
     comfy_page.page.wait_for_timeout(500)
     prompt = comfy_page.page.evaluate("async () => (await window.app.graphToPrompt()).output")
-    api = json.loads((Path(__file__).parents[1] / "workflows" / "api" / "timeline.json").read_text("utf-8"))
+    api = json.loads((Path(__file__).parents[2] / "workflows" / "api" / "timeline.json").read_text("utf-8"))
     mine, theirs = (
         next(n["inputs"] for n in g.values() if n["class_type"] == "LongTakePromptTimeline") for g in (prompt, api)
     )

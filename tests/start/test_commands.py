@@ -13,15 +13,30 @@ from PIL import Image
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def test_progress_names_the_node_and_counts():
-    out = io.StringIO()
-    progress = commands.Progress({"5": {"class_type": "KSampler", "_meta": {"title": "Sample"}}}, out)
+def follow(stream):
+    progress = commands.Progress({"5": {"class_type": "KSampler", "_meta": {"title": "Sample"}}}, stream)
+    progress("execution_start", {})
     progress("executing", {"node": "5"})
     for step in range(1, 5):
         progress("progress", {"node": "5", "value": step, "max": 4})
-    progress("executing", {"node": None})
-    assert out.getvalue().startswith("  Sample\n")
-    assert [line.split("]")[1].split()[0] for line in out.getvalue().splitlines()[1:]] == ["1/4", "2/4", "3/4", "4/4"]
+    progress("execution_success", {})
+    return stream.getvalue()
+
+
+def test_progress_names_the_node_and_counts():
+    first, *rest = follow(io.StringIO()).splitlines()
+    assert first == "  Sample"
+    assert [line.split("]")[1].split()[0] for line in rest] == ["1/4", "2/4", "3/4", "4/4"]
+
+
+def test_progress_in_a_terminal_is_one_line_per_node():
+    class Terminal(io.StringIO):
+        def isatty(self):
+            return True
+
+    shown = follow(Terminal())
+    assert shown.count("\n") == 1 and shown.endswith("\n")
+    assert [part.split("]")[1].split()[0] for part in shown.split("\r")[1:]] == ["1/4", "2/4", "3/4", "4/4"]
 
 
 def test_contact_sheet_of_a_video(tmp_path):
