@@ -60,8 +60,8 @@ def tiny_wan(dim: int = 256, layers: int = 2, patch: tuple[int, int, int] = (1, 
     Its attention is torch's on every device: core's own on a CPU holds the scores of all pairs of tokens.
     """
     config = {
-        "image_model": "wan2.1", "model_type": "t2v", "dim": dim, "ffn_dim": dim, "num_heads": dim // 128, "num_layers": layers,
-        "patch_size": patch, "cross_attn_norm": True,
+        "image_model": "wan2.1", "model_type": "t2v", "dim": dim, "ffn_dim": dim, "num_heads": dim // 128,
+        "num_layers": layers, "patch_size": patch, "cross_attn_norm": True,
     }  # fmt: skip
     found = comfy.supported_models.WAN21_T2V(config)
     found.set_inference_dtype(torch.float32, None)
@@ -84,10 +84,15 @@ def prompt(seed: int) -> list:
     return [[torch.randn(1, 12, 4096, generator=torch.Generator().manual_seed(seed)), {}]]
 
 
-def sampling(method: Method, model, shape: tuple[int, ...], steps: int = STEPS) -> Callable[[], torch.Tensor]:
-    """A function that makes the noise and samples a latent of `shape` [1, C, F, H, W] with the method."""
+def sampling(
+    method: Method, model, shape: tuple[int, ...], steps: int = STEPS, **changes
+) -> Callable[[], torch.Tensor]:
+    """A function that makes the noise and samples a latent of `shape` [1, C, F, H, W] with the method.
+
+    changes: of the window scheduler's inputs, after the method's own.
+    """
     parts, scheduled = method.parts, model
-    inputs = {"window_batch": 1} | INPUTS["windows"] | {"overlap": OVERLAP} | parts.get("windows", {})
+    inputs = {"window_batch": 1} | INPUTS["windows"] | {"overlap": OVERLAP} | parts.get("windows", {}) | changes
     made = windows.LongTakeWindowScheduler.execute(model=model, window_length=WINDOW, length=0, **inputs).args
     if "windows" in parts:
         scheduled = made[0]
