@@ -4,7 +4,6 @@ The repository root must not be on sys.path: its `nodes/` would hide ComfyUI's `
 alone, last, so that none of its folders hides a module of ComfyUI.
 """
 
-import importlib
 import os
 import sys
 import types
@@ -50,12 +49,3 @@ def one_thread():
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(threads)
-
-
-@pytest.fixture(scope="module")
-def scripts():
-    """Imports a script of benchmarks/ by name; scripts import their neighbours."""
-    folder = str(ROOT / "benchmarks")
-    sys.path.append(folder)
-    yield importlib.import_module
-    sys.path.remove(folder)
