@@ -220,7 +220,7 @@ def test_stretches_keep_inactive_steps_together():
 @pytest.mark.parametrize(("kind", "start", "end"), [("flow", 0.3, 0.8), ("noise", 0.3, 0.8), ("flow", 0.0, 0.5)])
 def test_only_steps_in_the_range_are_refined(models, monkeypatch, kind, start, end):
     refined = []
-    monkeypatch.setattr(vmcr, "refine", lambda x, x0, settings, mask: refined.append(len(refined)) or x)
+    monkeypatch.setattr(vmcr, "refine_", lambda x, x0, settings, mask: refined.append(len(refined)) or x)
     model = models[kind]
     calls = []
 
