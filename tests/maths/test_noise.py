@@ -18,12 +18,9 @@ from longtake.samplers.glc.noise import (
     repeated,
     shuffled,
 )
+from support.noise import LENGTH, SIZE, STRIDE, assert_standard, generator
 
 pytestmark = pytest.mark.usefixtures("one_thread")
-
-
-def generator(seed=0):
-    return torch.Generator().manual_seed(seed)
 
 
 # ---- the shuffle ------------------------------------------------------------------------------------------------
@@ -145,22 +142,12 @@ def test_limits_of_the_filter(filter):
 
 # ---- moments ----------------------------------------------------------------------------------------------------
 
-# Four 480p videos: 345,600 numbers a frame, so that 1 % is four standard errors of a frame's variance.
-SIZE, LENGTH, STRIDE = (4, 16, 39, 60, 90), 13, 6
-
-
 @pytest.fixture(scope="module")
 def noises():
     base, fresh = torch.randn(2, *SIZE, generator=generator(1)).unbind()
     frames = SIZE[2]
     orders = {"shuffle": shuffled(frames, LENGTH, STRIDE, generator(2)), "repeat": repeated(frames, LENGTH)}
     return {unit: base[:, :, order] for unit, order in orders.items()}, fresh
-
-
-def assert_standard(noise):
-    frames = noise.movedim(2, 0).flatten(1)
-    assert frames.mean(1).abs().max() < 0.01 and frames.mean().abs() < 0.01
-    assert (frames.var(1) - 1).abs().max() < 0.01 and abs(frames.var() - 1) < 0.01
 
 
 @pytest.mark.parametrize("unit", ["shuffle", "repeat"])

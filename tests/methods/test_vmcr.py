@@ -11,14 +11,14 @@ import comfy.sample
 import comfy.samplers
 import pytest
 import torch
-import zoo
 from comfy.k_diffusion import sampling
 from longtake.nodes.vmcr import LongTakeVMCR
 from longtake.samplers.adapters import vmcr
 from longtake.samplers.adapters.vmcr import EXACT, REFUSED, RefineSettings, history_note, refine_sampler, stretches
 from longtake.samplers.glc.motion import MotionSettings
-from test_motion import autograd
-from tiny_wan import prompt
+from support import zoo
+from support.motion import autograd
+from support.tiny_wan import prompt
 
 STEPS, FRAMES = 4, 5
 
