@@ -12,10 +12,10 @@ import torch
 import zoo
 from comfy_extras.nodes_custom_sampler import SamplerCustom
 from longtake.nodes.syncos import COUPLING, LongTakeSynCoSKSampler, LongTakeSynCoSSampler
-from longtake.samplers.adapters import syncos as adapter
 from longtake.samplers.adapters.engine import CHUNKS, apply_windows
 from longtake.samplers.adapters.syncos import ChunkSettings, syncos_sampler
 from longtake.samplers.adapters.vmcr import RefineSettings, refine_sampler
+from longtake.samplers.syncos import coupling
 from longtake.samplers.syncos.coupling import PRESETS, SynCoSSettings
 from longtake.samplers.windows import WindowSettings, static_starts
 
@@ -303,15 +303,13 @@ def test_bad_widgets(changes, words):
 
 
 def test_with_exchange_all_chunks_move_along(monkeypatch):
-    seen, direction = [], adapter.csd_direction
+    seen, add = [], coupling.add_direction
 
-    def noted(y, r, snr, exchange, scored):
-        seen.append((len(y), len(r), scored))
-        return direction(y, r, snr, exchange, scored)
+    def noted(g, x0, predicted, chunks, scored, count):
+        seen.append((len(chunks.windows), predicted.shape[2] // LENGTH, len(scored)))
+        add(g, x0, predicted, chunks, scored, count)
 
-    monkeypatch.setattr(adapter, "csd_direction", noted)
+    monkeypatch.setattr(coupling, "add_direction", noted)
     for exchange in (0.0, 0.5):
         run(syncos_sampler(replace(COUPLED, max_coupled=1, iters=1, chunks=2, exchange=exchange)))
-    (picked, _, none), (moved, predicted, scored) = seen
-    assert (picked, none) == (2, None)
-    assert (moved, predicted, len(scored)) == (len(static_starts(FRAMES, LENGTH, LENGTH - OVERLAP)), 2, 2)
+    assert seen == [(2, 2, 2), (len(static_starts(FRAMES, LENGTH, LENGTH - OVERLAP)), 2, 2)]
