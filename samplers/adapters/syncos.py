@@ -151,14 +151,9 @@ class _Step:
         return x
 
     def levels(self, sigma: torch.Tensor) -> tuple[float, float]:
-        sigma = sigma.cpu()  # one wait for the device, not two
-        one = sigma.new_ones(1, 1, 1, 1, 1)
-        scaled = self.run.sampling.noise_scaling
-        return float(scaled(sigma, one * 0, one)), float(scaled(sigma, one, one * 0))
-
-    def parts(self) -> Iterator[slice]:
-        """The video's frames, as many at a time as a chunk has, for what is done value by value."""
-        return (slice(i, i + self.windows.length) for i in range(0, self.frames, self.windows.length))
+        one, scaled = sigma.new_ones(1), self.run.sampling.noise_scaling
+        signal, noise = torch.cat([scaled(sigma, one * 0, one), scaled(sigma, one, one * 0)]).tolist()
+        return signal, noise
 
     def sigma_at(self, place: float) -> torch.Tensor:
         return torch.as_tensor(self.run.sigma_at(place)).to(self.sigma)
@@ -177,14 +172,14 @@ class _Step:
         throw_exception_if_processing_interrupted()
 
     def done(self, x: torch.Tensor, x0: torch.Tensor) -> None:
-        refuse_infinite(self.checks)  # once per step: each look waits for the device
+        refuse_infinite(self.checks)  # once per step: to look at them waits for the device
         if self.callback is not None:
             self.callback(x, x0)
 
 
 def finite(x0: torch.Tensor) -> torch.Tensor:
-    """Whether all values are finite, without a copy of them and without waiting for the device."""
-    return torch.stack([x0.amin(), x0.amax()]).isfinite().all()
+    """Whether all values are finite, on the device, without a copy of them: a sum is only where they are."""
+    return x0.sum(dtype=torch.promote_types(x0.dtype, torch.float32)).isfinite()
 
 
 def refuse_infinite(checks: list[tuple[str, torch.Tensor]]) -> None:

@@ -136,10 +136,10 @@ def step_lr(settings: SynCoSSettings, snr: float, iteration: int) -> float:
 
 def new_optimizer(settings: SynCoSSettings, x0: torch.Tensor) -> torch.optim.Optimizer:
     """The optimiser of one step; descend has it change x0 (contiguous) in place, in pieces."""
-    pieces = [*x0.view(-1).split(piece_size(x0))]
-    if settings.optimizer == "sgd":
-        return torch.optim.SGD(pieces, lr=settings.lr, weight_decay=settings.weight_decay, foreach=False)
-    return torch.optim.AdamW(pieces, lr=settings.lr, weight_decay=settings.weight_decay, foreach=False)
+    kind = torch.optim.SGD if settings.optimizer == "sgd" else torch.optim.AdamW
+    pieces = x0.view(-1).split(piece_size(x0))
+    # foreach would make the temporaries of all pieces at once.
+    return kind(pieces, lr=settings.lr, weight_decay=settings.weight_decay, foreach=False)
 
 
 def piece_size(x0: torch.Tensor) -> int:
@@ -149,10 +149,10 @@ def piece_size(x0: torch.Tensor) -> int:
 
 def descend(optimizer: torch.optim.Optimizer, gradient: torch.Tensor, lr: float) -> None:
     """One update of the x0 that the optimiser was made for, by a gradient of the same shape."""
-    for group_ in optimizer.param_groups:
-        group_["lr"] = lr
-        for piece, part in zip(group_["params"], gradient.view(-1).split(piece_size(gradient)), strict=True):
-            piece.grad = part
+    (options,) = optimizer.param_groups
+    options["lr"] = lr
+    for piece, part in zip(options["params"], gradient.view(-1).split(piece_size(gradient)), strict=True):
+        piece.grad = part
     optimizer.step()
     optimizer.zero_grad()
 
