@@ -25,7 +25,7 @@ from ..windows import Window, WindowSettings, latent_length, local_count, local_
 from . import preview, progress
 from .engine import CHUNKS, Chunks, LongTakeContextHandler
 from .latents import DIM, temporal_compression
-from .steps import Moment
+from .steps import Moment, Run, begun
 
 logger = logging.getLogger(__name__)
 
@@ -251,12 +251,14 @@ def log_start(run: _Run, plan: list[bool], moment: Moment) -> None:
 
 
 class SynCoSSampler(comfy.samplers.KSAMPLER):
-    """Shows the filmstrip that a MODEL with windows brings along (see context.apply_windows) for one without, too."""
+    """Gives a MODEL without windows what one with windows brings along (engine.apply_windows): the filmstrip, and a run
+    in which the engine decides things once."""
 
     def sample(self, model_wrap, sigmas, extra_args, callback, noise, *rest, **kwargs):
-        run = super().sample
+        run, options = super().sample, extra_args["model_options"]
         latent_format = model_wrap.inner_model.latent_format
-        if extra_args["model_options"].get("context_handler") is None and latent_format.latent_dimensions == 3:
+        if options.get("context_handler") is None and latent_format.latent_dimensions == 3:
+            extra_args = {**extra_args, "model_options": begun(options, Run())}
             run = functools.partial(preview.filmstrip_wrapper(temporal_compression(latent_format)), run)
         return run(model_wrap, sigmas, extra_args, callback, noise, *rest, **kwargs)
 
