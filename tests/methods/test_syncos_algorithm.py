@@ -1,16 +1,14 @@
 """Algorithm 1 alone, without ComfyUI: against a plain statement of it, and the memory it holds."""
 
 import math
-import weakref
 from dataclasses import replace
 
 import pytest
 import torch
+from longtake.benchmarks import allocations
 from longtake.samplers.syncos.coupling import CALL, SynCoSSettings, couple, picked_chunks, sample
 from longtake.samplers.syncos.csd import AT_ONCE
 from longtake.samplers.windows import WindowSettings, local_windows
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 
 LENGTH, OVERLAP = 5, 3
 
@@ -167,47 +165,22 @@ def test_progress_is_told_of_every_part():
     assert first.seen == [0, 1, 2, 3, "done"] and last.seen == [0, "done"]
 
 
-class Counted(TorchDispatchMode):
-    """Counts the bytes of all storages made within it, while any tensor of theirs lives: now, and the peak."""
-
-    def __init__(self):
-        super().__init__()
-        self.live, self.now, self.peak = {}, 0, 0
-
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        out = func(*args, **(kwargs or {}))
-        for tensor in tree_leaves(out):
-            if isinstance(tensor, torch.Tensor):
-                storage = tensor.untyped_storage()
-                users, size = self.live.get(storage._cdata, (0, storage.nbytes()))
-                self.now += 0 if users else size
-                self.peak = max(self.peak, self.now)
-                self.live[storage._cdata] = (users + 1, size)
-                weakref.finalize(tensor, self.dropped, storage._cdata)
-        return out
-
-    def dropped(self, key):
-        users, size = self.live.pop(key)
-        if users > 1:
-            self.live[key] = (users - 1, size)
-        else:
-            self.now -= size
-
-
 def held(settings, frames):
     """Peak of stage 2 in latents, with x0' and eps, which it is given."""
     (step, *_) = steps_of(frames, settings)
-    with Counted() as counted:
-        x0, eps = (torch.ones(1, 16, frames, 8, 8) for _ in range(2))
-        couple(x0, eps, step, settings)
-    return counted.peak / (x0.numel() * x0.element_size())
+    shape = (1, 16, frames, 8, 8)
+
+    def stage_2():
+        couple(torch.ones(shape), torch.ones(shape), step, settings)
+
+    return allocations.measure(stage_2).bytes / (4 * math.prod(shape))
 
 
 @pytest.mark.parametrize(("optimizer", "videos"), [("sgd", 4), ("adamw", 6)])
 def test_memory_is_a_few_videos_however_many_chunks(optimizer, videos):
     """x0', eps, x_t and the gradient, with AdamW two moments, and the chunks of one call: not of the iteration."""
-    settings = SynCoSSettings(iters=2, chunks=64, optimizer=optimizer)
-    frames = 160
+    settings = SynCoSSettings(iters=2, chunks=3 * CALL, optimizer=optimizer)
+    frames = 80
     few = held(replace(settings, chunks=CALL), frames)
     assert held(settings, frames) <= 1.01 * few
     assert held(replace(settings, exchange=0.5, chunks=CALL), frames) <= 1.01 * few
