@@ -30,10 +30,11 @@ from ..windows import (
     step_paths,
 )
 from . import preview, progress
-from .conds import cut_conds, merge_windows, timeline_total, uncuttable, window_entries
+from .conds import cut_conds, merge_windows, timeline_total, uncuttable, window_entries, window_frames
 from .hooks import PATH_HOOKS, Call, Evaluation
 from .latents import DIM, NODE
 from .memory import auto_batch, prepare
+from .regions import window_regions
 from .steps import Moment, Run, begin_runs, training_timestep
 from .window import NEW_CORE, ContextWindow, fuse_weights
 
@@ -136,7 +137,12 @@ class LongTakeContextHandler(IndexListContextHandler):
             return None
         path = getattr(window, "path", "local")
         entries = window_entries(cond_in, window.index_list, path, self.settings.compression)
+        if x_in.ndim == 5:
+            entries = window_regions(entries, window_frames(window), x_in)
         resized = super().get_resized_cond(entries, x_in, window, device)
+        for entry, cut in zip(entries, resized, strict=True):
+            if "mask" in entry:
+                cut["mask"] = entry["mask"]
         cut_conds(entries, resized, window, x_in.shape[self.dim], x_in.ndim, NEW_CORE, self.cond_retain_index_list)
         return resized
 
