@@ -176,8 +176,8 @@ def load_transformer(network, files, page, sampling, latent, invert, dtype, disa
     weights, _ = read_weights(files, page)
     if not network["use_learned_positional_embeddings"]:
         weights.pop("patch_embed.pos_embedding", None)  # old files store the sines
-    check_weights(weights, network.expected_shapes(network), str(files[0]), page)
-    config = network.CogVideoXConfig(network, sampling, network.CogVideoXLatent(*latent), invert)
+    check_weights(weights, networks.expected_shapes(network), str(files[0]), page)
+    config = networks.CogVideoXConfig(network, sampling, networks.CogVideoXLatent(*latent), invert)
     manage = comfy.model_management
     load_device, offload_device = manage.get_torch_device(), manage.unet_offload_device()
     supported = config.supported_inference_dtypes
@@ -253,7 +253,7 @@ def load(model: str, vae: str, text_encoder: str, weight_dtype: str) -> tuple:
     else:
         folder = find_folder(model)
         path = folder / "transformer" / "config.json"
-        cls = network.CogVideoXTransformer3DModel
+        cls = networks.CogVideoXTransformer3DModel
         network = _arguments(read_json(path), cls, path, PAGES)
         files = weight_files(path.parent, WEIGHTS, Variant.of(network).page)
     variant = Variant.of(_checked_network(network, files[0]))

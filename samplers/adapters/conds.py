@@ -22,7 +22,7 @@ TIME_KEYS = ("start_percent", "end_percent", "timestep_start", "timestep_end")
 
 
 def window_entries(cond: list[dict], indices, path: str, compression: int) -> list[dict]:
-    """The entries active in one window: of each timeline (see samplers/timeline.py) what this window gets, others stay.
+    """The entries active in one window: of each timeline (prompts/timeline.py) what this window gets, others stay.
 
     A local window gets the event at its centre, in the place and time range of the timeline's global prompt; a window
     of the global path gets the global prompt. A prompt can have several entries, one per range of scheduled hooks.

@@ -8,7 +8,6 @@ import comfy.model_patcher
 import comfy.model_sampling
 import comfy.supported_models
 import pytest
-import tiny_wan
 import torch
 from comfy.patcher_extension import WrappersMP
 from longtake.nodes.windows import LongTakeWindowScheduler, report
@@ -19,7 +18,9 @@ from longtake.samplers.adapters.steps import training_timestep
 from longtake.samplers.glc.paths import GlobalPath
 from longtake.samplers.prompts.timeline import Span
 from longtake.samplers.windows import WindowSettings
-from tiny_wan import FRAMES, LENGTH, OVERLAP, TOTAL, record, rows, run, timeline, windowed
+from support import tiny_wan
+from support.tiny_wan import FRAMES, TOTAL, record, rows, run, timeline
+from support.windows import LENGTH, OVERLAP, windowed
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

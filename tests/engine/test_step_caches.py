@@ -3,13 +3,13 @@
 import comfy.samplers
 import pytest
 import torch
-import zoo
 from comfy_extras.nodes_custom_sampler import SamplerCustom
 from comfy_extras.nodes_easycache import EasyCacheNode, LazyCacheNode
 from longtake.samplers.adapters.engine import apply_windows
 from longtake.samplers.adapters.syncos import syncos_sampler
 from longtake.samplers.syncos.coupling import SynCoSSettings
 from longtake.samplers.windows import WindowSettings
+from support import zoo
 
 NAME, FRAMES, STEPS = "wan21_t2v", 9, 8
 

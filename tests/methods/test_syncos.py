@@ -9,7 +9,6 @@ import comfy.model_sampling
 import comfy.samplers
 import pytest
 import torch
-import zoo
 from comfy_extras.nodes_custom_sampler import SamplerCustom
 from longtake.nodes.syncos import COUPLING, LongTakeSynCoSKSampler, LongTakeSynCoSSampler
 from longtake.samplers.adapters import syncos as adapter
@@ -18,6 +17,7 @@ from longtake.samplers.adapters.syncos import ChunkSettings, syncos_sampler
 from longtake.samplers.adapters.vmcr import RefineSettings, refine_sampler
 from longtake.samplers.syncos.coupling import PRESETS, SynCoSSettings
 from longtake.samplers.windows import WindowSettings, static_starts
+from support import zoo
 
 FRAMES, LENGTH, OVERLAP, STEPS = 14, 5, 2, 4
 NAME = "wan21_t2v"
