@@ -1,6 +1,6 @@
 """Peak memory of every method beyond the latent, by allocation, and the lines of Python that hold it.
 
-    COMFYUI_PATH=... python -m benchmarks memory [--methods windows VMCR] [--scales 1 6 20] [--sites] [--write]
+    COMFYUI_PATH=... python -m benchmarks memory [--methods windows VMCR] [--scales 1 6 13 20] [--sites] [--write]
 
 Real latents (16 channels, 60 x 104, float32) sampled with CFG by a tiny random Wan, whose own part is that of one call
 and stated. Counted is what is alive beside the weights, the prompts and the empty latent that the sampler is given: the
@@ -19,6 +19,7 @@ from . import allocations, command
 from .methods import LENGTH, METHODS, OVERLAP, STEPS, WINDOW, sampling, tiny_wan
 
 CHANNELS, SIZE = 16, (60, 104)  # of a latent of 480 x 832 pixels
+SCALES = [1, 6, 13, 20]  # lengths in windows; from the last two follows what grows
 MIB = 2**20
 SITES = 14  # that --sites prints
 WORTH = 0.25  # latents from which on the result names a line
@@ -60,7 +61,7 @@ class Row:
 def parse(argv):
     parser = command.parser("memory", __doc__)
     parser.add_argument("--methods", nargs="+", default=list(METHODS), choices=list(METHODS), metavar="NAME")
-    parser.add_argument("--scales", type=int, nargs="+", default=[1, 6, 20], help="lengths in windows")
+    parser.add_argument("--scales", type=int, nargs="+", default=SCALES, help="lengths in windows")
     parser.add_argument("--sites", action="store_true", help="print the stacks of what is alive at the peak")
     parser.add_argument("--write", action="store_true", help="write results/memory.md")
     parser.add_argument("--out", type=Path, help="write there instead")
@@ -111,7 +112,7 @@ def report(args, rows: dict[str, Row], calls: dict[int, int]) -> str:
     latent = next(iter(rows.values())).latents[last]
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU"
     words = ["--methods", *rows] if list(rows) != list(METHODS) else []
-    words += ["--scales", *map(str, args.scales)] if args.scales != [1, 6, 20] else []
+    words += ["--scales", *map(str, args.scales)] if args.scales != SCALES else []
     lines = [
         "# Peak memory of a sampling run, by allocation", "",
         f"Written by `{command.line('memory', *words, '--write')}` ({device}, torch {torch.__version__}, Python "
@@ -125,9 +126,9 @@ def report(args, rows: dict[str, Row], calls: dict[int, int]) -> str:
         "prompts and the empty latent that goes in; Python's garbage collector is off.", "",
         "MiB, and in brackets long latents. *Grows by*: latents held for each latent of length, from "
         f"x{sorted(args.scales)[-2]} to x{last}; *ours*: those at x{last}'s peak that lines of this pack allocated, "
-        "the others are core's. *Rest*: what does not grow; its ratio is that of "
-        f"x{last} to x{first} without what grows.", "",
-        f"| method | {' | '.join(f'x{s}' for s in args.scales)} | grows by | ours | rest | rest x{last} / x{first} | "
+        "the others are core's. *Rest*: what does not grow, and as a ratio to the "
+        f"whole of x{first}, which is plain sampling of one window.", "",
+        f"| method | {' | '.join(f'x{s}' for s in args.scales)} | grows by | ours | rest | rest / x{first} | "
         "what grows, and why |",
         "|" + "---|" * (len(args.scales) + 6),
     ]  # fmt: skip
@@ -135,7 +136,7 @@ def report(args, rows: dict[str, Row], calls: dict[int, int]) -> str:
         peaks = [f"{row.peaks[s].bytes / MIB:.1f} ({row.peaks[s].bytes / row.latents[s]:.1f})" for s in args.scales]
         lines.append(
             f"| {name} | {' | '.join(peaks)} | {row.grows:.2f} | {row.ours:.2f} | {row.rest(last) / MIB:.1f} "
-            f"| {row.rest(last) / row.rest(first):.2f} | {METHODS[name].grows} |"
+            f"| {row.rest(last) / row.peaks[first].bytes:.2f} | {METHODS[name].grows} |"
         )
     lines += ["", f"What holds {WORTH} latents or more at the peak of x{last}:", ""]
     for name, row in rows.items():
