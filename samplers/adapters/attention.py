@@ -14,6 +14,7 @@ import torch
 from comfy.model_management import get_free_memory as free_memory
 from comfy.model_management import get_total_memory as total_memory
 from comfy.patcher_extension import WrappersMP
+from einops import rearrange
 
 from ..glc.anchors import blend_
 from .anchor_store import STORES
@@ -232,16 +233,17 @@ class Forward:
         """Eq. 10 in place, on the video's tokens from `start` on. k, v: [entries x windows x videos, ..]."""
         call, kept = self.call, self.path.kept
         tokens = self.tokens - call.skip * self.frame
-        parts = zip(*(t.chunk(len(self.branches)) for t in (k, v)), self.branches, self.uuids, strict=True)
-        for *tensors, branch, uuid in parts:
+        count = len(self.branches)
+        video = [rearrange(t, "(e w b) ... -> e w b ...", e=count, w=call.windows).narrow(-2, start, tokens)
+                 for t in (k, v)]  # fmt: skip
+        for *windows, branch, uuid in zip(*video, self.branches, self.uuids, strict=True):
             key = (branch, call.entries.get(uuid, 0), layer)
-            windows = [t.unflatten(0, (call.windows, -1)).narrow(-2, start, tokens) for t in tensors]
             if call.anchor is not None:
                 anchor = [w[call.anchor] for w in windows]
                 if kept is not None:
                     kept.put(key, anchor)
             else:
-                anchor = kept.get(key, tensors[0].device)
+                anchor = kept.get(key, k.device)
                 if anchor is None:
                     raise RuntimeError(
                         f"{NODE}: layer {layer} ran for a window but not for the first one; a patch that skips layers "

@@ -7,6 +7,7 @@ import itertools
 
 import torch
 
+from ..fusion import frames_slice
 from ..prompts.timeline import Span, span_weights
 from ..windows import window_centre
 
@@ -155,18 +156,27 @@ def cut_conds(
             elif key == "time_dim_replace":  # Kandinsky 5: image latents in the place of the first frames
                 given = list(itertools.takewhile(lambda f, n=tensor.shape[2]: f < n, shown))
                 if given:
-                    conds[key] = value._copy_with(tensor[:, :, given])
+                    conds[key] = value._copy_with(frames_of(tensor, 2, given))
                 else:
                     del conds[key]
             elif key == "audio_embed":
                 dim, rate = AUDIO[tensor.ndim]
-                places = torch.tensor([f * rate + i for f in seen for i in range(rate)], device=tensor.device)
-                conds[key] = value._copy_with(tensor.index_select(dim, places))
+                places = [f * rate + i for f in seen for i in range(rate)]
+                conds[key] = value._copy_with(frames_of(tensor, dim, places))
             elif not new_core and isinstance(tensor, torch.Tensor):
                 vace = key == "vace_context"
                 dim = 3 if vace else window.dim
                 if tensor.ndim == ndim + vace and tensor.shape[dim] == frames:
-                    conds[key] = value._copy_with(tensor.index_select(dim, torch.tensor(shown, device=tensor.device)))
+                    conds[key] = value._copy_with(frames_of(tensor, dim, shown))
+
+
+def frames_of(tensor: torch.Tensor, dim: int, indices: list[int]) -> torch.Tensor:
+    """These frames of axis `dim`, in their order. A view where they are evenly spaced, like most windows: core copies
+    what it hands to a model. No index goes to the device, which would wait for it."""
+    place = frames_slice(indices)
+    if place is not None:
+        return tensor[(slice(None),) * dim + (place,)]
+    return torch.cat([tensor.narrow(dim, i, 1) for i in indices], dim)
 
 
 def merge_windows(per_window: list, batch: int):
@@ -200,11 +210,18 @@ def _same_settings(a: dict, b: dict) -> bool:
         return False
     for key in (a.keys() | b.keys()) - {"model_conds", "uuid", SPAN_KEY}:
         x, y = a.get(key), b.get(key)
-        if x is y or (key != "mask" and isinstance(x, torch.Tensor) and isinstance(y, torch.Tensor)):
-            continue  # prompts' raw tensors were read when model_conds were made
-        if isinstance(x, torch.Tensor) or isinstance(y, torch.Tensor) or x != y:
+        if x is y or (key != "mask" and _raw(x) and _raw(y)):
+            continue  # read when model_conds were made
+        if _raw(x) or _raw(y) or x != y:
             return False
     return True
+
+
+def _raw(value) -> bool:
+    """A prompt's tensor, or its list of tensors."""
+    if isinstance(value, (list, tuple)):
+        return bool(value) and all(map(_raw, value))
+    return isinstance(value, torch.Tensor)
 
 
 def _merge(values: list, batch: int):
