@@ -13,6 +13,7 @@ import platform
 from dataclasses import dataclass
 from pathlib import Path
 
+import comfy.model_management
 import torch
 
 from . import allocations, command
@@ -85,6 +86,7 @@ def measure(name: str, scale: int, model) -> tuple[allocations.Peak, int]:
     """The peak of one run over `scale` windows, and the bytes of its latent."""
     shape = (1, CHANNELS, scale * LENGTH, *SIZE)
     run = sampling(METHODS[name], model, shape)
+    comfy.model_management.load_models_gpu([model])  # weights are not the run's
     return without_collector(lambda: allocations.measure(run, model.load_device)), 4 * torch.Size(shape).numel()
 
 

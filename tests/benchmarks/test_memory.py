@@ -84,8 +84,9 @@ def test_a_row_parts_what_grows_from_the_rest():
     assert row.holders() == [("samplers/windows.py:1 f", 1.5), ("comfy/sample.py:2 g", 1.475)]
 
 
-def test_a_real_run(tmp_path):
+def test_a_real_run(tmp_path, monkeypatch):
     """Windows hold their sums and no more than a call's windows beside them; the whole video at once holds all."""
+    monkeypatch.setattr(memory, "SIZE", (20, 26))
     path = tmp_path / "memory.md"
     memory.main(["--methods", "no windows", "windows", "--scales", "1", "2", "3", "--out", str(path)])
     lines = path.read_text(encoding="utf-8").splitlines()
