@@ -9,12 +9,12 @@ import comfy.model_management
 import comfy.sample
 import pytest
 import torch
-import zoo
 from comfy.patcher_extension import WrappersMP
 from longtake.samplers.adapters.engine import apply_windows
 from longtake.samplers.adapters.shared_conds import KEY, same_inputs, share_video, shareable
 from longtake.samplers.prompts.timeline import Span
 from longtake.samplers.windows import WindowSettings
+from support import zoo
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
