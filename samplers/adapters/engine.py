@@ -30,10 +30,12 @@ from ..windows import (
     step_paths,
 )
 from . import preview, progress
-from .conds import cut_conds, merge_windows, timeline_total, uncuttable, window_entries
+from .conds import cut_conds, merge_windows, timeline_total, uncuttable, window_entries, window_frames
 from .hooks import PATH_HOOKS, Call, Evaluation
 from .latents import DIM, NODE
 from .memory import auto_batch, prepare
+from .regions import window_regions
+from .schedule import first_index, place
 from .steps import Moment, Run, begin_runs, training_timestep
 from .window import NEW_CORE, ContextWindow, fuse_weights
 
@@ -136,7 +138,12 @@ class LongTakeContextHandler(IndexListContextHandler):
             return None
         path = getattr(window, "path", "local")
         entries = window_entries(cond_in, window.index_list, path, self.settings.compression)
+        if x_in.ndim == 5:
+            entries = window_regions(entries, window_frames(window), x_in)
         resized = super().get_resized_cond(entries, x_in, window, device)
+        for entry, cut in zip(entries, resized, strict=True):
+            if "mask" in entry:
+                cut["mask"] = entry["mask"]
         cut_conds(entries, resized, window, x_in.shape[self.dim], x_in.ndim, NEW_CORE, self.cond_retain_index_list)
         return resized
 
@@ -179,8 +186,9 @@ class LongTakeContextHandler(IndexListContextHandler):
         model, conds, x, timestep = evaluation.model, evaluation.conds, evaluation.x, evaluation.timestep
         frames, moment = x.shape[DIM], self.moment
         self._refuse_too_many(frames)
+        places, index = self._schedule(evaluation)
         paths = step_paths(
-            self.settings, frames, step=moment.step, steps=len(moment.keys), key=moment.key,
+            self.settings, frames, index=index + moment.step, place=places[moment.step], key=moment.key,
             t=training_timestep(model.model_sampling, evaluation.sigma),
         )  # fmt: skip
         out = [torch.zeros_like(x) for _ in conds]
@@ -210,6 +218,15 @@ class LongTakeContextHandler(IndexListContextHandler):
             return out
         finally:
             self._callback(IndexListCallbacks.EXECUTE_CLEANUP, model, x, conds, timestep, evaluation.options)
+
+    def _schedule(self, evaluation: Evaluation) -> tuple[list[float], int]:
+        """Each step's place in the whole noise schedule, and the index of the first one there."""
+        sampling, sigmas = evaluation.model.model_sampling, evaluation.transformer_options["sample_sigmas"]
+        path = self.settings.extra_path
+        if path is None:
+            return [0.0] * len(self.moment.keys), 0
+        places = evaluation.run.once("places", lambda: [place(sampling, sigma) for sigma in sigmas[:-1].tolist()])
+        return places, evaluation.run.once("index", lambda: first_index(sampling, sigmas)) if path.counts else 0
 
     def _refuse_too_many(self, frames: int):
         count = local_count(self.settings, frames, self.moment.key)
@@ -323,10 +340,12 @@ class LongTakeContextHandler(IndexListContextHandler):
     def _log_start(self, evaluation: Evaluation, limit: int, hooks: list):
         conds, frames, moment = evaluation.conds, evaluation.x.shape[DIM], self.moment
         sigmas = evaluation.transformer_options["sample_sigmas"][:-1]
+        places, index = self._schedule(evaluation)
         times = [training_timestep(evaluation.model.model_sampling, sigma) for sigma in sigmas]
         repeats = [any(hook.repeats(sigma) for hook in hooks) for sigma in sigmas.tolist()]
         branches = sum(cond is not None for cond in conds)
-        cost = cost_text(self.settings, frames, moment.keys, branches, Details(times, repeats, limit))
+        details = Details(times, places, repeats, index, limit)
+        cost = cost_text(self.settings, frames, moment.keys, branches, details)
         logger.info("LongTake windows: %s", cost)
         progress.show(cost)
         total, video = timeline_total(conds), pixel_length(frames, self.settings.compression)
