@@ -7,8 +7,8 @@ import itertools
 
 import torch
 
-from ..fusion import frames_slice
-from ..prompts.timeline import Span, span_weights
+from ..fusion import frames_of
+from ..prompts.timeline import span_weights
 from ..windows import window_centre
 
 SPAN_KEY = "longtake_span"
@@ -26,7 +26,9 @@ def window_entries(cond: list[dict], indices, path: str, compression: int) -> li
     """The entries active in one window: of each timeline (prompts/timeline.py) what this window gets, others stay.
 
     A local window gets the event at its centre, in the place and time range of the timeline's global prompt; a window
-    of the global path gets the global prompt. A prompt can have several entries, one per range of scheduled hooks.
+    of another path gets the global prompt. A prompt can have several entries, one per range of scheduled hooks. Where
+    the other CFG branch has an area, core adds an entry with that area and the inputs of this branch's global prompt:
+    it gets what the timeline gets.
     """
     if not any(SPAN_KEY in entry for entry in cond):
         return cond
@@ -45,13 +47,21 @@ def window_entries(cond: list[dict], indices, path: str, compression: int) -> li
     if path != "local":
         return [entry for heads, _ in parts for entry in heads]
     centre = window_centre(indices, compression)
-    return [entry for heads, events in parts for entry in (_event(heads, events, centre) if events else heads)]
+    chosen = [(heads, _event(heads, events, centre)) if events else (heads, heads) for heads, events in parts]
+    return [_derived(entry, chosen) for _, entries in chosen for entry in entries]
 
 
-def timeline_total(conds: list) -> int | None:
-    """Pixel frames the first timeline among the CFG branches was written for, or None."""
-    spans = (entry.get(SPAN_KEY) for cond in conds if cond is not None for entry in cond)
-    return next((span.total for span in spans if isinstance(span, Span)), None)
+def _derived(entry: dict, chosen: list[tuple[list[dict], list[dict]]]) -> dict:
+    """What core made of a timeline's global entry for an area, with the inputs that the timeline has here instead."""
+    if SPAN_KEY in entry:
+        return entry
+    inputs = entry["model_conds"]
+    for heads, entries in chosen:
+        for head in heads:
+            own = head["model_conds"]
+            if SPAN_KEY in head and inputs.keys() == own.keys() and all(inputs[k] is own[k] for k in own):
+                return {**entry, "model_conds": _same_hooks(head, entries)["model_conds"]}
+    return entry
 
 
 def _event(heads: list[dict], events: list[dict], centre: float) -> list[dict]:
@@ -168,15 +178,6 @@ def cut_conds(
                 dim = 3 if vace else window.dim
                 if tensor.ndim == ndim + vace and tensor.shape[dim] == frames:
                     conds[key] = value._copy_with(frames_of(tensor, dim, shown))
-
-
-def frames_of(tensor: torch.Tensor, dim: int, indices: list[int]) -> torch.Tensor:
-    """These frames of axis `dim`, in their order. A view where they are evenly spaced, like most windows: core copies
-    what it hands to a model. No index goes to the device, which would wait for it."""
-    place = frames_slice(indices)
-    if place is not None:
-        return tensor[(slice(None),) * dim + (place,)]
-    return torch.cat([tensor.narrow(dim, i, 1) for i in indices], dim)
 
 
 def merge_windows(per_window: list, batch: int):

@@ -29,13 +29,14 @@ from ..windows import (
     planned_calls,
     step_paths,
 )
-from . import preview, progress
-from .conds import cut_conds, merge_windows, timeline_total, uncuttable, window_entries, window_frames
+from . import preview, progress, timeline_notes
+from .conds import cut_conds, merge_windows, uncuttable, window_entries, window_frames
 from .hooks import PATH_HOOKS, Call, Evaluation
 from .latents import DIM, NODE
 from .memory import auto_batch, prepare
 from .regions import window_regions
 from .schedule import first_index, place
+from .shared_conds import share_video
 from .steps import Moment, Run, begin_runs, training_timestep
 from .window import NEW_CORE, ContextWindow, fuse_weights
 
@@ -125,6 +126,9 @@ class LongTakeContextHandler(IndexListContextHandler):
                 "LongTake windows: the video (%d latent frames) is not longer than the window (%d): one window is "
                 "used, the same as sampling without this node.", frames, self.settings.length,
             )  # fmt: skip
+            if (note := timeline_notes.one_window(conds, frames, self.settings)) is not None:
+                logger.warning("%s.", note)
+                progress.show(note)
         return False
 
     def _refuse_uncuttable(self, model, conds, options: dict, frames: int):
@@ -169,9 +173,10 @@ class LongTakeContextHandler(IndexListContextHandler):
 
     def _single(self, evaluation: Evaluation, chunks: Chunks, like: torch.Tensor) -> list[torch.Tensor]:
         frames = evaluation.x.shape[DIM]
-        if frames <= self.settings.length:
+        whole = frames <= self.settings.length  # then the prompt of the whole video, as in any other sampler
+        windows = [self._context_window(w, "whole" if whole else "local", frames) for w in chunks.windows]
+        if whole:
             self.cond_retain_index_list = []  # the one chunk has all frames in their places
-        windows = [self._context_window(w, "local", frames) for w in chunks.windows]
         out = [torch.empty_like(like) for _ in evaluation.conds]
         for i, results, _ in self._evaluate(evaluation, windows, self._batch_limit(evaluation, windows), []):
             for branch, result in zip(out, results, strict=True):
@@ -348,13 +353,9 @@ class LongTakeContextHandler(IndexListContextHandler):
         cost = cost_text(self.settings, frames, moment.keys, branches, details)
         logger.info("LongTake windows: %s", cost)
         progress.show(cost)
-        total, video = timeline_total(conds), pixel_length(frames, self.settings.compression)
-        if total is not None and total != video:
-            logger.warning(
-                "LongTake windows: the prompt timeline was made for %d pixel frames, the video has %d: %s.",
-                total, video,
-                "prompts after its end stay unused" if total > video else "its last prompt extends to the end",
-            )  # fmt: skip
+        for note in timeline_notes.notes(conds, self.settings, frames, moment.keys):
+            logger.warning("%s.", note)
+            progress.show(f"{note}. {cost}")
 
 
 def apply_windows(model, settings: WindowSettings):
@@ -370,5 +371,6 @@ def apply_windows(model, settings: WindowSettings):
     ):
         model.remove_wrappers_with_key(stage, key)
         model.add_wrapper_with_key(stage, key, wrapper)
+    share_video(model)
     begin_runs(model)
     return model

@@ -8,6 +8,8 @@ has without windows.
 
 import torch
 
+from ..fusion import frames_of
+
 FUZZ = 8  # core's get_area_and_mult: latent frames, rows and columns over which an area's border fades
 
 
@@ -22,7 +24,7 @@ def window_regions(entries: list[dict], seen: list[int], x: torch.Tensor) -> lis
         entry = {k: v for k, v in entry.items() if k == "mask" or not isinstance(v, torch.Tensor)}
         mask, area = entry.get("mask"), entry.get("area")
         if mask is not None and mask.ndim == x.ndim - 1 and mask.shape[1] == x.shape[2]:
-            entry["mask"] = mask[:, seen]
+            entry["mask"] = frames_of(mask, 1, seen)
         if area is not None and len(area) == 2 * len(x.shape[2:]):
             entry = _in_time(entry, seen, x)
         if entry is not None:

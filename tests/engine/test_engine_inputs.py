@@ -63,7 +63,7 @@ def test_a_timeline_without_windows_is_its_global_prompt(model):
 def test_a_timeline_of_another_length_is_said_once(model, caplog):
     with caplog.at_level(logging.WARNING):
         run(windowed(model), positive=timeline(97, [0, 20]))
-    notes = [r.getMessage() for r in caplog.records if "timeline" in r.getMessage()]
+    notes = [r.getMessage() for r in caplog.records if "Timeline" in r.getMessage()]
     assert len(notes) == 1 and "97" in notes[0] and "53" in notes[0] and "unused" in notes[0]
 
 
@@ -163,7 +163,7 @@ def test_every_entry_of_a_prompt_with_scheduled_hooks_is_taken():
                  "timestep_end": end if span is None else 99.0} for a, b, start, end in ranges]  # fmt: skip
 
     spans = [Span(0, 0, 24, 0, 49), Span(1, 24, 49, 0, 49)]
-    cond = [*entries(None, "global"), *entries(spans[0], "first"), *entries(spans[1], "second"), {"text": "other"}]
+    cond = [*entries(None, "global"), *entries(spans[0], "first"), *entries(spans[1], "second"), {"text": "other", "model_conds": {"c": 1}}]
     got = window_entries(cond, range(7, 13), "local", 4)
     assert [e["text"] for e in got] == [("second", 0.0), ("second", 0.5), "other"]
     assert [(e["timestep_start"], e["timestep_end"]) for e in got[:2]] == [(9.0, 4.0), (4.0, 0.0)]
