@@ -1,8 +1,8 @@
 """Where the anchor window's keys and values of one path wait for the other windows: on the device, or in system memory.
 
-put(key, tensors) keeps copies of the first, get(key, device) gives them back there (None: never put), clear() lets go of
-all. A key names an attention layer of one prompt; a path puts and gets its keys in the same order, so that with CUDA the
-next layer's are on their way, on a stream of their own, while the model computes this one's.
+put(key, tensors) keeps copies of the first, get(key, device) gives them back there (None: never put), clear() lets go
+of all. A key names an attention layer of one prompt; a path puts and gets its keys in the same order, so that with CUDA
+the next layer's are on their way, on a stream of their own, while the model computes this one's.
 """
 
 import torch

@@ -14,6 +14,11 @@ ONE_ROW = ("ref_latent", "guiding_frame_index")  # HunyuanVideo's, which core's 
 WHOLE = ("reference_latent", "ref_latent", "time_dim_concat")  # images beside the video
 FIRST = ("guiding_frame_index", "reference_motion")  # HunyuanVideo's image as frame 0; what came before Wan S2V's video
 IN_LATENT = ("denoise_mask", "guiding_frame_index")  # say that frames of the latent itself are given
+# What other packs' step caches write into transformer_options.
+STEP_CACHES = {
+    "teacache": "TeaCache", "rel_l1_thresh": "TeaCache", "magcache": "MagCache", "taylorseer": "TaylorSeer",
+    "dicache": "DiCache", "fbcache": "First Block Cache", "first_block_cache": "First Block Cache",
+}  # fmt: skip
 # Frame axis and entries per latent frame of audio_embed, by its number of axes: Wan S2V's [B, layers, C, 4 F] and
 # HuMo's [B, F, 8, 5, C].
 AUDIO = {4: (3, 4), 5: (1, 1)}
@@ -28,6 +33,13 @@ def uncuttable(conds: list, options: dict, frames: int, new_core: bool, guides: 
             "model: EasyCache keeps one result per prompt and would hand one window's to another; use LazyCache, which "
             "caches whole steps"
         )
+    for key in options:
+        for mark, name in STEP_CACHES.items():
+            if mark in str(key).lower():
+                return (
+                    f"model: {name} keeps one result per prompt and would hand one window's to another; bypass its "
+                    f"node, or use ComfyUI's LazyCache, which caches whole steps"
+                )
     if "audio_embeds" in options:
         return "model: InfiniteTalk lays its audio over the whole video; bypass its node (WanInfiniteTalkToVideo)"
     for key, value in (item for cond in conds if cond for entry in cond for item in entry["model_conds"].items()):
