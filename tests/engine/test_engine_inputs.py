@@ -163,7 +163,8 @@ def test_every_entry_of_a_prompt_with_scheduled_hooks_is_taken():
                  "timestep_end": end if span is None else 99.0} for a, b, start, end in ranges]  # fmt: skip
 
     spans = [Span(0, 0, 24, 0, 49), Span(1, 24, 49, 0, 49)]
-    cond = [*entries(None, "global"), *entries(spans[0], "first"), *entries(spans[1], "second"), {"text": "other", "model_conds": {"c": 1}}]
+    other = {"text": "other", "model_conds": {"c": 1}}
+    cond = [*entries(None, "global"), *entries(spans[0], "first"), *entries(spans[1], "second"), other]
     got = window_entries(cond, range(7, 13), "local", 4)
     assert [e["text"] for e in got] == [("second", 0.0), ("second", 0.5), "other"]
     assert [(e["timestep_start"], e["timestep_end"]) for e in got[:2]] == [(9.0, 4.0), (4.0, 0.0)]
