@@ -61,3 +61,12 @@ def frames_slice(indices: Sequence[int]) -> slice | None:
     if step < 1 or any(b - a != step for a, b in zip(indices, indices[1:], strict=False)):
         return None
     return slice(first, indices[-1] + 1, step)
+
+
+def frames_of(tensor: torch.Tensor, dim: int, indices: list[int]) -> torch.Tensor:
+    """These frames of axis `dim`, in their order. A view where they are evenly spaced, like most windows: core copies
+    what it hands to a model. No index goes to the device, which would wait for it."""
+    place = frames_slice(indices)
+    if place is not None:
+        return tensor[(slice(None),) * dim + (place,)]
+    return torch.cat([tensor.narrow(dim, i, 1) for i in indices], dim)

@@ -27,7 +27,7 @@ class NoiseSettings:
     """How the noise is made; see MODES, FILTERS and VARIANCES.
 
     mode: what is done with the unit; filter with its stop frequencies d_s (height and width) and d_t (time), fractions
-    of Nyquist, and order (butterworth only); variance: see frequency_mix. Raises ValueError for values that make no
+    of Nyquist, and order (butterworth only); variance: see frequency_mix_. Raises ValueError for values that make no
     filter.
     """
 

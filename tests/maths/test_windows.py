@@ -142,14 +142,14 @@ def test_gamma_is_the_papers_and_clamped():
 
 def test_paths_of_a_step():
     settings = WindowSettings(13, 6, extra_path=GlobalPath(every=3, until=0.5))
-    active = [s for s in range(20) if settings.extra_path.active(s, 20)]
+    active = [s for s in range(20) if settings.extra_path.active(s, s / 20)]
     assert active == [0, 3, 6, 9]
-    local, dilated = step_paths(settings, 74, step=0, steps=20, t=1000.0, key=0)
+    local, dilated = step_paths(settings, 74, index=0, place=0.0, t=1000.0, key=0)
     assert (local.name, dilated.name) == ("local", "global")
     assert dilated.share == gamma(1000.0, 0.005, 5e-4) and local.share == 1 - dilated.share
-    assert [p.name for p in step_paths(settings, 74, step=1, steps=20, t=1000.0, key=0)] == ["local"]
+    assert [p.name for p in step_paths(settings, 74, index=1, place=0.05, t=1000.0, key=0)] == ["local"]
     only = WindowSettings(13, 6, extra_path=GlobalPath(gamma0=1.0))
-    assert [p.name for p in step_paths(only, 74, step=0, steps=20, t=0.0, key=0)] == ["global"]
+    assert [p.name for p in step_paths(only, 74, index=0, place=0.0, t=0.0, key=0)] == ["global"]
 
 
 def test_cost_counts_windows_steps_and_branches():
@@ -169,7 +169,7 @@ def test_cost_without_windows_is_the_count_of_windows(frames, length, overlap, s
     settings = WindowSettings(length, overlap, schedule, shift_seed=3, extra_path=path)
     keys, times = range(7), [1000 * (1 - i / 7) for i in range(7)]
     paths = [
-        step_paths(settings, frames, step=i, steps=7, t=t, key=key)
+        step_paths(settings, frames, index=i, place=i / 7, t=t, key=key)
         for i, (key, t) in enumerate(zip(keys, times, strict=True))
     ]
     counted = sum(len(p.windows) for step in paths for p in step) if frames > length else 7
@@ -180,7 +180,7 @@ def test_cost_without_windows_is_the_count_of_windows(frames, length, overlap, s
             len(planned_calls([False] * len(p.windows), limit, 0)) - 1
             for step, on in zip(paths, repeats, strict=True) if on for p in step if len(p.windows) > 1
         )  # fmt: skip
-        cost = run_cost(settings, frames, keys, 2, Details(times, repeats, limit))
+        cost = run_cost(settings, frames, keys, 2, Details(times, [i / 7 for i in range(7)], repeats, 0, limit))
         assert cost.evaluations == 2 * (counted + (again if frames > length else 0))
 
 

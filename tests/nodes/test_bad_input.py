@@ -145,6 +145,7 @@ def test_missing_or_truncated_weights_are_named(tmp_path):
 
 
 def test_an_unwritable_output_folder_is_named(comfy_server):
+    comfy_server.output.mkdir(exist_ok=True)
     (comfy_server.output / "blocked").write_text("a file where a folder is wanted")
     with pytest.raises(GraphError, match=r"SaveVideo.*blocked"):
         comfy_server.queue(graph("clip", **{"SaveVideo.filename_prefix": "blocked/clip"}))
