@@ -146,7 +146,7 @@ _LIST = re.compile(
 )
 _HASHED = re.compile(r"\d{1,3}(?=\s|:)")
 _SEPARATOR = re.compile(
-    r"[*_`~]*(?:(?: *(?P<firm>:+|[-=]+>|=|\u2192|\t)|\s*(?P<loose>\||-{1,3}(?=\s|$)|[,;.](?=\s|$))|\s*(?P<end>$))"
+    r"[*_`~]*(?:(?: *(?P<firm>:+|[-=]+>|=|\u2192|\t)|\s*(?P<loose>\||-{1,3}(?=\s|$)|[,;.)](?=\s|$))|\s*(?P<end>$))"
     r"[*_`~]*|(?P<none>\s))\s*"
 )
 _STICKY = re.compile(r"(?P<loose>-(?=[^\W\d])|,)\s*")  # 3s-night, 3s,night
@@ -156,6 +156,8 @@ _CLOSING = re.compile(r"[*_`~]*\s*")
 _BOLD = re.compile(r"[*_`~]+$")
 _CHECK_BOX = re.compile(r"\[[ x]\] ")
 _BEFORE_TIME = re.compile(r"[*_`~]*\s*[:,|-]?\s*[*_`~]*")
+# Scene 1 (at home):
+_ASIDE = re.compile(r"\s?(?:\([^()\d][^()]{0,60}\)|prompt|description|text)(?=[*_`~]{0,3}\s?[:-])")
 _DECADE = re.compile(r"(?:1\d|20)\d0s")
 
 
@@ -175,13 +177,15 @@ def _foreign(s: str) -> Mark | None:
         order, word, i, ended = numbered
         found = _timed_behind(s, _BEFORE_TIME.match(s, i).end(), opened)
         if found is None:
+            aside = None if ended else _ASIDE.match(s, i)
+            i = aside.end() if aside else i
             found = _Found(None, _CLOSING.match(s, i).end(), firm=True) if ended else _finish(s, i, opened)
             found = found and (_timed_behind(s, found.end, "") or found)
     if found is None:
         return None
     times, i, closing = found.times, found.end, found.closing
     if numbered is not None:
-        level = LOOSE if found.space and word == "list" else LIKELY
+        level = LOOSE if found.space else LIKELY
         order = order if times is None else None
     else:
         frame = _UNIT_LABEL.match(s, start)

@@ -39,13 +39,16 @@ def normal(text: str) -> str:
 
 
 def read_text(text: str) -> Reading:
-    """A text that is normal() and not blank. Raises TimelineError."""
+    """A text that is normal(). Raises TimelineError."""
     text, fenced = _without_fence(text)
+    folded = fold(text)
+    if not folded.strip():
+        raise TimelineError(f"events is empty. Write at least one prompt, for example:\n{EXAMPLE_LINES}")
     if text.lstrip().startswith("{"):
         return _read_json(text, not fenced)
     if _LOOKS_LIKE_JSON_LIST.match(text):
         raise TimelineError(f"events is a JSON list; write an object from times to prompts: {EXAMPLE_JSON}")
-    folded, lines, at = fold(text), [], 0
+    lines, at = [], 0
     for number, line in enumerate(folded.split("\n"), 1):
         if line.strip():
             lines.append((number, text[at : at + len(line)], line))

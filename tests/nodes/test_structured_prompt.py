@@ -45,7 +45,7 @@ def test_a_number_that_belongs_to_the_prompt_stays():
         ('{"global": "a", "local": ["b", ""]}', "local prompt 2 of 2 is empty"),
         ('{"global": ["a"], "local": ["b"]}', '"global" must be one text, not a list'),
         ('{"global": "a", "local": ["b", 3]}', "it holds a number"), ('{"global": "a", "local": null}', 'no "local"'),
-        ('{"global": "a", "local": [{"prompt": "b"}]}', "it holds an object"), ('["a", "b"]', "is a JSON list"),
+        ('{"global": "a", "local": [{"x": "b", "y": "c"}]}', "it holds an object"), ('["a", "b"]', "is a JSON list"),
         ("Global: a", "no local prompt"), ("Global: a\nGlobal: b\nc", "two lines"),
         ('{"global":' + '{"a":' * 100000 + '""' + "}" * 100000, "nested too deeply"),
     ],
