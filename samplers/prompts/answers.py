@@ -8,7 +8,7 @@ import re
 from dataclasses import dataclass, field
 
 from . import loose
-from .marks import HEAD, INLINE, LIKELY, find_mark
+from .marks import HEAD, INLINE, LIKELY, Mark, find_mark
 from .parts import MOST_EVENTS, consecutive
 from .signs import fold
 
@@ -79,7 +79,7 @@ def read_lines(text: str) -> tuple[str, list[str]]:
 
 
 def _rows(text: str) -> list[_Row]:
-    rows, gap, timed = [], False, []
+    rows, gap, timed, last = [], False, [], 0
     lines = [part for line in text.split("\n") for part in _split_inside(line)]
     for i, line in enumerate(lines):
         folded = fold(line)
@@ -88,11 +88,12 @@ def _rows(text: str) -> list[_Row]:
             continue
         if folded.lstrip().startswith("|"):
             raise ReplyError(f"is a table; write it as JSON, e.g. {EXAMPLE}")
-        row, rest = _row(line, folded, gap)
+        row, rest = _row(line, folded, gap, last)
         rows.append(row)
         gap = False
+        last = row.number if row.number is not None else last
         if rest is not None:
-            timed.append(rest)
+            timed.append((rest, line.strip()[:20]))
         if row.kind == "heading" and row.text.lstrip().startswith("["):
             listed = "\n".join([row.text, *lines[i + 1 :]])
             try:
@@ -102,16 +103,16 @@ def _rows(text: str) -> list[_Row]:
             if not isinstance(values, list) or not all(isinstance(value, str) for value in values):
                 raise ReplyError(f"has a list of events that cannot be read; write it as JSON, e.g. {EXAMPLE}")
             return [*rows[:-1], *(_Row("event", value, i, False) for i, value in enumerate(values, 1))]
-    if len(timed) > 1:
+    if len(timed) > 1 and any(mark.level >= LIKELY or mark.at_zero for mark, _ in timed):
         raise ReplyError(
-            f"has times ({timed[0]}); paste its lines into Prompt Timeline's events, or leave the times out: the "
+            f"has times ({timed[0][1]}); paste its lines into Prompt Timeline's events, or leave the times out: the "
             f"events share the video in equal parts"
         )
     return rows
 
 
-def _row(line: str, folded: str, gap: bool) -> tuple[_Row, str | None]:
-    """A line, and the time that it starts with, if so."""
+def _row(line: str, folded: str, gap: bool, last: int) -> tuple[_Row, Mark | None]:
+    """A line behind one with the number `last`, and the time that it starts with, if so."""
     for kind, pattern in (("global", _GLOBAL), ("heading", _LOCAL)):
         label = pattern.match(folded)
         if label is not None and (label["sign"] is not None or label["dash"] or len(folded.rstrip()) == label.end()):
@@ -123,8 +124,9 @@ def _row(line: str, folded: str, gap: bool) -> tuple[_Row, str | None]:
             return _Row(kind, rest, number, gap), None
     mark = find_mark(line, folded)
     if mark is not None and mark.times is not None and mark.order is None:
-        trusted = mark.level >= LIKELY or mark.at_zero
-        return _Row("plain", line.strip(), None, gap), folded.strip()[:20] if trusted else None
+        return _Row("plain", line.strip(), None, gap), mark
+    if mark is not None and mark.level < LIKELY and mark.order != last + 1:
+        mark = None  # "3 - 5 dogs"
     if mark is not None:
         text = _without_closing(line, mark.end, line[mark.end :].strip())
         return _Row("event", text, mark.order, gap, bool(_HEADING.match(line))), None

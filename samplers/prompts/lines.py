@@ -70,6 +70,9 @@ def find_pieces(lines: list[tuple], bars: bool) -> list[_Piece] | None:
         for at, inner in _inside(line, folded, mark.end if mark else 0, first, last, lines[i][0]):
             places.append((i, at, inner))
             last = inner
+    orders = [mark.order for _, _, mark in places]
+    if first.level < LIKELY and first.order is not None and not (first.at_zero or consecutive(orders)):
+        return None
     everywhere = all(mark is not None for mark in marks)
     if first.level < SURE and (len(places) < 2 or (first.level < LIKELY and not (everywhere or first.at_zero))):
         return None

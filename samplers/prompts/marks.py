@@ -179,7 +179,7 @@ def _foreign(s: str) -> Mark | None:
         if found is None:
             aside = None if ended else _ASIDE.match(s, i)
             i = aside.end() if aside else i
-            found = _Found(None, _CLOSING.match(s, i).end(), firm=True) if ended else _finish(s, i, opened)
+            found = _Found(None, _CLOSING.match(s, i).end(), firm=True) if ended else _finish(s, i, opened, True)
             found = found and (_timed_behind(s, found.end, "") or found)
     if found is None:
         return None
@@ -196,6 +196,8 @@ def _foreign(s: str) -> Mark | None:
             if found.loose == "," or (found.space and opened.strip("\"'") == ""):
                 return None  # "2, 3 dogs", "2 dogs"
             level = SURE if quoted and found.firm else LIKELY
+            if found.loose == "-" and s[i : i + 1].isdigit():
+                level = LOOSE  # "3 - 5 dogs"
         elif found.firm and (quoted or not clock):
             level = SURE
         else:
@@ -285,8 +287,6 @@ def _timed(s: str, i: int, opened: str, behind_number: bool) -> _Found | None:
             continue
         if ranges and found.space and not opened and times[3] is None:
             continue  # "0s - 3 dogs run": the dash is a separator
-        if found.loose == "-" and not united and s[found.end : found.end + 1].isdigit():
-            continue  # "3 - 5 dogs"
         if found.space and times[1] == "s" and _DECADE.match(s, i):
             continue
         if label and label.group()[0] == "t" and not united:
@@ -295,8 +295,8 @@ def _timed(s: str, i: int, opened: str, behind_number: bool) -> _Found | None:
     return None
 
 
-def _finish(s: str, i: int, opened: str) -> _Found | None:
-    """What closes a mark that has been read up to i."""
+def _finish(s: str, i: int, opened: str, named: bool = False) -> _Found | None:
+    """What closes a mark that has been read up to i. named: its number has a word before it ("scene 1:3 dogs")."""
     closing, closed = "", False
     for bracket in reversed(opened):
         at = _EMPHASIS.match(s, i).end()
@@ -311,15 +311,16 @@ def _finish(s: str, i: int, opened: str) -> _Found | None:
         separator = _STICKY.match(s, i)
     if separator is None:
         return _Found(None, i, firm=True, closing=closing) if closed else None
-    named = separator.groupdict()
-    end, loose = separator.end(), named["loose"] or ""
-    if named.get("firm") == ":" and s[end - 1] == ":" and s[i - 1].isdigit() and s[end : end + 1].isdigit():
+    groups = separator.groupdict()
+    end, loose = separator.end(), groups["loose"] or ""
+    ratio = groups.get("firm") == ":" and s[end - 1] == ":" and s[i - 1].isdigit() and s[end : end + 1].isdigit()
+    if ratio and not named:
         return None  # 16:9
     if closed and not loose:
         return _Found(None, end, firm=True, closing=closing)
-    if named.get("end") is not None:
+    if groups.get("end") is not None:
         loose = "$"
-    return _Found(None, end, bool(named.get("firm")), loose[:1], bool(named.get("none")), closing)
+    return _Found(None, end, bool(groups.get("firm")), loose[:1], bool(groups.get("none")), closing)
 
 
 def _times(s: str, i: int, ranges: bool) -> tuple[tuple, int] | None:

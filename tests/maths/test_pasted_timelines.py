@@ -114,6 +114,9 @@ def test_three_in_a_list_and_what_belongs_to_its_prompts():
     assert brief("1: day\n2: night\n3: dawn") == [("day", 0), ("night", 32), ("dawn", 65)]
     assert brief("1. **a** dog\n   and\n   3 cats\n2. 16:9 film") == [("**a** dog\nand\n3 cats", 0), ("16:9 film", 49)]
     assert brief("1: 3 dogs\n2: 4 cats") == [("3 dogs", 0), ("4 cats", 49)]
+    assert brief("1 - day\n2 - 2 dogs") == brief("1: day\n2: 2 dogs") == [("day", 0), ("2 dogs", 49)]
+    assert brief("Scene 1:3 dogs\nScene 2:4 cats") == [("3 dogs", 0), ("4 cats", 49)]
+    assert brief("0 - 3 dogs\n48 - 4 cats") == [("3 dogs", 0), ("4 cats", 48)]
     assert brief("1f: a\n2f: b") == [("a", 0), ("b", 2)]  # a unit: frames
     assert brief("1: a\n3: b") == [("a", 0), ("b", 3)]
 
