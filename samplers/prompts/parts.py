@@ -100,11 +100,11 @@ def _mark_of(part: str) -> Mark | None:
 def refuse_times(parts: list[str]) -> None:
     marks = [_mark_of(part) for part in parts]
     timed = [mark is not None and mark.times is not None for mark in marks]
-    together = all(timed) and marks[0].at_zero
     ends = [has and mark.end >= len(part.strip()) for part, mark, has in zip(parts, marks, timed, strict=True)]
     first = next((mark for part, mark in zip(parts, marks, strict=True) if part.strip()), None)
-    if sum(ends) > 1 and first is marks[ends.index(True)] and first.at_zero:
+    if len(ends) > sum(ends) > 1 and first is marks[ends.index(True)] and first.at_zero:
         raise TimelineError(f"events: times stand between '|'. Write one timed prompt a line:\n{EXAMPLE_LINES}")
+    together = all(timed) and marks[0].at_zero and not any(ends)
     for part, mark, has_time in zip(parts[1:], marks[1:], timed[1:], strict=True):
         if has_time and (mark.level == SURE or together):
             raise TimelineError(

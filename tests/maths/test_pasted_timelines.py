@@ -77,37 +77,70 @@ SCENES_WITH_TIMES = [
     '{"0:00": "day", "0:03": "night"}', '{"frame 48": "night", "frame 0": "day"}',
 ]  # fmt: skip
 
+TIMES_ELSEWHERE = [*SCHEDULES, *SIGNS, *UNITS, *CLOCKS, *MARKDOWN, *SCENES_WITH_TIMES]
+LISTS = [
+    "1. day\n2. night", "1) day\n2) night", "(1) day\n(2) night", "[1] day\n[2] night", "1: day\n2: night",
+    "1 - day\n2 - night", "1.day\n2.night", "\uff11\uff0e day\n\uff12\uff0e night", "1\u3001day\n2\u3001night",
+    "\u2460 day\n\u2461 night", "1\ufe0f\u20e3 day\n2\ufe0f\u20e3 night", "#1 day\n#2 night",
+    "1/2: day\n2/2: night", "1. day\n1. night", "0. day\n1. night", "1st: day\n2nd: night", "a) day\nb) night",
+    "I. day\nII. night", "1) day 2) night", "1. day, 2. night", "1. day | 2. night", "1. day |\n2. night",
+    "1\nday\n2\nnight", '"1": "day", "2": "night"', '{"2": "night", "1": "day"}', "Frame 1: day\nFrame 2: night",
+    "Scene 1: day\nScene 2: night", "SHOT 1: day\nSHOT 2: night", "Scene 1 - day\nScene 2 - night",
+    "Scene1: day\nScene2: night", "Scene #1: day\nScene #2: night", "Scene 1/2: day\nScene 2/2: night",
+    "Scene 1\nday\n\nScene 2\nnight", "[Scene 1] day\n[Scene 2] night", "## Scene 1\nday\n\n## Scene 2\nnight",
+    "**Scene 1:** day\n**Scene 2:** night", "- Scene 1: day\n- Scene 2: night",
+    "Scene 1: day\n---\nScene 2: night", "Scene one: day\nScene two: night", "Scene I: day\nScene II: night",
+    "Part A: day\nPart B: night", "First scene: day\nSecond scene: night",
+    "Scene 1 (at home): day\nScene 2 (away): night", "Event 1: day\nEvent 2: night",
+    "Local prompt 1: day\nLocal prompt 2: night", "Scene 1: day Scene 2: night", "Scene 1: day | Scene 2: night",
+    "\u573a\u666f1\uff1aday\n\u573a\u666f2\uff1anight",
+    "\u7b2c\u4e00\u5e55\uff1aday\n\u7b2c\u4e8c\u5e55\uff1anight", '{"Scene 1": "day", "Scene 2": "night"}',
+    "day\uff5cnight",
+]  # fmt: skip
 
-@pytest.mark.parametrize("text", [*SCHEDULES, *SIGNS, *UNITS, *CLOCKS, *MARKDOWN, *SCENES_WITH_TIMES], ids=ascii)
+
+@pytest.mark.parametrize("text", TIMES_ELSEWHERE, ids=ascii)
 def test_times_of_other_tools(text):
     assert brief(text) == TIMED
 
 
-@pytest.mark.parametrize(
-    "text",
-    [
-        "1. day\n2. night", "1) day\n2) night", "(1) day\n(2) night", "[1] day\n[2] night", "1: day\n2: night",
-        "1 - day\n2 - night", "1.day\n2.night", "\uff11\uff0e day\n\uff12\uff0e night", "1\u3001day\n2\u3001night",
-        "\u2460 day\n\u2461 night", "1\ufe0f\u20e3 day\n2\ufe0f\u20e3 night", "#1 day\n#2 night",
-        "1/2: day\n2/2: night", "1. day\n1. night", "0. day\n1. night", "1st: day\n2nd: night", "a) day\nb) night",
-        "I. day\nII. night", "1) day 2) night", "1. day, 2. night", "1. day | 2. night", "1. day |\n2. night",
-        "1\nday\n2\nnight", '"1": "day", "2": "night"', '{"2": "night", "1": "day"}', "Frame 1: day\nFrame 2: night",
-        "Scene 1: day\nScene 2: night", "SHOT 1: day\nSHOT 2: night", "Scene 1 - day\nScene 2 - night",
-        "Scene1: day\nScene2: night", "Scene #1: day\nScene #2: night", "Scene 1/2: day\nScene 2/2: night",
-        "Scene 1\nday\n\nScene 2\nnight", "[Scene 1] day\n[Scene 2] night", "## Scene 1\nday\n\n## Scene 2\nnight",
-        "**Scene 1:** day\n**Scene 2:** night", "- Scene 1: day\n- Scene 2: night",
-        "Scene 1: day\n---\nScene 2: night", "Scene one: day\nScene two: night", "Scene I: day\nScene II: night",
-        "Part A: day\nPart B: night", "First scene: day\nSecond scene: night",
-        "Scene 1 (at home): day\nScene 2 (away): night", "Event 1: day\nEvent 2: night",
-        "Local prompt 1: day\nLocal prompt 2: night", "Scene 1: day Scene 2: night", "Scene 1: day | Scene 2: night",
-        "\u573a\u666f1\uff1aday\n\u573a\u666f2\uff1anight",
-        "\u7b2c\u4e00\u5e55\uff1aday\n\u7b2c\u4e8c\u5e55\uff1anight", '{"Scene 1": "day", "Scene 2": "night"}',
-        "day\uff5cnight",
-    ],
-    ids=ascii,
-)  # fmt: skip
+@pytest.mark.parametrize("text", LISTS, ids=ascii)
 def test_numbers_of_a_list_are_equal_parts(text):
     assert brief(text) == LISTED
+
+
+@pytest.mark.parametrize(
+    ("day", "night"),
+    [
+        ("3 dogs: run, 2 cats", "16:9 film, 4 cats."), ("day 1", "night 2"), ("1. FC wins", "2 dogs - 3 cats"),
+        ("a man says: 'go', then (red:1.2) [x]", "5 minutes later, he sits; 80s look"),
+        ("part 2 of it", "scene by the sea"),
+    ],
+)  # fmt: skip
+def test_no_prompt_is_taken_for_a_time(day, night):
+    """Whatever the prompts, each way to write times gives both of them whole, or an error."""
+    read = 0
+    for text, starts in [(t, TIMED) for t in TIMES_ELSEWHERE] + [(t, LISTED) for t in LISTS if t != "1.day\n2.night"]:
+        text = text.replace("day", "DAY").replace("night", "NIGHT").replace("DAY", day).replace("NIGHT", night)
+        try:
+            assert brief(text) == [(day, starts[0][1]), (night, starts[1][1])], text
+            read += 1
+        except TimelineError:
+            pass
+    assert read > 160
+
+
+def test_times_round_to_the_same_frames_in_every_form():
+    rng = random.Random(0)
+    for _ in range(200):
+        length, fps = rng.randint(3, 400), rng.choice([8.0, 16.0, 23.976])
+        starts = sorted({0, *rng.sample(range(2, length), min(length - 2, rng.randint(1, 5)))})
+        said = [(f"p{i}: x", start) for i, start in enumerate(starts)]
+        pairs = ",\n".join(f'"{start}" :"{text}"' for text, start in said)
+        clock = "\n".join(f"- **{int(s / fps) // 60}:{s / fps % 60:06.3f}** - {text}" for text, s in said)
+        words = "\n".join(f"{100 * start / length:.4f} percent - {text}" for text, start in said)
+        for text in (pairs, clock, words):
+            assert [(e.text, e.start) for e in parse_timeline(text, length, fps)] == said
 
 
 def test_three_in_a_list_and_what_belongs_to_its_prompts():
