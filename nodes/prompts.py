@@ -4,7 +4,7 @@ answer as its texts; nothing is sent anywhere)."""
 import comfy.hooks
 import node_helpers
 
-from ..samplers.adapters.conds import SPAN_KEY
+from ..samplers.adapters.timeline import SPAN_KEY
 from ..samplers.prompts import structured, timeline
 from ._api import io
 

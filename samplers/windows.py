@@ -33,9 +33,11 @@ class ExtraPath(Protocol):
     """A second path over the video, mixed in with the local windows at some of the steps: glc.paths.GlobalPath."""
 
     name: str
+    counts: bool
+    """Whether active() looks at the index."""
 
-    def active(self, step: int, steps: int) -> bool:
-        """Whether it runs at `step` of `steps`."""
+    def active(self, index: int, place: float) -> bool:
+        """Whether it runs at a step: its index in the whole schedule, and its place there (0 all noise, 1 clean)."""
 
     def share(self, t: float) -> float:
         """Its weight in the fused prediction at training timestep t (0..1000)."""
@@ -170,11 +172,11 @@ class Path:
     share: float
 
 
-def step_paths(settings: WindowSettings, frames: int, *, step: int, steps: int, t: float, key: int) -> list[Path]:
+def step_paths(settings: WindowSettings, frames: int, *, index: int, place: float, t: float, key: int) -> list[Path]:
     """What one step evaluates: x0 = share * T_extra + (1 - share) * T_local (GLC Eq. 9). A path of weight 0 is left
-    out."""
+    out. index, place: of the step in the whole schedule, see ExtraPath; t: training timestep; key: see shift_offset."""
     extra = settings.extra_path
-    share = extra.share(t) if extra is not None and extra.active(step, steps) else 0.0
+    share = extra.share(t) if extra is not None and extra.active(index, place) else 0.0
     paths = []
     if share < 1:
         paths.append(Path("local", local_windows(settings, frames, key), 1 - share))
@@ -188,3 +190,27 @@ def group(count: int, limit: int) -> list[range]:
     parts = -(-count // max(limit, 1))
     bounds = [count * i // parts for i in range(parts + 1)] if parts else [0]
     return [range(a, b) for a, b in zip(bounds, bounds[1:], strict=False)]
+
+
+def planned_calls(anchored: Sequence[bool], limit: int, companion: int | None = None) -> list[list[int]]:
+    """The numbers of the windows of each model call, at most `limit` to a call; windows with an anchor frame in front
+    (one frame longer) in calls of their own. companion: a window that stands first in every call; then a call holds two
+    windows at least."""
+    calls = []
+    for kind in (False, True):
+        members = [i for i, longer in enumerate(anchored) if longer == kind and i != companion]
+        if companion is not None:
+            limit = max(limit, 2)
+            if anchored[companion] == kind:
+                calls.append([companion, *members[: limit - 1]])
+                del members[: limit - 1]
+            calls += [[companion, *(members[i] for i in part)] for part in group(len(members), limit - 1)]
+        else:
+            calls += [[members[i] for i in part] for part in group(len(members), limit)]
+    return calls
+
+
+def calls_count(windows: int, limit: int) -> int:
+    """How many calls planned_calls makes of so many windows with a companion, none with an anchor frame."""
+    limit = max(limit, 2)
+    return 1 + max(-(-(windows - limit) // (limit - 1)), 0)

@@ -18,11 +18,12 @@ def _read(name: str):
         return comfy.utils.load_torch_file(str(path), safe_load=True)
     except FileNotFoundError as error:
         raise FileNotFoundError(
-            f"Demo Video Model: {name} is missing from the pack's folder backbone/. Install the pack again.") from error
+            f"Demo Video Model: {name} is missing from the pack's folder backbone/demo/. "
+            "Install the pack again.") from error
     except Exception as error:
         raise ValueError(
-            f"Demo Video Model: {name} in the pack's folder backbone/ cannot be read ({error}). It may be truncated: "
-            "install the pack again.") from error
+            f"Demo Video Model: {name} in the pack's folder backbone/demo/ cannot be read ({error}). It may be "
+            "truncated: install the pack again.") from error
 
 
 def load_model():

@@ -1,6 +1,6 @@
 """Measure the demo model and write QUALITY.md: the VAE against ground truth, the samples by the analytic reader.
 
-    COMFYUI_PATH=... python -m backbone.quality --sheet quality.png
+    COMFYUI_PATH=... python -m backbone.demo.quality --sheet quality.png
 
 (from the repository's root). Everything runs through ComfyUI's own loaders, sampler and VAE. A report, not a test: the
 exit code says nothing about the numbers.
@@ -116,7 +116,7 @@ def report(args, errors: dict[int, torch.Tensor], full: list[tuple], loose: list
     names = ("colour", "background", "shape", "motion")
     lines = [
         "# Measured quality of the demo model", "",
-        "Written by `python -m backbone.quality` (run it from the repository's root with `COMFYUI_PATH` set), through\n"
+        "Written by `python -m backbone.demo.quality` (from the repository's root, with `COMFYUI_PATH` set), through\n"
         "ComfyUI's own loaders, sampler and VAE. The analytic reader (`reader.py`, tested against ground truth)\n"
         f"judges the samples: {len(full)} held-out prompts, each a combination of attributes that training never saw,\n"
         f"unseen seeds, single clips of {world.FRAMES} frames, {args.steps} steps, euler, simple, CFG {args.cfg:g}.",

@@ -1,46 +1,25 @@
 """ABAM against a hand-written reference, on every video class the running core has."""
 
-import gc
-import logging
-import weakref
-
 import comfy.ldm.modules.attention as core_attention
-import comfy.model_management
-import comfy.sample
 import pytest
 import torch
-import zoo
 from longtake.nodes.abam import LongTakeABAM
 from longtake.samplers.adapters import attention
-from longtake.samplers.adapters.attention import CACHES, OPTION, AnchorSettings, apply_anchor
-from longtake.samplers.adapters.engine import apply_windows
+from longtake.samplers.adapters.attention import CACHES, HOOK, AnchorSettings
+from longtake.samplers.adapters.hooks import PATH_HOOKS
 from longtake.samplers.adapters.video_tokens import LAYOUTS, Layout
-from longtake.samplers.glc.anchors import blend
+from longtake.samplers.glc.anchors import blend_
 from longtake.samplers.glc.paths import GlobalPath
-from longtake.samplers.windows import WindowSettings
-from test_zoo import DENOISE, FRAMES, NAMES, difference, overridden
+from support import zoo
+from support.compare import difference
+from support.windows import LENGTH, anchored, windowed
+from support.zoo_runs import FRAMES, NAMES, overridden
+from support.zoo_runs import run_comparable as run
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
-LENGTH, OVERLAP, A = 5, 2, 0.3
+A = 0.3  # anchored's default
 every_model = pytest.mark.parametrize("name", NAMES)
-
-
-def run(name, patcher, *, steps=2, positive=None, seed=5, sampler="euler"):
-    model, latent = zoo.zoo()[name], zoo.zoo()[name].latent(FRAMES)
-    return comfy.sample.sample(
-        patcher, comfy.sample.prepare_noise(latent, seed), steps, 2.0, sampler, "simple",
-        positive or model.conditioning(1, FRAMES), model.conditioning(2, FRAMES), latent,
-        denoise=DENOISE.get(name, 1.0), disable_pbar=True, seed=seed,
-    )  # fmt: skip
-
-
-def windowed(model, **kwargs):
-    return apply_windows(model, WindowSettings(LENGTH, OVERLAP, **{"window_batch": 1, **kwargs}))
-
-
-def anchored(model, a=A, first_layer=0, last_layer=-1, start=0.0, end=1.0, cache="gpu"):
-    return apply_anchor(model, a, first_layer, last_layer, start, end, cache)
 
 
 def reference(name, a):
@@ -195,14 +174,14 @@ def test_range_of_steps():
     plain = run(name, windowed(zoo.patcher(name)), steps=4)
     whole = run(name, anchored(windowed(zoo.patcher(name))), steps=4)
     half = anchored(windowed(zoo.patcher(name)), end=0.5)
-    original = attention.AnchorPath.begin
+    original = attention.AnchorPath.begin_call
 
-    def begin(self, options, *args):
-        steps.add(options["longtake"]["step"])
-        return original(self, options, *args)
+    def begin(self, call):
+        steps.add(call.options["longtake"]["step"])
+        return original(self, call)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(attention.AnchorPath, "begin", begin)
+        patch.setattr(attention.AnchorPath, "begin_call", begin)
         early = run(name, half, steps=4)
     assert steps == {0, 1, 2}  # sigma 1, 0.75 and 0.5 of the tiny Wan's schedule
     assert difference(early, plain) > 1e-3 and difference(early, whole) > 1e-4
@@ -223,16 +202,16 @@ def test_two_prompts_in_one_branch(cache):
 def test_paths_have_their_own_anchors():
     name, calls = "wan21_t2v", []
     patcher = anchored(windowed(zoo.patcher(name), extra_path=GlobalPath(gamma0=0.5), window_batch=8))
-    original = attention.AnchorPath.begin
+    original = attention.AnchorPath.begin_call
 
-    def begin(self, options, *args):
-        calls.append((id(self), options["longtake"]["path"]))
-        return original(self, options, *args)
+    def begin(self, call):
+        calls.append((self, call.options["longtake"]["path"]))
+        return original(self, call)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(attention.AnchorPath, "begin", begin)
+        patch.setattr(attention.AnchorPath, "begin_call", begin)
         run(name, patcher, steps=1)
-    assert [path for _, path in calls] == ["local", "global"] and len({i for i, _ in calls}) == 2
+    assert [path for _, path in calls] == ["local", "global"] and len({p for p, _ in calls}) == 2
 
 
 @every_model
@@ -250,57 +229,12 @@ def test_with_an_anchor_frame_in_front(name):
 
 
 def test_blend_only_touches_its_tokens():
-    kv, anchor = torch.randn(3, 2, 7, 4), torch.randn(2, 5, 4)
-    out = blend(kv, anchor, 0.25, 1)
+    kv, anchor = torch.randn(2, 7, 4), torch.randn(2, 5, 4)
+    out = kv.clone()
+    blend_(out.narrow(-2, 1, 5), anchor, 0.25)
     assert torch.equal(out[..., 0, :], kv[..., 0, :]) and torch.equal(out[..., 6, :], kv[..., 6, :])
     torch.testing.assert_close(out[..., 1:6, :], 0.75 * kv[..., 1:6, :] + 0.25 * anchor)
-    assert torch.equal(blend(kv, kv[0], 0.4)[0], kv[0])
-
-
-def test_auto_follows_free_memory(monkeypatch, caplog):
-    name = "wan21_t2v"
-    patcher = anchored(windowed(zoo.patcher(name)), cache="auto")
-    with caplog.at_level(logging.INFO):
-        expected = run(name, patcher)
-    net = patcher.model.diffusion_model  # keys and values of each layer in float32, for two branches
-    size = 2 * zoo.zoo()[name].video_tokens(LENGTH) * net.dim * len(net.blocks) * 4 * 2 / 2**20
-    assert f"{size:.1f} MB per step and path, are kept on cpu" in caplog.text
-    caplog.clear()
-    monkeypatch.setattr(attention, "free_memory", lambda device: 0)
-    with caplog.at_level(logging.INFO):
-        assert difference(run(name, patcher), expected) < 1e-4
-    assert "computed in every call" in caplog.text
-
-
-def test_nothing_stays(monkeypatch):
-    """Anchors live for one step; the cached model is as before after a run, a cancelled and a failed one."""
-    name = "wan21_t2v"
-    patcher = anchored(windowed(zoo.patcher(name)))
-    paths, before = [], repr(patcher.model_options)
-    weights = {k: v.clone() for k, v in patcher.model.state_dict().items()}
-    original = attention.AnchorPath.__init__
-
-    def init(self, *args):
-        original(self, *args)
-        paths.append(weakref.ref(self))
-
-    monkeypatch.setattr(attention.AnchorPath, "__init__", init)
-    expected = run(name, patcher)
-
-    for kind in (comfy.model_management.InterruptProcessingException, RuntimeError):
-
-        def fail(func, *args, kind=kind, **kwargs):
-            raise kind("out of luck")
-
-        broken = patcher.clone()
-        broken.model_options["transformer_options"]["optimized_attention_override"] = fail
-        with pytest.raises(kind):
-            run(name, broken)
-    gc.collect()
-    assert len(paths) == 4 and [p() for p in paths] == [None] * 4
-    assert repr(patcher.model_options) == before
-    assert all(torch.equal(v, weights[k]) for k, v in patcher.model.state_dict().items())
-    assert difference(run(name, patcher), expected) == 0
+    assert torch.equal(blend_(kv.clone(), kv, 0.4), kv)
 
 
 def test_applied_twice_the_last_one_counts():
@@ -312,10 +246,10 @@ def test_applied_twice_the_last_one_counts():
 def test_node():
     model = windowed(zoo.patcher("wan21_t2v"))
     out = LongTakeABAM.execute(model, 0.1, 0, -1, 0.0, 0.5, "cpu").args[0]
-    settings = out.model_options["transformer_options"][OPTION]
+    settings = out.model_options["transformer_options"][PATH_HOOKS][HOOK].settings
     sampling = model.get_model_object("model_sampling")
     assert settings == AnchorSettings(0.1, 0, -1, sampling.percent_to_sigma(0.0), sampling.percent_to_sigma(0.5), "cpu")
-    assert OPTION not in model.model_options["transformer_options"]
+    assert PATH_HOOKS not in model.model_options["transformer_options"]
 
 
 def test_unknown_model(monkeypatch):
@@ -331,7 +265,7 @@ def test_needs_longtake_windows():
 
 def test_never_does_nothing_silently(monkeypatch):
     """A model whose attention is not where the table says: an error, not a video without ABAM."""
-    monkeypatch.setitem(LAYOUTS, "WanModel", Layout(lambda m: (1, 1, 1), lambda m: len(m.blocks)))
+    monkeypatch.setitem(LAYOUTS, "WanModel", Layout(lambda m: (1, 1, 1), lambda m: len(m.blocks), lambda m: m.dim))
     with pytest.raises(RuntimeError, match=r"LongTakeABAM.*no self-attention over"):
         run("wan21_t2v", anchored(windowed(zoo.patcher("wan21_t2v"))))
 

@@ -20,7 +20,7 @@ from longtake.nodes.noise import LongTakeNoiseReinit, LongTakeNoiseToModel
 from longtake.samplers.adapters.noise import KEY, ReinitNoise
 from longtake.samplers.glc.noise import MODES, NoiseSettings
 from longtake.samplers.windows import WindowSettings
-from test_noise import LENGTH, SIZE, STRIDE, assert_standard, generator
+from support.noise import LENGTH, SIZE, STRIDE, assert_standard, generator
 
 import nodes as core_nodes
 

@@ -9,18 +9,17 @@ import tempfile
 from pathlib import Path
 
 import comfy.sd
-import longtake.backbone
+import longtake.backbone.cogvideox
 import pytest
-import tiny_cogvideox
 import torch
-import zoo
 from comfy.ldm.lightricks.vae.causal_video_autoencoder import VideoVAE
 from longtake.backbone.cogvideox import load as cogvideox
 from longtake.backbone.cogvideox import text as cogvideox_text
 from longtake.backbone.cogvideox.files import IN_FOLDER, model_folders, single_files
 from longtake.nodes.models import LongTakeCogVideoXLoader
 from safetensors.torch import load_file, save_file
-from tiny_cogvideox import TEXT, VARIANTS, image_conds, load, noise_of, sample
+from support import tiny_cogvideox, zoo
+from support.tiny_cogvideox import TEXT, VARIANTS, image_conds, load, noise_of, sample
 
 import nodes as core_nodes
 
@@ -312,9 +311,9 @@ def test_the_vae_of_another_model(models, ltx_vae):
 
 
 def test_without_diffusers(models, monkeypatch):
-    for module in ("cogvideox_model", "cogvideox_vae"):
-        monkeypatch.delitem(sys.modules, f"longtake.backbone.{module}")
-        monkeypatch.delattr(longtake.backbone, module)
+    for module in ("network", "vae"):
+        monkeypatch.delitem(sys.modules, f"longtake.backbone.cogvideox.{module}")
+        monkeypatch.delattr(longtake.backbone.cogvideox, module)
     for module in [m for m in sys.modules if m.split(".")[0] == "diffusers"]:
         monkeypatch.delitem(sys.modules, module)
     monkeypatch.setitem(sys.modules, "diffusers", None)

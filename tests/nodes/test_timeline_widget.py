@@ -9,7 +9,7 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
 from longtake.nodes.routes import timeline as timeline_route
-from longtake.samplers.adapters.conds import SPAN_KEY, window_entries
+from longtake.samplers.adapters.timeline import SPAN_KEY, window_entries
 from longtake.samplers.prompts.timeline import (
     MOST_EVENTS,
     TimelineError,

@@ -1,13 +1,12 @@
-"""Sampling runs of the zoo's Wan on latents of 4x4: prompts, windows, and notes of the model calls."""
+"""Sampling runs of the zoo's Wan on latents of 4x4: prompts, timelines, and notes of the model calls."""
 
 import comfy.sample
 import torch
-import zoo
-from longtake.samplers.adapters.engine import apply_windows
 from longtake.samplers.prompts.timeline import Span
-from longtake.samplers.windows import WindowSettings
 
-LENGTH, OVERLAP, FRAMES, STEPS, CFG = 5, 2, 14, 3, 2.0
+from . import zoo
+
+FRAMES, STEPS, CFG = 14, 3, 2.0
 TOTAL = 4 * (FRAMES - 1) + 1  # pixel frames
 CLOSE = 3e-5  # float32's rounding: latents come out near 6
 
@@ -17,7 +16,7 @@ def patcher():
 
 
 def prompt(seed, **extra):
-    return [[torch.randn(1, 12, 4096, generator=torch.Generator().manual_seed(seed)), extra]]
+    return [[zoo.randn(1, 12, 4096, seed=seed), extra]]
 
 
 def rows(seed):
@@ -49,11 +48,6 @@ def run(
     )  # fmt: skip
 
 
-def windowed(model, length=LENGTH, overlap=OVERLAP, **kwargs):
-    kwargs.setdefault("window_batch", 1)
-    return apply_windows(model, WindowSettings(length, overlap, **kwargs))
-
-
 def record(model):
     """A clone whose model calls are noted: (input shape, longtake's note, text rows, CFG branches)."""
     calls = []
@@ -67,7 +61,3 @@ def record(model):
     model = model.clone()
     model.set_model_unet_function_wrapper(wrapper)
     return model, calls
-
-
-def difference(a, b):
-    return (a - b).abs().max().item()

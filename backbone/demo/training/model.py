@@ -1,6 +1,6 @@
 """Train the demo video model: ComfyUI's own WanModel (dim 256, 6 layers, 2 heads) with flow matching on VAE latents.
 
-    COMFYUI_PATH=... python -m backbone.train_model --out runs/model --vae backbone/vae.safetensors --minutes 90
+    COMFYUI_PATH=... python -m backbone.demo.training.model --out runs/model --vae backbone/demo/vae.safetensors
 
 (from the repository's root). Clips are encoded once into a pool that keeps growing while training runs. Prompts are
 drawn anew at every step: some name everything, some leave attributes open, some are empty (for guidance).
@@ -99,7 +99,7 @@ def shape_error(error: torch.Tensor, difference: torch.Tensor) -> torch.Tensor:
 def loss_weight(x0: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor:
     """Where the loss counts: x0 [B, 16, T, h, w], sigma [B, 1, 1, 1, 1].
 
-    Less below sigma 0.4, which the decoder forgives (see train_vae.py) and which would be most of the loss; more on the
+    Less below sigma 0.4, which the decoder forgives (see vae.py) and which would be most of the loss; more on the
     subject, found as what differs from its frame's median; more on the first latent frame, which is one pixel frame
     unlike all others.
     """

@@ -1,6 +1,6 @@
 """Train the demo model's video VAE: ComfyUI's own WanVAE at dim 8 on clips of the small world.
 
-    COMFYUI_PATH=... python -m backbone.train_vae --out runs/vae --minutes 60
+    COMFYUI_PATH=... python -m backbone.demo.training.vae --out runs/vae --minutes 60
 
 (from the repository's root). The latent gets noise of up to `--noise` standard deviations before it is decoded: so the
 encoder spreads what matters over robust, low-frequency numbers, and the decoder forgives the errors that a small video
