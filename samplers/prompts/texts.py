@@ -25,7 +25,7 @@ from .parts import (
 from .signs import fold
 
 _LOOKS_LIKE_JSON_LIST = re.compile(r"\s*\[\s*[\"{\[]")
-_STARTS_WITH_NUMBER = re.compile(r"[^\w|$]{0,8}(\d{1,9}(?:[.:]\d{1,9}){0,4})\s?([^\W\d]{0,20})\s?(:?)")
+_STARTS_WITH_NUMBER = re.compile(r"[^\w|$]{0,8}(\d{1,9}(?:\.\d{1,9})?(?::\d{1,9}){0,4})\s?([^\W\d]{0,20})\s?(:?)")
 _PROMPT_EDITING = re.compile(r"\[[^\[\]:]{0,200}:[^\[\]:]{0,200}:\s?\d{0,4}\.?\d{1,4}\s?\]")
 # "For 3 seconds:", "next 24 frames:"
 _SPAN_IN_WORDS = re.compile(
@@ -39,13 +39,16 @@ def normal(text: str) -> str:
 
 
 def read_text(text: str) -> Reading:
-    """A text that is normal() and not blank. Raises TimelineError."""
+    """A text that is normal(). Raises TimelineError."""
     text, fenced = _without_fence(text)
+    folded = fold(text)
+    if not folded.strip():
+        raise TimelineError(f"events is empty. Write at least one prompt, for example:\n{EXAMPLE_LINES}")
     if text.lstrip().startswith("{"):
         return _read_json(text, not fenced)
     if _LOOKS_LIKE_JSON_LIST.match(text):
         raise TimelineError(f"events is a JSON list; write an object from times to prompts: {EXAMPLE_JSON}")
-    folded, lines, at = fold(text), [], 0
+    lines, at = [], 0
     for number, line in enumerate(folded.split("\n"), 1):
         if line.strip():
             lines.append((number, text[at : at + len(line)], line))
@@ -121,11 +124,11 @@ def _refuse_unread_times(folded: str, lines: list[tuple]) -> None:
     what other tools write inside a prompt for times."""
     starts = [_STARTS_WITH_NUMBER.match(line) for _, _, line in lines]
     if len(lines) > 1 and all(starts):
-        numbers = [[int(part) for part in re.findall(r"\d+", start.group(1))] for start in starts]
+        numbers = [[float(part) for part in start.group(1).split(":")] for start in starts]
         grow = all(a < b for a, b in zip(numbers, numbers[1:], strict=False))
         words = {start.group(2)[:3] for start in starts}
         same = len(words) == 1 and words != {""} and all(start.group(3) for start in starts)
-        if grow and (same or not any(numbers[0])):
+        if grow and (same or numbers[0][0] == 0):
             raise bad_time(f"line {lines[0][0]} ({short(lines[0][1])})")
     if len(lines) > 1 and all(_SPAN_IN_WORDS.match(line) or times_inside(line[-HEAD:]) for _, _, line in lines):
         raise bad_time(f"line {lines[0][0]} ({short(lines[0][1])})")
