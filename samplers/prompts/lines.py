@@ -26,6 +26,7 @@ _CUE_SETTINGS = {"align", "line", "position", "size", "vertical", "region"}  # o
 _DURATION = re.compile(r"^[^\w\n]{0,8}(?:duration|length|timing|time)[*_]{0,2}\s?:[*_]{0,2}\s?\d", re.MULTILINE)
 _RULE = re.compile(r"[-*_=#~.\s]+$")
 _WEIGHT = re.compile(r":\s?[\d.]+\s?$")
+_UNKNOWN = re.compile(r"--neg\b|`[^`\n]{1,80}`")  # in prompt schedules: what follows is negative; weights over time
 _COMMAS = (",", ";", "\uff0c", "\uff1b", "\u3001")
 _BETWEEN = (*_COMMAS, "/", "|", "\u2192", "->", "=>")
 
@@ -239,12 +240,19 @@ def _read_list(pieces: list[_Piece], orders: list) -> Reading | None:
     for piece, text in zip(pieces, texts, strict=True):
         if not text:
             raise TimelineError(f"events: {_label(piece)} has no prompt. Write one behind the number, or remove it.")
-        if times_inside(text.split("\n", 1)[0]) or _DURATION.search(fold(text)):
+        mark = find_mark(text, fold(text[:HEAD])) if _starts_at_zero(texts) else None
+        timed = mark is not None and mark.times is not None
+        if timed or times_inside(text.split("\n", 1)[0]) or _DURATION.search(fold(text)):
             raise TimelineError(
                 f"events: {_label(piece)} has a time behind other words. Put the times at the start of the lines:\n"
                 f"{EXAMPLE_LINES}"
             )
     return Reading("equal", False, [plain(text) for text in texts])
+
+
+def _starts_at_zero(texts: list[str]) -> bool:
+    mark = find_mark(texts[0], fold(texts[0][:HEAD]))
+    return mark is not None and mark.at_zero and len(texts) > 1
 
 
 def _unwrapped(pieces: list[_Piece], own: bool) -> list[str]:
@@ -264,6 +272,11 @@ def _unwrapped(pieces: list[_Piece], own: bool) -> list[str]:
         for piece, text in zip(pieces, texts, strict=True):
             if pairs and re.search(r"[\"'],?\s?[\"'][^\"'\n]{1,40}[\"']\s?:", fold(text)):
                 raise bad_time(_label(piece))
+            if pairs and (named := _UNKNOWN.search(text)):
+                raise TimelineError(
+                    f"events: {_label(piece)} has {short(named.group())}, which means something to another tool only. "
+                    f"Negative prompts go to the sampler's negative input, weights are numbers: (word:1.2)."
+                )
         return texts
     if commas and all(f.startswith("(") and f.endswith(")") and _is_one_bracket(f) for f in folded):
         return [text if _WEIGHT.search(text[:-1]) else text[1:-1].strip() for text in bare]

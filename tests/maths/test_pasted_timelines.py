@@ -47,7 +47,7 @@ UNITS = [
     "@0s day\n@3s night", "At 0s: day, at 3s: night", "From 0s to 3s: day\nFrom 3s to 6s: night",
     "0 to 3 seconds: day\n3 to 6 seconds: night", "From frame 0 to frame 48: day\nFrom frame 48 to frame 97: night",
     "0s ~ 3s: day\n3s ~ 6s: night", "0s..3s: day\n3s..6s: night", "time: 0s - day\ntime: 3s - night",
-    "t=0s day\nt=3s night", "0,0s: day\n3,0s: night",
+    "t=0s day\nt=3s night", "T+0s: day\nT+3s: night", "0'00\" day\n0'03\" night", "0,0s: day\n3,0s: night",
 ]  # fmt: skip
 CLOCKS = [
     "0:00 day\n0:03 night", "00:00 - day\n00:03 - night", "00:00:00 day\n00:00:03.0 night", "0:00: day\n0:03: night",
@@ -72,9 +72,10 @@ SCENES_WITH_TIMES = [
     "Scene 1: 0-3s: day\nScene 2: 3-6s: night", "Scene 1\n0-3s: day\nScene 2\n3-6s: night",
     "Scene 1:\n**Time:** 0-3s\nday\nScene 2:\n**Time:** 3-6s\nnight",
     "**Scene 1 (0:00\u20130:03)**\nday\n\n**Scene 2 (0:03\u20130:06)**\nnight", "1. (0s-3s) day\n2. (3s-6s) night",
-    "1. **0-3s**: day\n2. **3-6s**: night", "Segment 1 [0-48]: day\nSegment 2 [48-97]: night",
-    "Clip 1 (frames 0-48): day\nClip 2 (frames 48-97): night", '{"0 sec": "day", "3 sec": "night"}',
-    '{"0:00": "day", "0:03": "night"}', '{"frame 48": "night", "frame 0": "day"}',
+    "1) 0:00-0:03 day\n2) 0:03-0:06 night", "1. **0-3s**: day\n2. **3-6s**: night",
+    "Segment 1 [0-48]: day\nSegment 2 [48-97]: night", "Clip 1 (frames 0-48): day\nClip 2 (frames 48-97): night",
+    '{"0 sec": "day", "3 sec": "night"}', '{"0:00": "day", "0:03": "night"}',
+    '{"frame 48": "night", "frame 0": "day"}',
 ]  # fmt: skip
 
 TIMES_ELSEWHERE = [*SCHEDULES, *SIGNS, *UNITS, *CLOCKS, *MARKDOWN, *SCENES_WITH_TIMES]
@@ -190,8 +191,12 @@ def test_bars_inside_brackets_are_no_borders(text, parts):
         ("0-48 day\n48-97 night", "starts like a time"), ("0 beats: day\n3 beats: night", "starts like a time"),
         ("1 segundo: day\n3 segundos: night", "starts like a time"), ("7 am: day\n8 am: night", "starts like a time"),
         ("00:00:00:00 day\n00:00:03:00 night", "starts like a time"), ("0m: day\n1m: night", "starts like a time"),
-        ("For 3 seconds: day\nFor 3 seconds: night", "starts like a time"),
-        ("day (0-3s)\nnight (3-6s)", "starts like a time"), ("day @0s\nnight @3s", "starts like a time"),
+        ("For 3 seconds: day\nFor 3 seconds: night", "behind other words"),
+        ("day (0-3s)\nnight (3-6s)", "behind other words"), ("day - 0s\nnight - 3s", "behind other words"),
+        ("day @0s\nnight @3s", "behind other words"), ("Keyframe at 0: a\nKeyframe at 48: b", "behind other words"),
+        ("time,prompt\n0,day\n48,night", "line 2"), ("1. 0:00 day\n2. 0:03 night", "behind other words"),
+        ("#0 a\n#48 b", "is number 0"), ('"0": "a --neg b", "48": "c"', "--neg"),
+        ('"0": "a `(sin(t))`", "48": "c"', "another tool"), ("0:3 dogs\n48:4 cats", "starts like a time"),
         ("(0s: day)\n(3s: night)", "starts like"), ("a [0-3s] b [3-6s]", "behind other words"),
         ("Scene 1: day (0-3s)\nScene 2: night (3-6s)", "behind other words"), ("t=0: day\nt=3: night", "no unit"),
         ("0: day\n1: night\n2: dawn", "may be frames, seconds or a list"), ('{"0": "a", "1": "b"}', "may be frames"),
@@ -239,7 +244,8 @@ def test_what_cannot_be_told_apart_is_an_error(text, words):
         "time: night\nplace: forest", "one: a\ntwo: b", "1/2 moon\n3/4 view", "2024-05-01 a day\n2024-05-02 a day",
         "5,000 dogs\n6,000 cats", "Route 66: a road\nRoute 67: b", "a man says: hello\nthe woman: 3 times",
         "frame of a door\nframe of a window", "a (red:1.2) circle, [blue] sky", "a\n\nb\n\nc", "24h diner\n48h party",
-        "4 seasons: spring\nsummer", "$5 bill\n$10 bill", "0:00 day", "a watch at 10:10, f/1.8, ISO 100",
+        "4 seasons: spring\nsummer", "$5 bill\n$10 bill", "red car, 24 fps\nblue car, 24 fps",
+        "grey wall (50%)\nblue wall (30%)", "0:00 day", "a watch at 10:10, f/1.8, ISO 100",
         "Apollo 11: a rocket\nlifts off", "Top 10: cars\nTop 20: bikes", "I. Newton, a portrait",
     ],
     ids=ascii,
