@@ -57,8 +57,8 @@ METHODS = {
     "GLC-Diffusion": Method({"windows": PATHS, "noise": {}, "abam": {"cache": "gpu"}, "vmcr": {}}, "as VMCR"),
     "SynCoS": Method(
         {"windows": {"fuse": "flat"}, "syncos": {}},
-        "ours, as it couples: the step's noise, x0' in noise, its gradient, AdamW's two moments; rest: the chunks of an "
-        "iteration",
+        "ours, as it couples: the step's noise, x0' in noise, its gradient, AdamW's two moments; rest: the chunks "
+        "of an iteration",
     ),
     "SynCoS, without a Window Scheduler": Method({"syncos": {}}, "as SynCoS; rest: four windows to a call"),
     "SynCoS, exchange 1": Method(
