@@ -21,6 +21,7 @@ from ..glc.anchors import blend_
 from .anchor_store import STORES
 from .engine import LongTakeContextHandler
 from .hooks import PATH_HOOKS, Call, Evaluation
+from .timeline import PART_KEY
 from .video_tokens import Layout, layout_of
 from .window import ContextWindow
 
@@ -156,9 +157,9 @@ class AnchorPath:
                 f"{NODE}: cache: recompute does not go together with first_latent: anchor of the window scheduler, "
                 f"whose later windows are one frame longer; use gpu or cpu"
             )
-        entries = {e["uuid"]: i for branch in call.conds if branch is not None for i, e in enumerate(branch)}
+        parts = {e["uuid"]: e[PART_KEY] for branch in call.conds if branch is not None for e in branch}
         anchor = call.indices.index(0) if 0 in call.indices else None
-        anchor_call = AnchorCall(len(call.indices), anchor, int(True in longer), entries)
+        anchor_call = AnchorCall(len(call.indices), anchor, int(True in longer), parts)
         previous = call.options.get("optimized_attention_override")
 
         def override(func, *args, **kwargs):
@@ -190,12 +191,12 @@ class AnchorPath:
 @dataclass(frozen=True)
 class AnchorCall:
     """The windows of one model call: how many, where the anchor is among them (None: it ran before), frames that stand
-    in front of each (see first_latent), and the place of each cond entry within its CFG branch by uuid."""
+    in front of each (see first_latent), and which prompt of its CFG branch each cond entry is, by uuid."""
 
     windows: int
     anchor: int | None
     skip: int
-    entries: dict
+    parts: dict
 
 
 class Forward:
@@ -257,13 +258,15 @@ class Forward:
         video = [rearrange(t, "(e w b) ... -> e w b ...", e=count, w=call.windows).narrow(-2, start, tokens)
                  for t in (k, v)]  # fmt: skip
         for *windows, branch, uuid in zip(*video, self.branches, self.uuids, strict=True):
-            key = (branch, call.entries.get(uuid, 0), layer)
+            key = (branch, call.parts.get(uuid, 0), layer)
             if call.anchor is not None:
                 anchor = [w[call.anchor] for w in windows]
                 if kept is not None:
                     kept.put(key, anchor)
             else:
                 anchor = kept.get(key, k.device)
+                if anchor is None and not kept.has(key[:2]):
+                    continue  # a prompt that does not act in the first window, e.g. one with an area in time
                 if anchor is None:
                     raise RuntimeError(
                         f"{NODE}: layer {layer} ran for a window but not for the first one; a patch that skips layers "

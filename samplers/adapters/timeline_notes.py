@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 
 from ..prompts.timeline import Span, span_weights
 from ..windows import WindowSettings, latent_length, local_windows, pixel_length, window_centre
-from .conds import SPAN_KEY
+from .timeline import SPAN_KEY
 
 NODE = "Prompt Timeline (LongTakePromptTimeline)"
 MOST_LOOKUPS = 2_000_000  # windows of all steps: about a second
