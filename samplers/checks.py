@@ -35,7 +35,7 @@ def number(name: str, value, low: float = -math.inf, high: float = math.inf, who
 def option(name: str, value, options: Sequence[str]):
     """`value`, one of the options."""
     if value not in options:
-        raise ValueError(f"{name} ({shown(value)}) must be one of {', '.join(options)}")
+        raise ValueError(f"{name} ({shown(value)}) must be one of {', '.join(options[:20])}")
     return value
 
 
