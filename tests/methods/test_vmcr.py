@@ -339,3 +339,17 @@ def test_the_nodes_defaults_are_the_papers():
     assert {k: defaults[k] for k in paper} == paper
     settings, loss = RefineSettings(), MotionSettings()
     assert settings.omega == paper["omega"] and all(getattr(loss, k) == v for k, v in paper.items() if k != "omega")
+
+
+@pytest.mark.parametrize("weights", [(100.0, 100.0, 100.0), (100.0, 0.0, 0.0), (0.0, 100.0, 0.0), (0.2, 0.001, 100.0)])
+def test_a_refinement_larger_than_the_video_is_refused_with_what_would_work(flow_model, weights):
+    """The widgets' maxima, together and one by one: refused at the step that would do it, or of a video's size."""
+    sampler = refine_sampler(comfy.samplers.sampler_object("euler"), RefineSettings(0.1, MotionSettings(*weights)))
+    with pytest.raises(ValueError, match=r"LongTakeVMCR\): omega \(0.1\) with lambda_f .* after step \d .* lower omega"):
+        run(flow_model, sampler)
+
+
+def test_the_largest_useful_settings_are_not_refused(flow_model):
+    motion = MotionSettings(1.0, 0.1, 10.0)
+    sampler = refine_sampler(comfy.samplers.sampler_object("euler"), RefineSettings(2e-3, motion))
+    assert run(flow_model, sampler).abs().max() < 4 * run(flow_model, "euler").abs().max()
