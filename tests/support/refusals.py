@@ -1,6 +1,7 @@
 """What core and the pack's nodes say of a graph before it runs, as the server's /prompt does."""
 
 import asyncio
+import contextlib
 import contextvars
 
 import execution
@@ -49,6 +50,17 @@ def graph(node_id: str, **values) -> dict:
     return nodes
 
 
+@contextlib.contextmanager
+def registered():
+    """Core's nodes and extra nodes, and the pack's, in the table that core's validation reads."""
+    if "PreviewAny" not in core.NODE_CLASS_MAPPINGS:
+        asyncio.run(core.init_builtin_extra_nodes())
+    with pytest.MonkeyPatch.context() as patch:
+        for name, node in NODES.items():
+            patch.setitem(core.NODE_CLASS_MAPPINGS, name, node)
+        yield core.NODE_CLASS_MAPPINGS
+
+
 def errors(nodes: dict, **request) -> dict:
     """{node: its errors} of a graph that is queued. Raises AssertionError where core has another complaint."""
 
@@ -56,10 +68,7 @@ def errors(nodes: dict, **request) -> dict:
         remember({"prompt": nodes, **request})
         return asyncio.run(execution.validate_prompt("test", nodes, None))
 
-    asyncio.run(core.init_builtin_extra_nodes()) if "PreviewAny" not in core.NODE_CLASS_MAPPINGS else None
-    with pytest.MonkeyPatch.context() as patch:
-        for name, node in NODES.items():
-            patch.setitem(core.NODE_CLASS_MAPPINGS, name, node)
+    with registered():
         valid, error, _, said = contextvars.copy_context().run(queue)
     assert valid or said, error
     return {node: found["errors"] for node, found in said.items()}
