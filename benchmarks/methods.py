@@ -57,8 +57,8 @@ METHODS = {
     "GLC-Diffusion": Method({"windows": PATHS, "noise": {}, "abam": {"cache": "gpu"}, "vmcr": {}}, "as VMCR"),
     "SynCoS": Method(
         {"windows": {"fuse": "flat"}, "syncos": {}},
-        "ours, as it couples: the step's noise, x0' in noise, its gradient, AdamW's two moments; rest: the chunks of an "
-        "iteration",
+        "ours, as it couples: the step's noise, x0' in noise, its gradient, AdamW's two moments; rest: the chunks "
+        "of an iteration",
     ),
     "SynCoS, without a Window Scheduler": Method({"syncos": {}}, "as SynCoS; rest: four windows to a call"),
     "SynCoS, exchange 1": Method(
@@ -98,6 +98,12 @@ def prompt(seed: int) -> list:
     return [[torch.randn(1, 12, 4096, generator=torch.Generator().manual_seed(seed)), {}]]
 
 
+def noise_source(parts: dict[str, dict], windows):
+    """The NOISE of a method with these parts: Noise Reinit's, or RandomNoise's by its mode random."""
+    mode = INPUTS["noise"] | parts.get("noise", {"mode": "random"})
+    return noise.LongTakeNoiseReinit.execute(noise_seed=SEED, windows=windows, **mode).args[0]
+
+
 def sampling(
     method: Method, model, shape: tuple[int, ...], steps: int = STEPS, **changes
 ) -> Callable[[], torch.Tensor]:
@@ -112,8 +118,7 @@ def sampling(
         scheduled = made[0]
     if "abam" in parts:
         (scheduled,) = abam.LongTakeABAM.execute(model=scheduled, **INPUTS["abam"] | parts["abam"]).args
-    mode = INPUTS["noise"] | parts.get("noise", {"mode": "random"})
-    (source,) = noise.LongTakeNoiseReinit.execute(noise_seed=SEED, windows=made[1], **mode).args
+    source = noise_source(parts, made[1])
     sampler = comfy.samplers.sampler_object("euler")
     if "syncos" in parts:
         (sampler,) = syncos.LongTakeSynCoSSampler.execute("custom", **COUPLING | parts["syncos"]).args

@@ -26,6 +26,7 @@ from ..windows import LONGEST, Window, WindowSettings, latent_length, local_coun
 from . import preview, progress
 from .engine import CHUNKS, Chunks, LongTakeContextHandler
 from .latents import DIM, temporal_compression
+from .schedule import first_index
 from .steps import Moment, Run, begun
 
 logger = logging.getLogger(__name__)
@@ -226,7 +227,10 @@ def sample_syncos(model, x, sigmas, extra_args=None, callback=None, disable=None
     """A k-diffusion sampler: Algorithm 1 over the sigmas given. Where a step is not coupled it is core's euler."""
     run = _Run(model, x, extra_args or {}, settings, chunks)
     whole = run.options["transformer_options"]["sample_sigmas"]
-    plan = coupled_steps(settings, whole[:-1].tolist(), run.sigma_at(settings.t_min))
+    t_min = run.sigma_at(settings.t_min)
+    counted = settings.max_coupled and float(whole[0]) > t_min  # else it does not matter how many steps came before
+    index = first_index(run.sampling, whole) if counted else 0
+    plan = coupled_steps(settings, whole[:-1].tolist(), t_min, index)
     if settings.stages == "second" and len(whole) != len(sigmas):
         raise ValueError(f"{NODE}: stages: second cannot be run one step at a time (by VMCR); its steps share a state")
     start = Moment.of(sigmas[:1], run.options)

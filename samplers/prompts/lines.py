@@ -46,24 +46,14 @@ def find_pieces(lines: list[tuple], bars: bool) -> list[_Piece] | None:
     """What the marks say, or None where the text has none that can be believed."""
     marks = [find_mark(line, folded) for _, line, folded in lines]
     first = marks[0]
-    if first is not None:
-        for i in range(1, len(marks)):
-            behind_head, alone = _is_alone(marks[i - 1], lines[i - 1]), _is_alone(marks[i], lines[i])
-            below = marks[i + 1] if alone and not behind_head and i + 1 < len(marks) else None
-            if marks[i] and not _belongs(marks[i], below, first, behind_head, lines[i][2]):
-                marks[i] = None
     if first is None:
-        trusted = [i for i, mark in enumerate(marks) if mark and mark.level == SURE]
-        trusted = trusted or [i for i, mark in enumerate(marks) if mark and (mark.level == LIKELY or mark.at_zero)]
-        others = [i for i, mark in enumerate(marks) if mark]
-        if trusted and (
-            len(trusted) > 1 or marks[trusted[0]].level == SURE or (others[0] in trusted and len(others) > 1)
-        ):
-            raise TimelineError(
-                f"events: line {lines[trusted[0]][0]} starts with a time or a number, but the text before it has none. "
-                f"Remove that text, or give the first line a time too, for example:\n{EXAMPLE_LINES}"
-            )
+        _refuse_text_before(lines, marks)
         return None
+    for i in range(1, len(marks)):
+        behind_head, alone = _is_alone(marks[i - 1], lines[i - 1]), _is_alone(marks[i], lines[i])
+        below = marks[i + 1] if alone and not behind_head and i + 1 < len(marks) else None
+        if marks[i] and not _belongs(marks[i], below, first, behind_head, lines[i][2]):
+            marks[i] = None
     timed = [mark for mark in marks if mark and mark.times is not None]
     believed = len(timed) == len(lines) > 1 and all(mark.level >= LIKELY for mark in timed)
     if bars and not (first.at_zero or believed or any(mark.level == SURE for mark in timed)):
@@ -85,6 +75,18 @@ def find_pieces(lines: list[tuple], bars: bool) -> list[_Piece] | None:
     if first.level < SURE and (len(places) < 2 or (first.level < LIKELY and not (everywhere or first.at_zero))):
         return None
     return _cut(lines, places)
+
+
+def _refuse_text_before(lines: list[tuple], marks: list[Mark | None]) -> None:
+    """For lines of which the first has no mark: others must have none that can be believed."""
+    found = [i for i, mark in enumerate(marks) if mark]
+    sure = [i for i in found if marks[i].level == SURE]
+    likely = [i for i in found if marks[i].level == LIKELY or marks[i].at_zero]
+    if sure or len(likely) > 1 or (len(found) > 1 and found[0] in likely):
+        raise TimelineError(
+            f"events: line {lines[(sure or likely)[0]][0]} starts with a time or a number, but the text before it has "
+            f"none. Remove that text, or give the first line a time too, for example:\n{EXAMPLE_LINES}"
+        )
 
 
 def _is_alone(mark: Mark | None, line: tuple) -> bool:
@@ -204,7 +206,7 @@ def read_pieces(pieces: list[_Piece], own: bool) -> Reading | None:
     """Times or numbers of a list. None: a list whose prompts have '|' between them."""
     timed = [piece for piece in pieces if piece.mark.times is not None]
     headings = [
-        not a.text
+        not (a.text or a.mark.own)
         and a.mark.order is not None
         and (a.mark.times is None or b.mark.order is None)
         and b.mark.times is not None

@@ -82,9 +82,10 @@ def times_inside(text: str) -> list[Mark]:
     marks = []
     for found in _TIME_INSIDE.finditer(fold(text)):
         mark = whole_time(found.group(1) or found.group(2))
-        if mark is not None and mark.times is not None and (mark.times[1] or mark.times[3]):
-            if mark.times[1] != "%" or mark.times[2] is not None:  # "a wall (50%)"
-                marks.append(mark)
+        if mark is None or mark.times is None or not (mark.times[1] or mark.times[3]):
+            continue
+        if mark.times[1] != "%" or mark.times[2] is not None:  # "a wall (50%)"
+            marks.append(mark)
     return marks
 
 

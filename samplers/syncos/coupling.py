@@ -19,6 +19,7 @@ Memory: beside one call of the model, a coupled iteration holds the long video f
 with AdamW six times (its two moments), however many chunks there are.
 """
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
@@ -92,8 +93,11 @@ PRESETS = {
 }
 
 
-def coupled_steps(settings: SynCoSSettings, sigmas: list[float], t_min_sigma: float) -> list[bool]:
-    """Per step whether stage 2 runs: sigma above that of t_min, and no more than max_coupled of them.
+def coupled_steps(
+    settings: SynCoSSettings, sigmas: list[float], t_min_sigma: float, index: int = 0
+) -> list[bool]:
+    """Per step whether stage 2 runs: sigma above that of t_min, within the first max_coupled steps of the whole
+    schedule, of which these begin at step `index`.
 
     Stage 2 alone (CSD) has nothing else to make the video with: it runs at every step.
     """
@@ -101,9 +105,8 @@ def coupled_steps(settings: SynCoSSettings, sigmas: list[float], t_min_sigma: fl
         return [False] * len(sigmas)
     if settings.stages == "second":
         return [True] * len(sigmas)
-    most = settings.max_coupled or len(sigmas)
-    above = [i for i, sigma in enumerate(sigmas) if sigma > t_min_sigma]
-    return [i in above[:most] for i in range(len(sigmas))]
+    most = settings.max_coupled or math.inf
+    return [sigma > t_min_sigma and index + i < most for i, sigma in enumerate(sigmas)]
 
 
 def picked_chunks(settings: SynCoSSettings, count: int, generator: torch.Generator) -> list[int]:

@@ -212,7 +212,7 @@ def test_bars_inside_brackets_are_no_borders(text, parts):
         ("a [cat:dog:0.5] runs", "prompt editing"), ('Here: {"0": "a", "48": "b"}', "inside a prompt"),
         ('"0": "a", "max_f": "b"', "starts like a time"), ("80s car\n90s look", "past the end"),
         ("12:30 pm, a street\n12:45 pm, rain", "past the end"), ("3 seconds: a\n3 seconds: b", "starts at frame"),
-        ("[0-50]", "no prompt"), ("0 sec:\n3 sec: b", "no prompt"),
+        ("[0-50]", "no prompt"), ("0 sec:\n3 sec: b", "no prompt"), ("0:\n3s: b", "no prompt"),
         ("\u201c0\u201d: \u201ca\u201d\n\u201c9s\u201d: \u201cb\u201d", "past the end"), ("1\n2", "no prompt"),
         ("{\u201c0\u201d: \u201ca\u201d}", "not valid JSON"),
     ],
