@@ -123,12 +123,15 @@ class LongTakeContextHandler(IndexListContextHandler):
             self._refuse_uncuttable(model, conds, options, frames)
             return True
         if Moment.of(timestep, model_options).first:
-            logger.info(
-                "LongTake windows: the video (%d latent frames) is not longer than the window (%d): one window is "
-                "used, the same as sampling without this node.", frames, self.settings.length,
-            )  # fmt: skip
-            if (note := timeline_notes.one_window(conds, frames, self.settings)) is not None:
-                logger.warning("%s.", note)
+            note = timeline_notes.one_window(conds, frames, self.settings)
+            with progress.above_bars():
+                logger.info(
+                    "LongTake windows: the video (%d latent frames) is not longer than the window (%d): one window is "
+                    "used, the same as sampling without this node.", frames, self.settings.length,
+                )  # fmt: skip
+                if note is not None:
+                    logger.warning("%s.", note)
+            if note is not None:
                 progress.show(note)
         return False
 
@@ -361,11 +364,12 @@ class LongTakeContextHandler(IndexListContextHandler):
         branches = sum(cond is not None for cond in conds)
         details = Details(times, places, repeats, index, limit)
         cost = cost_text(self.settings, frames, moment.keys, branches, details)
-        logger.info("LongTake windows: %s", cost)
         progress.show(cost)
-        for note in timeline_notes.notes(conds, self.settings, frames, moment.keys):
-            logger.warning("%s.", note)
-            progress.show(f"{note}. {cost}")
+        with progress.above_bars():
+            logger.info("LongTake windows: %s", cost)
+            for note in timeline_notes.notes(conds, self.settings, frames, moment.keys):
+                logger.warning("%s.", note)
+                progress.show(f"{note}. {cost}")
 
 
 def apply_windows(model, settings: WindowSettings):
