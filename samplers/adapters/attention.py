@@ -18,7 +18,7 @@ from einops import rearrange
 
 from ..checks import held, number, part_of_schedule
 from ..glc.anchors import blend_
-from .anchor_store import STORES
+from .anchor_store import STORES, release_host_memory
 from .engine import LongTakeContextHandler
 from .hooks import PATH_HOOKS, Call, Evaluation
 from .timeline import PART_KEY
@@ -311,6 +311,13 @@ def _needs_windows(executor, model, noise_shape, *args, **kwargs):
     return executor(model, noise_shape, *args, **kwargs)
 
 
+def _releases(executor, *args, **kwargs):
+    try:
+        return executor(*args, **kwargs)
+    finally:
+        release_host_memory()
+
+
 def apply_anchor(model, a: float, first_layer: int, last_layer: int, start_percent: float, end_percent: float,
                  cache: str):  # fmt: skip
     """A clone of the ModelPatcher whose windows are anchored (see AnchorSettings); a = 0 adds nothing.
@@ -331,6 +338,7 @@ def apply_anchor(model, a: float, first_layer: int, last_layer: int, start_perce
         return model
     options = model.model_options["transformer_options"] = {**model.model_options["transformer_options"]}
     options[PATH_HOOKS] = {**options.get(PATH_HOOKS, {}), HOOK: AnchorHook(settings)}
-    model.remove_wrappers_with_key(WrappersMP.PREPARE_SAMPLING, HOOK)
-    model.add_wrapper_with_key(WrappersMP.PREPARE_SAMPLING, HOOK, _needs_windows)
+    for stage, wrapper in ((WrappersMP.PREPARE_SAMPLING, _needs_windows), (WrappersMP.OUTER_SAMPLE, _releases)):
+        model.remove_wrappers_with_key(stage, HOOK)
+        model.add_wrapper_with_key(stage, HOOK, wrapper)
     return model
