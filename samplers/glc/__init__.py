@@ -7,7 +7,7 @@ departs from the paper, the module says so.
 |---|---|---|
 | 3-4 | step 1: the local noise unit and the global noise | `adapters.noise.ReinitNoise.generate_noise` |
 | 5 | NoiseShuffle: the unit, repeated and shuffled (FreeNoise) | `noise.shuffled`, `noise.reinitialise_` |
-| 6 | FreqFusion: its low frequencies, high ones of the global noise (Eq. 11) | `noise.low_pass`, `noise.frequency_mix_` |
+| 6 | FreqFusion: its low frequencies, the global high ones (Eq. 11) | `noise.low_pass`, `noise.frequency_mix_` |
 | 7 | for t = T .. 1 | the sampler that the user chose |
 | 9 | step 2: F_global, dilated windows over the whole video (Eq. 4-5) | `paths.dilated_windows` |
 | 14 | F_local, windows moved by a random shift (Eq. 6-7) | `windows.local_windows`, `windows.shift_offset` |
