@@ -381,6 +381,8 @@ def apply_windows(model, settings: WindowSettings):
     ):
         model.remove_wrappers_with_key(stage, key)
         model.add_wrapper_with_key(stage, key, wrapper)
+        # First: core's, of these windows or of a node before this one, cuts the video's length to the window's.
+        model.wrappers[stage] = {key: model.wrappers[stage].pop(key), **model.wrappers[stage]}
     share_video(model)
     begin_runs(model)
     return model
