@@ -18,6 +18,7 @@ from einops import rearrange
 
 from ..checks import held, number, part_of_schedule
 from ..glc.anchors import blend_
+from . import progress
 from .anchor_store import STORES, release_host_memory
 from .engine import LongTakeContextHandler
 from .hooks import PATH_HOOKS, Call, Evaluation
@@ -60,8 +61,8 @@ class AnchorSettings:
         bounds = {"first_layer": (0, MOST_LAYERS, True), "last_layer": (-1, MOST_LAYERS, True), "sigma_end": (0.0,)}
         held(self, bounds, {"cache": CACHES})
         number("anchor", self.a, 0.0, 1.0)
-        if not self.sigma_start >= self.sigma_end:
-            raise ValueError(f"sigma_start ({self.sigma_start}) must be at least sigma_end ({self.sigma_end})")
+        if self.sigma_start != math.inf:
+            number("sigma_start", self.sigma_start, self.sigma_end)
         anchored_layers(self.first_layer, self.last_layer)
 
     def covers(self, layer: int) -> bool:
@@ -137,10 +138,11 @@ class AnchorHook:
                 call = model.memory_required([shape[0] * limit, *shape[1:]])
                 store = "gpu" if size <= free_memory(x.device) - call else "cpu" if size <= ram else "recompute"
         where = {"gpu": f"kept on {x.device}", "cpu": "kept in memory", "recompute": "computed in every call"}
-        logger.info(
-            "LongTake ABAM: the anchor window's keys and values, %.1f MB per step and path, are %s.",
-            size / 2**20, where[store],
-        )  # fmt: skip
+        with progress.above_bars():
+            logger.info(
+                "LongTake ABAM: the anchor window's keys and values, %.1f MB per step and path, are %s.",
+                size / 2**20, where[store],
+            )  # fmt: skip
         return store
 
 
@@ -171,6 +173,7 @@ class AnchorPath:
         anchor_call = AnchorCall(len(call.indices), anchor, call.windows[0].context_length + skip, skip, parts)
         previous = call.options.get("optimized_attention_override")
 
+        @torch.compiler.disable  # a traced pass would keep one window's keys for all
         def override(func, *args, **kwargs):
             forward = (kwargs.get("transformer_options") or {}).get(FORWARD)
             if forward is not None:
