@@ -172,6 +172,7 @@ class AnchorPath:
         anchor_call = AnchorCall(len(call.indices), anchor, int(True in longer), parts)
         previous = call.options.get("optimized_attention_override")
 
+        @torch.compiler.disable  # a traced pass would keep one window's keys for all
         def override(func, *args, **kwargs):
             forward = (kwargs.get("transformer_options") or {}).get(FORWARD)
             if forward is not None:
