@@ -37,7 +37,7 @@ from .memory import auto_batch, prepare
 from .regions import window_regions
 from .schedule import first_index, place
 from .shared_conds import share_video
-from .steps import Moment, Run, begin_runs, training_timestep
+from .steps import Moment, Run, begin_runs, put_first, training_timestep
 from .timeline import window_entries
 from .window import NEW_CORE, ContextWindow, fuse_weights
 
@@ -379,12 +379,11 @@ def apply_windows(model, settings: WindowSettings):
     model.model_options["context_handler"] = LongTakeContextHandler(settings)
     core.create_prepare_sampling_wrapper(model)
     stages = comfy.patcher_extension.WrappersMP
-    for stage, key, wrapper in (
-        (stages.PREPARE_SAMPLING, "longtake_window_batch", prepare),
-        (stages.SAMPLER_SAMPLE, "longtake_filmstrip", preview.filmstrip_wrapper(settings.compression)),
-    ):
-        model.remove_wrappers_with_key(stage, key)
-        model.add_wrapper_with_key(stage, key, wrapper)
+    # Before core's, of these windows or of a node before this one, which cuts the video's length to the window's.
+    put_first(model, stages.PREPARE_SAMPLING, "longtake_window_batch", prepare)
+    model.remove_wrappers_with_key(stages.SAMPLER_SAMPLE, "longtake_filmstrip")
+    filmstrip = preview.filmstrip_wrapper(settings.compression)
+    model.add_wrapper_with_key(stages.SAMPLER_SAMPLE, "longtake_filmstrip", filmstrip)
     share_video(model)
     begin_runs(model)
     return model

@@ -1,4 +1,4 @@
-"""VMCR as a sampler that wraps a sampler: one step, one refinement of the latent (adapter of motion.py).
+"""VMCR as a sampler that wraps a sampler: one step, one refinement of the latent (adapter of glc/motion.py).
 
 GLC-Diffusion (arXiv 2501.05484), Algorithm 1 step 3 and Eq. 15. Differs from the paper:
 - the loss is of the x0 that the step itself predicted (all windows fused, CFG applied). Read literally, Algorithm 1

@@ -21,7 +21,7 @@ from longtake.samplers.windows import WindowSettings
 from support import tiny_wan
 from support.refusals import refusal
 from support.tiny_wan import FRAMES, TOTAL, record, rows, run, timeline
-from support.windows import LENGTH, OVERLAP, windowed
+from support.windows import LENGTH, OVERLAP, anchored, windowed
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -98,18 +98,23 @@ def test_the_log_states_the_cost_once(model, caplog):
 
 
 def test_memory_is_budgeted_for_the_windows_of_one_call(model):
+    """Never more than the video has: four of 14 frames, one of five, where nothing is anchored either."""
     shapes = []
 
     def spy(executor, model, noise_shape, *args, **kwargs):
         shapes.append(tuple(noise_shape))
         return executor(model, noise_shape, *args, **kwargs)
 
-    for window_batch in (1, 3):
+    for window_batch, frames, cache in ((1, FRAMES, None), (3, FRAMES, None), (64, FRAMES, None), (3, LENGTH, None),
+                                        (1, LENGTH, "gpu"), (1, LENGTH, "recompute")):  # fmt: skip
         patched = windowed(model, window_batch=window_batch)
         patched = apply_windows(patched, patched.model_options["context_handler"].settings)  # twice is as once
+        if cache is not None:
+            patched = anchored(patched, cache=cache)
         patched.add_wrapper_with_key(WrappersMP.PREPARE_SAMPLING, "zz_spy", spy)
-        run(patched, steps=1)
-    assert shapes == [(1, 16, LENGTH, 4, 4), (3, 16, LENGTH, 4, 4)]
+        run(patched, frames, steps=1)
+    assert [shape[0] for shape in shapes] == [1, 3, 4, 1, 1, 1]
+    assert {shape[1:] for shape in shapes} == {(16, LENGTH, 4, 4)}
 
 
 def test_gammas_timestep(model):

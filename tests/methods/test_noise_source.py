@@ -168,9 +168,11 @@ def test_memory_is_the_noises_and_a_few_channels(settings, most, frames_in_batch
 
 
 def test_half_precision_needs_no_whole_video_in_float32():
+    """Beside what core needs to draw one noise (newer ones draw it in float32): the other noise, and a few channels."""
     inputs = {"samples": torch.zeros(1, 16, 90, 60, 104, dtype=torch.float16)}
+    drawn = allocations.measure(lambda: comfy.sample.prepare_noise(inputs["samples"], 1)).bytes
     peak = allocations.measure(lambda: node().generate_noise(inputs))
-    assert peak.bytes < 3.1 * inputs["samples"].nbytes
+    assert peak.bytes < max(drawn, 2 * inputs["samples"].nbytes) + 1.1 * inputs["samples"].nbytes
 
 
 # ---- real sampling ----------------------------------------------------------------------------------------------
