@@ -5,7 +5,7 @@ import comfy.hooks
 import node_helpers
 
 from ..samplers.adapters.conds import SPAN_KEY
-from ..samplers.prompts import structured, timeline
+from ..samplers.prompts import frame_times, structured, timeline
 from ._api import io
 
 HOOKS_NODE = "Event Hooks (LongTakeEventHooks)"
@@ -75,6 +75,27 @@ class PromptTimeline(io.ComfyNode):
                         "0 switches at once. At most the length of the shortest event."
                     ),
                 ),
+                io.Combo.Input(
+                    "timing",
+                    options=list(frame_times.TIMINGS),
+                    default="window",
+                    optional=True,
+                    tooltip=(
+                        "window: each window takes the prompt at its centre, for all of its frames. frame: each frame "
+                        "sees the prompt of its own event, also in a window that reaches over several (Wan, "
+                        "LTX-Video, Cosmos Predict2); for events shorter than two windows."
+                    ),
+                ),
+                io.Combo.Input(
+                    "border",
+                    options=list(frame_times.BORDERS),
+                    default="linear",
+                    optional=True,
+                    tooltip=(
+                        "With timing frame, how neighbouring prompts mix within blend frames of a border: linear, or "
+                        "gaussian as in Prompt Relay. Nothing with blend 0 or timing window."
+                    ),
+                ),
             ],
             outputs=[
                 io.Conditioning.Output(display_name="conditioning"),
@@ -93,7 +114,9 @@ class PromptTimeline(io.ComfyNode):
         return True
 
     @classmethod
-    def execute(cls, clip, global_prompt, events, length, fps, blend) -> io.NodeOutput:
+    def execute(
+        cls, clip, global_prompt, events, length, fps, blend, timing="window", border="linear"
+    ) -> io.NodeOutput:
         if clip is None:
             raise RuntimeError(
                 "Prompt Timeline: clip is None. If it comes from a checkpoint loader, that checkpoint holds no text "
@@ -101,13 +124,13 @@ class PromptTimeline(io.ComfyNode):
             )
         try:
             parsed = timeline.parse_timeline(events, length, fps)
-            spans = timeline.spans(parsed, blend)
+            spans = timeline.spans(parsed, blend, timing, border)
         except timeline.TimelineError as e:
             raise ValueError(f"Prompt Timeline: {e}") from None
         ordinary, prompts = timeline.join_prompts(global_prompt, parsed)
         return io.NodeOutput(
             encode_timeline(clip, ordinary, prompts, spans),
-            timeline.report(parsed, prompts, ordinary, fps, blend),
+            timeline.report(parsed, prompts, ordinary, fps, blend, timing),
         )
 
 

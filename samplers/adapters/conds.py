@@ -8,8 +8,10 @@ import itertools
 import torch
 
 from ..fusion import frames_of
-from ..prompts.timeline import span_weights
+from ..prompts.frame_times import by_frame, frame_weights
+from ..prompts.timeline import Span, span_weights
 from ..windows import window_centre
+from .event_texts import same_hooks, side_by_side
 
 SPAN_KEY = "longtake_span"
 ONE_ROW = ("ref_latent", "guiding_frame_index")  # HunyuanVideo's, which core's model takes with a batch of one only
@@ -22,13 +24,14 @@ AUDIO = {4: (3, 4), 5: (1, 1)}
 TIME_KEYS = ("start_percent", "end_percent", "timestep_start", "timestep_end")
 
 
-def window_entries(cond: list[dict], indices, path: str, compression: int) -> list[dict]:
+def window_entries(cond: list[dict], indices, path: str, compression: int, anchor: int | None = None) -> list[dict]:
     """The entries active in one window: of each timeline (prompts/timeline.py) what this window gets, others stay.
 
     A local window gets the event at its centre, in the place and time range of the timeline's global prompt; a window
-    of another path gets the global prompt. A prompt can have several entries, one per range of scheduled hooks. Where
-    the other CFG branch has an area, core adds an entry with that area and the inputs of this branch's global prompt:
-    it gets what the timeline gets.
+    of another path gets the global prompt. Of a timeline with timing frame, a window of any path gets the events of its
+    frames (anchor: the frame that stands in front of them), side by side if they are several. A prompt can have several
+    entries, one per range of scheduled hooks. Where the other CFG branch has an area, core adds an entry with that area
+    and the inputs of this branch's global prompt: it gets what the timeline gets.
     """
     if not any(SPAN_KEY in entry for entry in cond):
         return cond
@@ -44,10 +47,10 @@ def window_entries(cond: list[dict], indices, path: str, compression: int) -> li
             timeline[0].append(entry)
         else:
             parts.append(([entry], []))
-    if path != "local":
-        return [entry for heads, _ in parts for entry in heads]
-    centre = window_centre(indices, compression)
-    chosen = [(heads, _event(heads, events, centre)) if events else (heads, heads) for heads, events in parts]
+    chosen = [
+        (heads, _event(heads, events, indices, path, compression, anchor) if events else heads)
+        for heads, events in parts
+    ]
     return [_derived(entry, chosen) for _, entries in chosen for entry in entries]
 
 
@@ -64,21 +67,44 @@ def _derived(entry: dict, chosen: list[tuple[list[dict], list[dict]]]) -> dict:
     return entry
 
 
-def _event(heads: list[dict], events: list[dict], centre: float) -> list[dict]:
+def _event(heads: list[dict], events: list[dict], indices, path: str, compression: int, anchor) -> list[dict]:
     by_index: dict[int, list[dict]] = {}
     for entry in events:
         by_index.setdefault(entry[SPAN_KEY].index, []).append(entry)
-    weights = sorted(span_weights([e[0][SPAN_KEY] for e in by_index.values()], centre), key=lambda item: -item[1])
+    spans = [e[0][SPAN_KEY] for e in by_index.values()]
+    frames = _frames(by_index, spans, indices, compression, anchor) if by_frame(spans) else None
+    if frames is None and path != "local":
+        return heads
+    weights = sorted(span_weights(spans, window_centre(indices, compression)), key=lambda item: -item[1])
+    shown = sorted({index for frame in frames or () for index, _ in frame})
+    if shown:
+        weights = [(weights[0][0] if weights[0][0] in shown else shown[0], 1.0)]
     chosen = []
     for event in by_index[weights[0][0]]:
         head = _same_hooks(event, heads)
         entry = {k: v for k, v in event.items() if k not in TIME_KEYS}
         entry |= {k: head[k] for k in TIME_KEYS if k in head}
-        if len(weights) > 1:
+        if len(shown) > 1:
+            places = {index: n for n, index in enumerate(shown)}
+            numbered = [[(places[index], weight) for index, weight in frame] for frame in frames]
+            entry = side_by_side(entry, [_same_hooks(event, by_index[index]) for index in shown], numbered)
+        elif len(weights) > 1:
             other = _same_hooks(event, by_index[weights[1][0]])["model_conds"]
             entry["model_conds"] = {k: _lerp(v, other.get(k), weights[1][1]) for k, v in event["model_conds"].items()}
         chosen.append(entry)
     return chosen
+
+
+def _frames(by_index: dict, spans: list[Span], indices, compression: int, anchor: int | None) -> list | None:
+    """Each frame's events and weights, the anchor's first; None where events have hooks of their own, which one
+    evaluation cannot serve. An anchor frame, which is dropped afterwards, brings in no event by itself."""
+    frames = [frame_weights(spans, i, compression) for i in indices]
+    shown = {index for frame in frames for index, _ in frame}
+    if not same_hooks([by_index[index] for index in shown]):
+        return None
+    if len(shown) > 1 and anchor is not None and anchor >= 0:
+        frames.insert(0, frame_weights(spans, anchor, compression))
+    return frames
 
 
 def _same_hooks(entry: dict, others: list[dict]) -> dict:
