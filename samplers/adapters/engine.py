@@ -31,6 +31,7 @@ from ..windows import (
 )
 from . import event_attention, preview, progress, timeline_notes
 from .conds import cut_conds, merge_windows, uncuttable, window_entries, window_frames
+from .event_texts import grouped
 from .hooks import PATH_HOOKS, Call, Evaluation
 from .latents import DIM, NODE
 from .memory import auto_batch, prepare
@@ -303,8 +304,8 @@ class LongTakeContextHandler(IndexListContextHandler):
                 for hook in hooks:
                     if hook.companion is not None:
                         raise ValueError(hook.apart)
-                for i in indices:
-                    yield from self._evaluate_batch(evaluation, [i], windows, hooks)
+                for part in grouped(indices, sub_conds):
+                    yield from self._evaluate_batch(evaluation, part, windows, hooks)
                 return
         comfy.model_management.throw_exception_if_processing_interrupted()
         options = {**evaluation.transformer_options}  # of this call alone: the hooks put themselves into it
