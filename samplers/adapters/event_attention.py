@@ -163,8 +163,8 @@ class Forward:
         if self.calls == 0:
             raise RuntimeError(
                 f"{NODE}: timing (frame): no attention of {self.tokens} video tokens over {self.text} text tokens was "
-                f"seen; a patch that replaces the model's text attention does not go together with it: set timing to "
-                f"window, or bypass the patch"
+                f"seen; this ComfyUI's class of the model hides it, or a patch replaces it: set timing to window, or "
+                f"bypass the patch"
             )
         if self.soft and self.other:
             run.once(HOOK, _say_aside)

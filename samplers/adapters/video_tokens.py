@@ -1,7 +1,7 @@
 """Where the video's tokens lie in the attention of each model that ComfyUI has: the one table of models."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 
 @dataclass(frozen=True)
@@ -69,10 +69,16 @@ def layout_of(diffusion_model) -> Layout:
     return LAYOUTS[name]
 
 
-TIMED = "Wan 2.1 and 2.2, LTX-Video and Cosmos Predict2"
+# Classes whose video reads its text as Wan's does, with tokens of other things around the video's: SCAIL's references
+# before it, all else (references, poses, motion, audio's padding) behind it.
+WAN_KIN = {
+    "AnimateWanModel": WAN, "SCAILWanModel": WAN, "SCAIL2WanModel": WAN,
+    "HumoWanModel": replace(WAN, reference=""), "WanModel_S2V": replace(WAN, reference=""),
+}  # fmt: skip
+TIMED = "Wan 2.1 and 2.2 (Animate, HuMo, S2V and SCAIL, too), LTX-Video and Cosmos Predict2"
 
 
 def reads_text_apart(diffusion_model) -> Layout | None:
     """The layout of a model whose texts can stand side by side; None: of the others."""
-    layout = LAYOUTS.get(type(diffusion_model).__name__)
+    layout = (LAYOUTS | WAN_KIN).get(type(diffusion_model).__name__)
     return layout if layout is not None and layout.text_apart else None

@@ -65,8 +65,9 @@ def shares(frame, starts=STARTS, blend=0.0):
     return [a - b for a, b in zip(rise, rise[1:], strict=False)]
 
 
-def by_hand(name=WAN, starts=STARTS, blend=0.0, tokens=None, of=shares):
-    """An override for joined(): softmax frame by frame, the texts of its events weighted, the others left out."""
+def by_hand(name=WAN, starts=STARTS, blend=0.0, tokens=None, of=shares, behind=False):
+    """An override for joined(): softmax frame by frame, the texts of its events weighted, the others left out. Tokens
+    beside the video's stand before them or `behind`."""
     counts = tokens or [entry(name, 10)[0].shape[1]] * len(starts)
     per_frame = model_of(name).tokens_per_frame
     own = [slice(sum(counts[:i]), sum(counts[: i + 1])) for i in range(len(counts))]
@@ -79,15 +80,17 @@ def by_hand(name=WAN, starts=STARTS, blend=0.0, tokens=None, of=shares):
             return func(q, k, v, heads, mask, *args, **kwargs)
         flat = not kwargs.get("skip_reshape")
         q, k, v = (t.unflatten(-1, (heads, -1)).transpose(1, 2) if flat else t for t in (q, k, v))
-        before, rows = q.shape[-2] - video, []
+        beside, rows = q.shape[-2] - video, []
+        before = 0 if behind else beside
         per_window = q.shape[0] // len(windows) // len(options["cond_or_uncond"])
         for row in range(q.shape[0]):
             frames = [of(f, starts, blend) for f in windows[row // per_window % len(windows)]]
             mean = [sum(column) / len(frames) for column in zip(*frames, strict=True)]
             parts = []
-            for at, weights in [(slice(0, before), mean)] * bool(before) + [
-                (slice(before + i * per_frame, before + (i + 1) * per_frame), w) for i, w in enumerate(frames)
-            ]:
+            places = [(slice(before + i * per_frame, before + (i + 1) * per_frame), w) for i, w in enumerate(frames)]
+            if beside:
+                places.insert(len(places) * behind, (slice(video, None) if behind else slice(0, beside), mean))
+            for at, weights in places:
                 logits = q[row, :, at] @ k[row].transpose(-1, -2) / math.sqrt(q.shape[-1])
                 if mask is not None:
                     logits = logits + mask[row % len(mask), 0]
@@ -171,11 +174,15 @@ def test_as_many_text_tokens_as_another_sequence_has(each):
     assert difference(ours, run(name, windowed(hand), positive=texts)) < CLOSE
 
 
-def test_a_reference_image_reads_each_event_by_its_share():
-    name = "wan21_fun_control"
+@pytest.mark.parametrize(
+    "name, behind",
+    [("wan21_fun_control", False), ("wan21_phantom", True), ("wan21_humo", True)]
+    + [("wan22_s2v", True)] * NEW_CORE,
+)
+def test_tokens_beside_the_video_read_each_event_by_its_share(name, behind):
     starts = (0, 9, 21)
     ours = run_case(name, windowed(CASES[name].build()), timeline(name, starts))
-    hand = run_case(name, windowed(by_hand(name, starts)), joined(name, 3))
+    hand = run_case(name, windowed(by_hand(name, starts, behind=behind)), joined(name, 3))
     assert difference(ours, hand) < CLOSE
 
 
