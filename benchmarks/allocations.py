@@ -22,16 +22,19 @@ from torch.utils._python_dispatch import TorchDispatchMode
 PACK, CORE = Path(__file__).resolve().parent.parent, Path(next(iter(comfy.__path__))).resolve().parent
 MARK, BETWEEN = "at ", " < "  # of a label
 DEPTH = 10  # lines of a stack, innermost first
+NETWORKS = "comfy/ldm/"
 SKIPPED = (f"{os.sep}torch{os.sep}", f"comfy{os.sep}patcher_extension.py", __file__)  # frames that say nothing
 
 
 @dataclass(frozen=True)
 class Peak:
     """bytes: the most alive at once, above what was alive before; sites: what is alive at that moment, by the stack
-    that allocated it ("folder/file.py:line function", innermost first), the largest first."""
+    that allocated it ("folder/file.py:line function", innermost first), the largest first; call: the most alive at once
+    while one of core's networks runs."""
 
     bytes: int
     sites: dict[tuple[str, ...], int]
+    call: int = 0
 
 
 class _Labels(TorchDispatchMode):
@@ -93,7 +96,7 @@ def _blocks(roots: list, kind: str) -> list[tuple[int, int, int, tuple[str, ...]
 
 
 def _peak(blocks: list) -> Peak:
-    total = most = until = 0
+    total = most = call = until = 0
     alive: dict[int, tuple[int, tuple]] = {}
     for i, (_, size, address, stack) in enumerate(blocks):
         if size > 0:
@@ -103,6 +106,8 @@ def _peak(blocks: list) -> Peak:
             total -= alive.pop(address, (0, ()))[0]  # unknown: older than the run
         if total > most:
             most, until = total, i + 1
+        if total > call and any(line.startswith(NETWORKS) for line in stack):
+            call = total
     alive.clear()
     for _, size, address, stack in blocks[:until]:
         if size > 0:
@@ -112,4 +117,4 @@ def _peak(blocks: list) -> Peak:
     sites: Counter = Counter()
     for size, stack in alive.values():
         sites[stack] += size
-    return Peak(most, dict(sites.most_common()))
+    return Peak(most, dict(sites.most_common()), call)

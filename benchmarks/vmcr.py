@@ -6,7 +6,7 @@ Both sides count operations on the same latent. The model: windows of 21 latent 
 branch, the least that a step over so many frames can take. VMCR: two FFTs and two inverse FFTs per motion vector at
 2.5 n log2 n, and ELEMENTWISE operations per value for the rest. A share of time follows from the speed of a matrix
 product on this machine, as if the model ran at that speed throughout. Memory: one process per length, what it needs
-above x and x0, which a sampler holds anyway; the refined latent itself is part of it.
+above x, which it refines in place, and x0, both of which a sampler holds anyway.
 """
 
 import argparse
@@ -19,7 +19,7 @@ import time
 import psutil
 import torch
 
-from ..samplers.adapters.vmcr import RefineSettings, refine
+from ..samplers.adapters.vmcr import RefineSettings, refine_
 from . import command
 
 CHANNELS, HEIGHT, WIDTH = 16, 60, 104  # 480 x 832 pixels
@@ -61,10 +61,10 @@ def matrix_speed() -> float:
 def measure(frames: int) -> dict:
     """One refinement in this process: its seconds, and the peak above the two latents that a sampler has anyway."""
     x, x0 = (torch.randn(1, CHANNELS, frames, HEIGHT, WIDTH) for _ in range(2))
-    refine(x[:, :, :4], x0[:, :, :4], RefineSettings(), None)  # FFT plans, threads
+    refine_(x[:, :, :4].clone(), x0[:, :, :4], RefineSettings(), None)  # FFT plans, threads
     before, start = psutil.Process().memory_info().rss / 2**20, time.perf_counter()
     with torch.inference_mode():
-        refine(x, x0, RefineSettings(), None)
+        refine_(x, x0, RefineSettings(), None)
     seconds = time.perf_counter() - start
     return {"seconds": seconds, "latent": x.nbytes / 2**20, "memory": peak_mib() - before}
 

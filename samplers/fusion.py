@@ -52,7 +52,7 @@ def accumulate(out: torch.Tensor, part: torch.Tensor, window: Window, weights: t
     if place is None:
         out.index_add_(dim, torch.tensor(window.indices[: window.real], device=out.device), weighted)
     else:
-        out[(slice(None),) * dim + (place,)] += weighted
+        out[(slice(None),) * dim + (place,)].add_(weighted)
 
 
 def frames_slice(indices: Sequence[int]) -> slice | None:

@@ -16,10 +16,12 @@ from comfy.model_management import get_total_memory as total_memory
 from comfy.patcher_extension import WrappersMP
 from einops import rearrange
 
+from ..checks import held, number, part_of_schedule
 from ..glc.anchors import blend_
 from .anchor_store import STORES
 from .engine import LongTakeContextHandler
 from .hooks import PATH_HOOKS, Call, Evaluation
+from .timeline import PART_KEY
 from .video_tokens import Layout, layout_of
 from .window import ContextWindow
 
@@ -29,12 +31,23 @@ NODE = "Anchor Attention (LongTakeABAM)"
 HOOK = "longtake_abam"  # its name among the path hooks
 FORWARD = "longtake_abam_forward"  # key of the running forward pass in transformer_options
 CACHES = ("auto", "gpu", "cpu", "recompute")
+MOST_LAYERS = 1000
+
+
+def anchored_layers(first_layer: int, last_layer: int) -> None:
+    """A range of layers with one in it at least."""
+    if 0 <= last_layer < first_layer:
+        raise ValueError(
+            f"first_layer ({first_layer}) must not be larger than last_layer ({last_layer}), or no layer is anchored; "
+            f"last_layer -1 is the model's last"
+        )
 
 
 @dataclass(frozen=True)
 class AnchorSettings:
     """a = weight of the anchor window; layers first_layer..last_layer (-1 = the last one) of the model's video
-    attention, counted in the order they run; active while sigma_end <= sigma <= sigma_start; cache one of CACHES."""
+    attention, counted in the order they run; active while sigma_end <= sigma <= sigma_start; cache one of CACHES.
+    Raises ValueError for values out of bounds or out of order."""
 
     a: float
     first_layer: int = 0
@@ -42,6 +55,14 @@ class AnchorSettings:
     sigma_start: float = math.inf
     sigma_end: float = 0.0
     cache: str = "auto"
+
+    def __post_init__(self):
+        bounds = {"first_layer": (0, MOST_LAYERS, True), "last_layer": (-1, MOST_LAYERS, True), "sigma_end": (0.0,)}
+        held(self, bounds, {"cache": CACHES})
+        number("anchor", self.a, 0.0, 1.0)
+        if not self.sigma_start >= self.sigma_end:
+            raise ValueError(f"sigma_start ({self.sigma_start}) must be at least sigma_end ({self.sigma_end})")
+        anchored_layers(self.first_layer, self.last_layer)
 
     def covers(self, layer: int) -> bool:
         return self.first_layer <= layer and (self.last_layer < 0 or layer <= self.last_layer)
@@ -136,9 +157,9 @@ class AnchorPath:
                 f"{NODE}: cache: recompute does not go together with first_latent: anchor of the window scheduler, "
                 f"whose later windows are one frame longer; use gpu or cpu"
             )
-        entries = {e["uuid"]: i for branch in call.conds if branch is not None for i, e in enumerate(branch)}
+        parts = {e["uuid"]: e[PART_KEY] for branch in call.conds if branch is not None for e in branch}
         anchor = call.indices.index(0) if 0 in call.indices else None
-        anchor_call = AnchorCall(len(call.indices), anchor, int(True in longer), entries)
+        anchor_call = AnchorCall(len(call.indices), anchor, int(True in longer), parts)
         previous = call.options.get("optimized_attention_override")
 
         def override(func, *args, **kwargs):
@@ -170,12 +191,12 @@ class AnchorPath:
 @dataclass(frozen=True)
 class AnchorCall:
     """The windows of one model call: how many, where the anchor is among them (None: it ran before), frames that stand
-    in front of each (see first_latent), and the place of each cond entry within its CFG branch by uuid."""
+    in front of each (see first_latent), and which prompt of its CFG branch each cond entry is, by uuid."""
 
     windows: int
     anchor: int | None
     skip: int
-    entries: dict
+    parts: dict
 
 
 class Forward:
@@ -237,13 +258,15 @@ class Forward:
         video = [rearrange(t, "(e w b) ... -> e w b ...", e=count, w=call.windows).narrow(-2, start, tokens)
                  for t in (k, v)]  # fmt: skip
         for *windows, branch, uuid in zip(*video, self.branches, self.uuids, strict=True):
-            key = (branch, call.entries.get(uuid, 0), layer)
+            key = (branch, call.parts.get(uuid, 0), layer)
             if call.anchor is not None:
                 anchor = [w[call.anchor] for w in windows]
                 if kept is not None:
                     kept.put(key, anchor)
             else:
                 anchor = kept.get(key, k.device)
+                if anchor is None and not kept.has(key[:2]):
+                    continue  # a prompt that does not act in the first window, e.g. one with an area in time
                 if anchor is None:
                     raise RuntimeError(
                         f"{NODE}: layer {layer} ran for a window but not for the first one; a patch that skips layers "
@@ -284,20 +307,20 @@ def apply_anchor(model, a: float, first_layer: int, last_layer: int, start_perce
                  cache: str):  # fmt: skip
     """A clone of the ModelPatcher whose windows are anchored (see AnchorSettings); a = 0 adds nothing.
 
-    start_percent, end_percent: fractions of the noise schedule. Raises ValueError for a model that is not known.
+    start_percent, end_percent: fractions of the noise schedule. Raises ValueError for settings that make no sense and
+    for a model that is not known.
     """
     try:
+        part_of_schedule(start_percent, end_percent)
+        sampling = model.get_model_object("model_sampling")
+        begin, end = (float(sampling.percent_to_sigma(percent)) for percent in (start_percent, end_percent))
+        settings = AnchorSettings(a, first_layer, last_layer, begin, end, cache)
         layout_of(model.get_model_object("diffusion_model"))
     except ValueError as error:
         raise ValueError(f"{NODE}: {error}") from error
     model = model.clone()
     if a == 0:
         return model
-    sampling = model.get_model_object("model_sampling")
-    settings = AnchorSettings(
-        a, first_layer, last_layer, float(sampling.percent_to_sigma(start_percent)),
-        float(sampling.percent_to_sigma(end_percent)), cache,
-    )  # fmt: skip
     options = model.model_options["transformer_options"] = {**model.model_options["transformer_options"]}
     options[PATH_HOOKS] = {**options.get(PATH_HOOKS, {}), HOOK: AnchorHook(settings)}
     model.remove_wrappers_with_key(WrappersMP.PREPARE_SAMPLING, HOOK)

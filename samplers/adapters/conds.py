@@ -1,4 +1,4 @@
-"""Conditioning of one window: which timeline entry it gets, what core does not slice, and several windows as one batch.
+"""Conditioning of one window: what core does not slice, and several windows as one batch.
 
 Works on ComfyUI's preprocessed conds: a list of dicts, "model_conds" holding comfy.conds objects.
 """
@@ -8,119 +8,20 @@ import itertools
 import torch
 
 from ..fusion import frames_of
-from ..prompts.frame_times import by_frame, frame_weights
-from ..prompts.timeline import Span, span_weights
-from ..windows import window_centre
-from .event_texts import same_hooks, side_by_side
+from .timeline import SPAN_KEY
 
-SPAN_KEY = "longtake_span"
 ONE_ROW = ("ref_latent", "guiding_frame_index")  # HunyuanVideo's, which core's model takes with a batch of one only
 WHOLE = ("reference_latent", "ref_latent", "time_dim_concat")  # images beside the video
 FIRST = ("guiding_frame_index", "reference_motion")  # HunyuanVideo's image as frame 0; what came before Wan S2V's video
 IN_LATENT = ("denoise_mask", "guiding_frame_index")  # say that frames of the latent itself are given
+# What other packs' step caches write into transformer_options.
+STEP_CACHES = {
+    "teacache": "TeaCache", "rel_l1_thresh": "TeaCache", "magcache": "MagCache", "taylorseer": "TaylorSeer",
+    "dicache": "DiCache", "fbcache": "First Block Cache", "first_block_cache": "First Block Cache",
+}  # fmt: skip
 # Frame axis and entries per latent frame of audio_embed, by its number of axes: Wan S2V's [B, layers, C, 4 F] and
 # HuMo's [B, F, 8, 5, C].
 AUDIO = {4: (3, 4), 5: (1, 1)}
-TIME_KEYS = ("start_percent", "end_percent", "timestep_start", "timestep_end")
-
-
-def window_entries(cond: list[dict], indices, path: str, compression: int, anchor: int | None = None) -> list[dict]:
-    """The entries active in one window: of each timeline (prompts/timeline.py) what this window gets, others stay.
-
-    A local window gets the event at its centre, in the place and time range of the timeline's global prompt; a window
-    of another path gets the global prompt. Of a timeline with timing frame, a window of any path gets the events of its
-    frames (anchor: the frame that stands in front of them), side by side if they are several. A prompt can have several
-    entries, one per range of scheduled hooks. Where the other CFG branch has an area, core adds an entry with that area
-    and the inputs of this branch's global prompt: it gets what the timeline gets.
-    """
-    if not any(SPAN_KEY in entry for entry in cond):
-        return cond
-    parts: list[tuple[list[dict], list[dict]]] = []  # global entries and events of a timeline, or a single other entry
-    timeline = None
-    for entry in cond:
-        if entry.get(SPAN_KEY) is not None and timeline is not None:
-            timeline[1].append(entry)
-        elif SPAN_KEY in entry and entry[SPAN_KEY] is None:
-            if timeline is None or timeline[1]:
-                timeline = ([], [])
-                parts.append(timeline)
-            timeline[0].append(entry)
-        else:
-            parts.append(([entry], []))
-    chosen = [
-        (heads, _event(heads, events, indices, path, compression, anchor) if events else heads)
-        for heads, events in parts
-    ]
-    return [_derived(entry, chosen) for _, entries in chosen for entry in entries]
-
-
-def _derived(entry: dict, chosen: list[tuple[list[dict], list[dict]]]) -> dict:
-    """What core made of a timeline's global entry for an area, with the inputs that the timeline has here instead."""
-    if SPAN_KEY in entry:
-        return entry
-    inputs = entry["model_conds"]
-    for heads, entries in chosen:
-        for head in heads:
-            own = head["model_conds"]
-            if SPAN_KEY in head and inputs.keys() == own.keys() and all(inputs[k] is own[k] for k in own):
-                return {**entry, "model_conds": _same_hooks(head, entries)["model_conds"]}
-    return entry
-
-
-def _event(heads: list[dict], events: list[dict], indices, path: str, compression: int, anchor) -> list[dict]:
-    by_index: dict[int, list[dict]] = {}
-    for entry in events:
-        by_index.setdefault(entry[SPAN_KEY].index, []).append(entry)
-    spans = [e[0][SPAN_KEY] for e in by_index.values()]
-    frames = _frames(by_index, spans, indices, compression, anchor) if by_frame(spans) else None
-    if frames is None and path != "local":
-        return heads
-    weights = sorted(span_weights(spans, window_centre(indices, compression)), key=lambda item: -item[1])
-    shown = sorted({index for frame in frames or () for index, _ in frame})
-    if shown:
-        weights = [(weights[0][0] if weights[0][0] in shown else shown[0], 1.0)]
-    chosen = []
-    for event in by_index[weights[0][0]]:
-        head = _same_hooks(event, heads)
-        entry = {k: v for k, v in event.items() if k not in TIME_KEYS}
-        entry |= {k: head[k] for k in TIME_KEYS if k in head}
-        if len(shown) > 1:
-            places = {index: n for n, index in enumerate(shown)}
-            numbered = [[(places[index], weight) for index, weight in frame] for frame in frames]
-            entry = side_by_side(entry, [_same_hooks(event, by_index[index]) for index in shown], numbered)
-        elif len(weights) > 1:
-            other = _same_hooks(event, by_index[weights[1][0]])["model_conds"]
-            entry["model_conds"] = {k: _lerp(v, other.get(k), weights[1][1]) for k, v in event["model_conds"].items()}
-        chosen.append(entry)
-    return chosen
-
-
-def _frames(by_index: dict, spans: list[Span], indices, compression: int, anchor: int | None) -> list | None:
-    """Each frame's events and weights, the anchor's first; None where events have hooks of their own, which one
-    evaluation cannot serve. An anchor frame, which is dropped afterwards, brings in no event by itself."""
-    frames = [frame_weights(spans, i, compression) for i in indices]
-    shown = {index for frame in frames for index, _ in frame}
-    if not same_hooks([by_index[index] for index in shown]):
-        return None
-    if len(shown) > 1 and anchor is not None and anchor >= 0:
-        frames.insert(0, frame_weights(spans, anchor, compression))
-    return frames
-
-
-def _same_hooks(entry: dict, others: list[dict]) -> dict:
-    """The entry of another prompt that belongs to the same range of scheduled hooks."""
-    keys = ("clip_start_percent", "clip_end_percent")
-    return next((o for o in others if all(o.get(k) == entry.get(k) for k in keys)), others[0])
-
-
-def _lerp(a, b, weight: float):
-    """a + weight * (b - a) for float tensors of one shape; anything else keeps a, the nearer event's."""
-    x, y = getattr(a, "cond", None), getattr(b, "cond", None)
-    if type(a) is not type(b) or not (isinstance(x, torch.Tensor) and isinstance(y, torch.Tensor)):
-        return a
-    if x is y or x.shape != y.shape or not x.is_floating_point():
-        return a
-    return a._copy_with(torch.lerp(x, y, weight))
 
 
 def uncuttable(conds: list, options: dict, frames: int, new_core: bool, guides: bool, retain=()) -> str | None:
@@ -132,6 +33,13 @@ def uncuttable(conds: list, options: dict, frames: int, new_core: bool, guides: 
             "model: EasyCache keeps one result per prompt and would hand one window's to another; use LazyCache, which "
             "caches whole steps"
         )
+    for key in options:
+        for mark, name in STEP_CACHES.items():
+            if mark in str(key).lower():
+                return (
+                    f"model: {name} keeps one result per prompt and would hand one window's to another; bypass its "
+                    f"node, or use ComfyUI's LazyCache, which caches whole steps"
+                )
     if "audio_embeds" in options:
         return "model: InfiniteTalk lays its audio over the whole video; bypass its node (WanInfiniteTalkToVideo)"
     for key, value in (item for cond in conds if cond for entry in cond for item in entry["model_conds"].items()):

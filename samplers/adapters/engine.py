@@ -30,7 +30,7 @@ from ..windows import (
     step_paths,
 )
 from . import event_attention, preview, progress, timeline_notes
-from .conds import cut_conds, merge_windows, uncuttable, window_entries, window_frames
+from .conds import cut_conds, merge_windows, uncuttable, window_frames
 from .event_texts import grouped
 from .hooks import PATH_HOOKS, Call, Evaluation
 from .latents import DIM, NODE
@@ -39,6 +39,7 @@ from .regions import window_regions
 from .schedule import first_index, place
 from .shared_conds import share_video
 from .steps import Moment, Run, begin_runs, training_timestep
+from .timeline import window_entries
 from .window import NEW_CORE, ContextWindow, fuse_weights
 
 logger = logging.getLogger(__name__)

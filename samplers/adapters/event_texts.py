@@ -78,14 +78,15 @@ def _of(conds: dict, key: str, tokens: int, like: torch.Tensor) -> torch.Tensor:
 
 
 def grouped(indices: Sequence[int], conds: Sequence[Sequence[list[dict] | None]]) -> list[list[int]]:
-    """Windows that do not fit into one model call, in smaller groups: of equally long texts, the first one's group
-    first; where that is no difference, each alone. conds: of each window, entries by CFG branch."""
+    """Windows that do not fit into one model call, in smaller groups: where events stand side by side, those of equally
+    long texts, the first one's group first; else each alone. conds: of each window, entries by CFG branch."""
     groups: dict[tuple, list[int]] = {}
     for index, branches in zip(indices, conds, strict=True):
         entries = [entry["model_conds"].get(TEXTS) for branch in branches if branch for entry in branch]
         key = tuple(0 if texts is None else sum(texts.cond[0].tokens) for texts in entries)
         groups.setdefault(key, []).append(index)
-    return list(groups.values()) if len(groups) > 1 else [[index] for index in indices]
+    several = len(groups) > 1 and any(map(any, groups))
+    return list(groups.values()) if several else [[index] for index in indices]
 
 
 def same_hooks(events: Sequence[Sequence[dict]]) -> bool:

@@ -11,7 +11,7 @@ what comes in is all that it takes. It belongs to one run; nothing is left of it
 import torch
 from comfy.patcher_extension import WrappersMP
 
-from .conds import SPAN_KEY, TIME_KEYS
+from .timeline import SPAN_KEY, TIME_KEYS
 
 KEY = "longtake_shared_conds"
 VIDEO_AXES = 5  # a tensor with as many is made of video: text has fewer

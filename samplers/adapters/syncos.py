@@ -18,13 +18,15 @@ from comfy.model_management import throw_exception_if_processing_interrupted
 from comfy.utils import ProgressBar
 from tqdm.auto import tqdm
 
+from ..checks import number
 from ..seeds import derived_seed, generator
 from ..syncos.coupling import SynCoSSettings, coupled_steps, evaluations, sample
 from ..syncos.csd import take
-from ..windows import Window, WindowSettings, latent_length, local_count, local_windows
+from ..windows import LONGEST, Window, WindowSettings, latent_length, local_count, local_windows
 from . import preview, progress
 from .engine import CHUNKS, Chunks, LongTakeContextHandler
 from .latents import DIM, temporal_compression
+from .schedule import first_index
 from .steps import Moment, Run, begun
 
 logger = logging.getLogger(__name__)
@@ -32,12 +34,26 @@ logger = logging.getLogger(__name__)
 NODE = "SynCoS (LongTakeSynCoSSampler, LongTakeSynCoSKSampler)"
 
 
+def chunks_overlap(window_length: int, stride: int) -> None:
+    """Chunks in pixel frames that leave no frame out. Raises ValueError."""
+    number("window_length", window_length, 1, LONGEST, True)
+    number("stride", stride, 1, LONGEST, True)
+    if stride > window_length:
+        raise ValueError(
+            f"stride ({stride}) must not be longer than window_length ({window_length}) pixel frames, or frames "
+            f"between the chunks would be left out; e.g. {max(window_length // 3, 1)}"
+        )
+
+
 @dataclass(frozen=True)
 class ChunkSettings:
-    """Chunks for a MODEL without a window scheduler: length and stride in pixel frames."""
+    """Chunks for a MODEL without a window scheduler: length and stride in pixel frames. Raises ValueError."""
 
     length: int
     stride: int
+
+    def __post_init__(self):
+        chunks_overlap(self.length, self.stride)
 
     def windows(self, compression: int) -> WindowSettings:
         frames = latent_length(self.length, compression)
@@ -211,7 +227,10 @@ def sample_syncos(model, x, sigmas, extra_args=None, callback=None, disable=None
     """A k-diffusion sampler: Algorithm 1 over the sigmas given. Where a step is not coupled it is core's euler."""
     run = _Run(model, x, extra_args or {}, settings, chunks)
     whole = run.options["transformer_options"]["sample_sigmas"]
-    plan = coupled_steps(settings, whole[:-1].tolist(), run.sigma_at(settings.t_min))
+    t_min = run.sigma_at(settings.t_min)
+    counted = settings.max_coupled and float(whole[0]) > t_min  # else it does not matter how many steps came before
+    index = first_index(run.sampling, whole) if counted else 0
+    plan = coupled_steps(settings, whole[:-1].tolist(), t_min, index)
     if settings.stages == "second" and len(whole) != len(sigmas):
         raise ValueError(f"{NODE}: stages: second cannot be run one step at a time (by VMCR); its steps share a state")
     start = Moment.of(sigmas[:1], run.options)

@@ -19,6 +19,7 @@ import torch
 from comfy.k_diffusion import sampling
 from tqdm.auto import tqdm
 
+from ..checks import number, part_of_schedule
 from ..glc.motion import MotionSettings, gradient_chunks, rescale_factor
 from . import progress
 from .core_samplers import BROWNIAN, EXACT, REFUSED, core_name
@@ -28,17 +29,11 @@ logger = logging.getLogger(__name__)
 NODE = "VMCR Refiner (LongTakeVMCR)"
 LEAST_FRAMES = 3  # two motion vectors to compare
 
-def range_error(start_percent: float, end_percent: float) -> str | None:
-    """What is wrong with a range of the schedule; None: nothing."""
-    if 0 <= start_percent < end_percent <= 1:
-        return None
-    return f"start_percent ({start_percent}) must be smaller than end_percent ({end_percent}), both from 0 to 1"
-
 
 @dataclass(frozen=True)
 class RefineSettings:
     """omega of Eq. 15 (0 = off), the loss, whether omega follows the latent's size, and the fractions of the schedule
-    between which steps are refined. Raises ValueError for a negative omega or an empty range."""
+    between which steps are refined. Raises ValueError for an omega out of bounds or an empty range."""
 
     omega: float = 2e-5
     motion: MotionSettings = MotionSettings()
@@ -47,10 +42,8 @@ class RefineSettings:
     end_percent: float = 1.0
 
     def __post_init__(self):
-        if not 0 <= self.omega < float("inf"):
-            raise ValueError(f"omega ({self.omega}) must be 0 or more, e.g. 2e-5")
-        if (error := range_error(self.start_percent, self.end_percent)) is not None:
-            raise ValueError(error)
+        number("omega", self.omega, 0.0, 0.1)
+        part_of_schedule(self.start_percent, self.end_percent)
 
 
 def label(function) -> str:

@@ -52,6 +52,15 @@ def frame_weights(spans: Sequence[Span], frame: int, compression: int) -> tuple[
     return tuple((span.index, w / sum(shares)) for span, w in zip(spans, shares, strict=True) if w > 0)
 
 
+def shares(spans: Sequence[Span], frames: Sequence[int], compression: int) -> list[tuple[int, float]]:
+    """Each event's share of some latent frames, of those that have one."""
+    found: dict[int, float] = {}
+    for frame in frames:
+        for index, weight in frame_weights(spans, frame, compression):
+            found[index] = found.get(index, 0.0) + weight / len(frames)
+    return sorted(found.items())
+
+
 def by_frame(spans: Sequence[Span]) -> bool:
     """Whether a timeline is told frame by frame; with one event there is nothing to tell apart."""
     return len(spans) > 1 and spans[0].timing == "frame"

@@ -78,11 +78,13 @@ def whole_time(text: str) -> Mark | None:
 
 
 def times_inside(text: str) -> list[Mark]:
-    """Times with a unit in brackets, or behind an `@` or a colon at the end of the text."""
+    """Times with a unit in brackets, or behind a sign at the end of the text."""
     marks = []
     for found in _TIME_INSIDE.finditer(fold(text)):
         mark = whole_time(found.group(1) or found.group(2))
-        if mark is not None and mark.times is not None and (mark.times[1] or mark.times[3]):
+        if mark is None or mark.times is None or not (mark.times[1] or mark.times[3]):
+            continue
+        if mark.times[1] != "%" or mark.times[2] is not None:  # "a wall (50%)"
             marks.append(mark)
     return marks
 
@@ -112,14 +114,16 @@ _SPOKEN = re.compile(
 )
 _LABEL = re.compile(
     r"(?:starting at|start(?:s|ing)?|begin(?:s|ning)?|from|between|at|when|time(?:stamp|code)?|t)(?![a-z])"
-    r"[*_\s]*[:=]?[*_\s]*(?=[-.\d]|key|frame|sec|f\s?\d)"
+    r"[*_\s]*[:=+]?[*_\s]*(?=[-.\d]|key|frame|sec|f\s?\d)"
 )
 _UNIT_LABEL = re.compile(
     r"(?:(?P<f>key\s?frames?|frames?|frm|f(?=\d+\s*[])>:=-])|\u5e27|\u5e40|\u30d5\u30ec\u30fc\u30e0)|(?P<s>seconds?|secs?)|\u7b2c)"
     r"[\s_]*(?:no\.?|nr\.?|number)?\s*[#:=]?\s*(?=[-.\d])"
 )
-_TIME_INSIDE = re.compile(r"[\[(]([^\[\]()]{1,40})[\])]|[@:]\s?([^\[\]()@]{1,40})\Z")
-_TO = re.compile(r"\s*(?:[-=]+>?|~|\u2192|to|until|till|through|thru|and|\u81f3|\u5230|\u304b\u3089|\.{2,3}|\u2026)\s*")
+_TIME_INSIDE = re.compile(r"[\[(]([^\[\]()]{1,40})[\])]|[@:,-]\s?([^\[\]()@:,]{1,40}|\d[\d:., -]{1,40})\Z")
+_TO = re.compile(
+    r"\s*(?:-+>?|=+>|~|\u2192|to|until|till|through|thru|and|\u81f3|\u5230|\u304b\u3089|\.{2,3}|\u2026)\s*"
+)
 _NUMERALS = (
     ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve"],
     ["-", "first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth", "ninth", "tenth"],
@@ -141,21 +145,25 @@ _SCENE = re.compile(
     r"(?:\s*(?:/|of)\s*\d{1,3})?"
 )
 _LIST = re.compile(
-    r"(?:(?P<n>\d{1,3})(?:\s*(?:/|of)\s*\d{1,3}\s*[.):]|(?:st|nd|rd|th)\s*[.):]|\s*[.)]+|(?<!\b0),(?=[^\W\d]))"
-    r"|(?P<letter>[a-l]|[ivx]{1,5})[.)]+(?=\s))(?!\d)|(?P<ring>[\u2460-\u2473\u2776-\u277f])[.):]?"
+    r"(?:(?P<n>\d{1,3})(?:\s*(?:/|of)\s*\d{1,3}\s*[.):]|(?:st|nd|rd|th)\s*[.):]"
+    r"|\s*[.)]+(?!\d)|\u3001|(?<!\b0),(?=[^\W\d]))"
+    r"|(?P<letter>[a-l]|[ivx]{1,5})[.)]+(?=\s))|(?P<ring>[\u2460-\u2473\u2776-\u277f])[.):]?"
 )
 _HASHED = re.compile(r"\d{1,3}(?=\s|:)")
 _SEPARATOR = re.compile(
-    r"[*_`~]*(?:(?: *(?P<firm>:+|[-=]+>|=|\u2192|\t)|\s*(?P<loose>\||-{1,3}(?=\s|$)|[,;.](?=\s|$))|\s*(?P<end>$))"
-    r"[*_`~]*|(?P<none>\s))\s*"
+    r"[*_`~]*(?:(?: *(?P<firm>:+|[-=]+>|=|\u2192|\t)|\s*(?P<loose>\||-{1,3}(?=\s|$)|\u3001|[,;.)](?=\s|$))"
+    r"|\s*(?P<end>$))[*_`~]*|(?P<none>\s))\s*"
 )
 _STICKY = re.compile(r"(?P<loose>-(?=[^\W\d])|,)\s*")  # 3s-night, 3s,night
 _BRACKETS = {"[": "]", "(": ")", "<": ">", "{": "}", '"': '"', "'": "'"}
 _EMPHASIS = re.compile(r"[*_`~\s]*")
 _CLOSING = re.compile(r"[*_`~]*\s*")
 _BOLD = re.compile(r"[*_`~]+$")
+_NO_FORM = re.compile(r"[\d.,\s]+")  # what is left of a time is its form: "s", "seconds", ":"
 _CHECK_BOX = re.compile(r"\[[ x]\] ")
 _BEFORE_TIME = re.compile(r"[*_`~]*\s*[:,|-]?\s*[*_`~]*")
+# Scene 1 (at home):
+_ASIDE = re.compile(r"\s?(?:\([^()\d][^()]{0,60}\)|prompt|description|text)(?=[*_`~]{0,3}\s?[:-])")
 _DECADE = re.compile(r"(?:1\d|20)\d0s")
 
 
@@ -175,13 +183,15 @@ def _foreign(s: str) -> Mark | None:
         order, word, i, ended = numbered
         found = _timed_behind(s, _BEFORE_TIME.match(s, i).end(), opened)
         if found is None:
-            found = _Found(None, _CLOSING.match(s, i).end(), firm=True) if ended else _finish(s, i, opened)
+            aside = None if ended else _ASIDE.match(s, i)
+            i = aside.end() if aside else i
+            found = _Found(None, _CLOSING.match(s, i).end(), firm=True) if ended else _finish(s, i, opened, True)
             found = found and (_timed_behind(s, found.end, "") or found)
     if found is None:
         return None
     times, i, closing = found.times, found.end, found.closing
     if numbered is not None:
-        level = LOOSE if found.space and word == "list" else LIKELY
+        level = LOOSE if found.space else LIKELY
         order = order if times is None else None
     else:
         frame = _UNIT_LABEL.match(s, start)
@@ -192,6 +202,8 @@ def _foreign(s: str) -> Mark | None:
             if found.loose == "," or (found.space and opened.strip("\"'") == ""):
                 return None  # "2, 3 dogs", "2 dogs"
             level = SURE if quoted and found.firm else LIKELY
+            if found.loose == "-" and s[i : i + 1].isdigit():
+                level = LOOSE  # "3 - 5 dogs"
         elif found.firm and (quoted or not clock):
             level = SURE
         else:
@@ -270,19 +282,19 @@ def _timed(s: str, i: int, opened: str, behind_number: bool) -> _Found | None:
         read = _times(s, i, ranges)
         if read is None:
             return None
-        times, end = read
+        times, end, alike = read
         if ranges and times[2] is None:
             continue
         found = _finish(s, end, opened)
         if found is None:
             continue
         united = times[1] or times[3]
-        if behind_number and (found.space or not (united or (times[2] and opened))):
+        plain = found.space and times[2] is None
+        if behind_number and (plain or not (united or (times[2] and opened))):
             continue
-        if ranges and found.space and not opened and times[3] is None:
-            continue  # "0s - 3 dogs run": the dash is a separator
-        if found.loose == "-" and not united and s[found.end : found.end + 1].isdigit():
-            continue  # "3 - 5 dogs"
+        doubtful = ranges and not (opened or found.firm or found.loose == "$")
+        if doubtful and (not alike or (found.space and times[3] is None)):
+            continue  # "0s - 3 dogs", "0s - 3 seconds of rain": the dash is a separator
         if found.space and times[1] == "s" and _DECADE.match(s, i):
             continue
         if label and label.group()[0] == "t" and not united:
@@ -291,8 +303,8 @@ def _timed(s: str, i: int, opened: str, behind_number: bool) -> _Found | None:
     return None
 
 
-def _finish(s: str, i: int, opened: str) -> _Found | None:
-    """What closes a mark that has been read up to i."""
+def _finish(s: str, i: int, opened: str, named: bool = False) -> _Found | None:
+    """What closes a mark that has been read up to i. named: its number has a word before it ("scene 1:3 dogs")."""
     closing, closed = "", False
     for bracket in reversed(opened):
         at = _EMPHASIS.match(s, i).end()
@@ -307,19 +319,21 @@ def _finish(s: str, i: int, opened: str) -> _Found | None:
         separator = _STICKY.match(s, i)
     if separator is None:
         return _Found(None, i, firm=True, closing=closing) if closed else None
-    named = separator.groupdict()
-    end, loose = separator.end(), named["loose"] or ""
-    if named.get("firm") == ":" and s[end - 1] == ":" and s[i - 1].isdigit() and s[end : end + 1].isdigit():
+    groups = separator.groupdict()
+    end, loose = separator.end(), groups["loose"] or ""
+    ratio = groups.get("firm") == ":" and s[end - 1] == ":" and s[i - 1].isdigit() and s[end : end + 1].isdigit()
+    if ratio and not named:
         return None  # 16:9
     if closed and not loose:
         return _Found(None, end, firm=True, closing=closing)
-    if named.get("end") is not None:
+    if groups.get("end") is not None:
         loose = "$"
-    return _Found(None, end, bool(named.get("firm")), loose[:1], bool(named.get("none")), closing)
+    return _Found(None, end, bool(groups.get("firm")), loose[:1], bool(groups.get("none")), closing)
 
 
-def _times(s: str, i: int, ranges: bool) -> tuple[tuple, int] | None:
-    first = _time(s, i)
+def _times(s: str, at: int, ranges: bool) -> tuple[tuple, int, bool] | None:
+    """One time or two, where they end, and whether two are written alike: without a space between, or in one form."""
+    first = _time(s, at)
     if first is None:
         return None
     number, unit, i = first
@@ -327,8 +341,10 @@ def _times(s: str, i: int, ranges: bool) -> tuple[tuple, int] | None:
         to = _TO.match(s, i)
         second = _time(s, to.end()) if to else None
         if second is not None:
-            return (number, unit, second[0], second[1]), second[2]
-    return (number, unit, None, None), i
+            forms = [_NO_FORM.sub("", part) for part in (s[at:i], s[to.end() : second[2]])]
+            alike = to.group() == to.group().strip() or (forms[0] == forms[1] != "")
+            return (number, unit, second[0], second[1]), second[2], alike
+    return (number, unit, None, None), i, True
 
 
 def _time(s: str, i: int) -> tuple[str, str | None, int] | None:
@@ -359,6 +375,6 @@ def _time(s: str, i: int) -> tuple[str, str | None, int] | None:
 
 # Where a mark may stand inside a line: behind a space or a sign that separates.
 INLINE = re.compile(
-    r"(?<=[\s,;/|>\u2192.!?])(?=[\"'\[(<*_]{0,4}(?:[-.]?\d|(?:key ?)?frame|f\d|sec|at |from |time|\u7b2c"
+    r"(?<=[\s,;/|>\u2192])(?=[\"'\[(<*_]{0,4}(?:[-.]?\d|(?:key ?)?frame|f\d|sec|at |from |time|\u7b2c"
     rf"|[\u2460-\u2473\u2776-\u277f]|(?:{_SCENE_WORDS})\s?[#\w]|(?:{'|'.join(_NUMERALS[1][1:])}) ))"
 )

@@ -32,12 +32,8 @@ import math
 from dataclasses import dataclass
 
 from .marks import TimelineError
-from .parts import EXAMPLE_LINES, Entry, Reading, bad_time, short
+from .parts import MOST_EVENTS, Entry, Reading, bad_time, short
 from .texts import normal, read_text
-
-# An event shorter than a latent frame (4 pixel frames) cannot be seen; the longest videos that this is meant for have
-# 2000. A text takes up to 8.4 MB (umt5: 512 tokens of 4096 float32), on the CPU.
-MOST_EVENTS = 500
 
 
 @dataclass(frozen=True)
@@ -88,10 +84,7 @@ def read_timeline(text: str, length: int, fps: float) -> tuple[list[Event], Read
         raise TimelineError(f"length ({length} pixel frames) must be at least 1.")
     if not (math.isfinite(fps) and fps > 0):
         raise TimelineError(f"fps ({fps}) must be greater than 0.")
-    text = normal(text)
-    if not text.strip():
-        raise TimelineError(f"events is empty. Write at least one prompt, for example:\n{EXAMPLE_LINES}")
-    reading = read_text(text)
+    reading = read_text(normal(text))
     count = len(reading.parts or reading.entries)
     if count > MOST_EVENTS:
         raise TimelineError(

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from .marks import LOOKS_LIKE_TIME, TIMES, TimelineError, find_mark, read_mark
 from .parts import Reading, borders, split_at
 from .signs import fold
-from .texts import normal, read_text
+from .texts import normal
 from .timeline import Event, equal_borders, frames_per, parse_timeline, read_timeline, read_times
 
 WAYS = ("equal", "lines", "json")  # each can say what the one before it can
@@ -46,11 +46,6 @@ class _Source:
     bodies: list[str] = field(default_factory=list)
     separators: list[str] = field(default_factory=list)
     places: list[int] = field(default_factory=list)  # which piece each event is: JSON need not be in order of time
-
-
-def way_of(text: str) -> str:
-    """How a readable timeline is written, one of WAYS. A single prompt is one equal part."""
-    return read_text(normal(text)).way if text.strip() else "equal"
 
 
 def write_timeline(text: str, edits: list[Edit], length: int, fps: float) -> str:
@@ -213,7 +208,9 @@ def _body(way: str, text: str) -> str:
     if way == "json":
         return json.dumps(text, ensure_ascii=False)
     if way == "equal":
-        return text.replace("|", "\\|")
+        for place in reversed(borders(text)):
+            text = f"{text[:place]}\\{text[place:]}"
+        return text
     first, *more = (line.strip() for line in text.split("\n") if line.strip())
     return first + "".join((" " if _starts_like_a_mark(line) else "\n") + line for line in more)
 

@@ -29,7 +29,7 @@ from ..fusion import accumulate
 from ..windows import Window, group
 
 LEAST_SNR = 1e-3  # below, at the end of a zero-terminal-SNR schedule, x_t says nothing about x0: no repulsion
-AT_ONCE = 16  # frames, of all chunks together, whose gradients are made at a time
+AT_ONCE = 8  # frames, of all chunks together, whose gradients are made at a time
 
 
 def kernel(y: Sequence[torch.Tensor], exchange: float = 0.0) -> tuple[torch.Tensor, torch.Tensor]:

@@ -50,7 +50,8 @@ def test_errors(words, environment, error):
     assert done.stderr.startswith(error) and len(done.stderr.splitlines()) == 1
 
 
-def test_help_needs_no_run():
-    done = run("memory", "--help")
-    assert done.returncode == 0
-    assert done.stdout.startswith("usage: python -m benchmarks memory ")
+@pytest.mark.parametrize("name", entry.NAMES)
+def test_help_names_the_command(name, capsys):
+    with pytest.raises(SystemExit, match="^0$"):
+        importlib.import_module(f"longtake.benchmarks.{name}").main(["--help"])
+    assert capsys.readouterr().out.startswith(f"usage: python -m benchmarks {name} ")

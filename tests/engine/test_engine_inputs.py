@@ -11,10 +11,10 @@ import pytest
 import torch
 from comfy.patcher_extension import WrappersMP
 from longtake.nodes.windows import LongTakeWindowScheduler, report
-from longtake.samplers.adapters.conds import window_entries
 from longtake.samplers.adapters.engine import LongTakeContextHandler, apply_windows
 from longtake.samplers.adapters.latents import COMPRESSION, temporal_compression
 from longtake.samplers.adapters.steps import training_timestep
+from longtake.samplers.adapters.timeline import PART_KEY, window_entries
 from longtake.samplers.glc.paths import GlobalPath
 from longtake.samplers.prompts.timeline import Span
 from longtake.samplers.windows import WindowSettings
@@ -168,7 +168,10 @@ def test_every_entry_of_a_prompt_with_scheduled_hooks_is_taken():
     got = window_entries(cond, range(7, 13), "local", 4)
     assert [e["text"] for e in got] == [("second", 0.0), ("second", 0.5), "other"]
     assert [(e["timestep_start"], e["timestep_end"]) for e in got[:2]] == [(9.0, 4.0), (4.0, 0.0)]
-    assert window_entries(cond, range(0, 13, 2), "global", 4) == [*cond[:2], cond[-1]]
+    whole = [*cond[:2], cond[-1]]
+    assert window_entries(cond, range(0, 13, 2), "global", 4) == [
+        {**entry, PART_KEY: part} for entry, part in zip(whole, (0, 0, 1), strict=True)
+    ]
 
 
 def test_image_models_are_refused(model):

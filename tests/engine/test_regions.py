@@ -7,13 +7,12 @@ import torch
 from comfy_extras.nodes_video_model import ConditioningSetAreaPercentageVideo
 from longtake.samplers.adapters.conds import window_frames
 from longtake.samplers.adapters.regions import window_regions
-from longtake.samplers.adapters.syncos import syncos_sampler
 from longtake.samplers.adapters.window import ContextWindow
 from longtake.samplers.glc.paths import GlobalPath, dilated_windows
-from longtake.samplers.syncos.coupling import SynCoSSettings
 from longtake.samplers.windows import Window, WindowSettings, local_windows
 from support import tiny_wan, zoo
-from support.windows import LENGTH, OVERLAP, windowed
+from support.tiny_wan import run
+from support.windows import LENGTH, OVERLAP, coupled, windowed
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -92,20 +91,6 @@ def area_in_time(temporal, z):
     return node.append(tiny_wan.prompt(3), 1.0, 1.0, temporal, 0.0, 0.0, z, 1.0)[0]
 
 
-def run(model, positive, sampler=None, **kwargs):
-    if sampler is None:
-        return tiny_wan.run(model, positive=positive, **kwargs)
-    sigmas = comfy.samplers.calculate_sigmas(model.get_model_object("model_sampling"), "simple", 3)
-    latent = tiny_wan.latent()
-    return comfy.sample.sample_custom(
-        model, comfy.sample.prepare_noise(latent, 5), 2.0, sampler, sigmas, positive, tiny_wan.prompt(2), latent,
-        disable_pbar=True, seed=5,
-    )  # fmt: skip
-
-
-COUPLED = SynCoSSettings(t_min=0.0, max_coupled=1, iters=2, chunks=2, optimizer="sgd", lr=1)
-
-
 @pytest.mark.parametrize("sampler", [None, "syncos"])
 @pytest.mark.parametrize(
     "settings", [{}, {"window_batch": 4}, {"extra_path": GlobalPath(0.3)}, {"first_latent": "anchor"}]
@@ -123,8 +108,8 @@ def test_runs_of_every_kind(kind, settings, sampler):
         "still mask": lambda: tiny_wan.prompt(3, mask=torch.ones(1, 4, 4), mask_strength=1.0),
     }[kind]()
     model = windowed(tiny_wan.patcher(), **settings)
-    how = {"sampler": syncos_sampler(COUPLED)} if sampler else {"steps": 1}
-    got, plain = run(model, tiny_wan.prompt(1) + extra, **how), run(model, tiny_wan.prompt(1), **how)
+    how = {"sampler": coupled()} if sampler else {"steps": 1}
+    got, plain = (run(model, positive=text, **how) for text in (tiny_wan.prompt(1) + extra, tiny_wan.prompt(1)))
     assert got.isfinite().all() and (got - plain)[:, :, 10:].abs().max() > 1e-3
     if sampler is None and "extra_path" not in settings and kind != "still mask":
         reach = min(s for s in (0, 3, 6, 9) if s + LENGTH > 9)  # the first window that sees frame 9
@@ -133,8 +118,9 @@ def test_runs_of_every_kind(kind, settings, sampler):
 
 def test_an_area_over_the_whole_time_is_the_prompt_everywhere():
     model = windowed(tiny_wan.patcher())
-    everywhere = run(model, tiny_wan.prompt(1) + tiny_wan.prompt(3), steps=1)
-    assert torch.allclose(run(model, tiny_wan.prompt(1) + area_in_time(1.0, 0.0), steps=1), everywhere, atol=1e-5)
+    everywhere = run(model, positive=tiny_wan.prompt(1) + tiny_wan.prompt(3), steps=1)
+    whole_time = run(model, positive=tiny_wan.prompt(1) + area_in_time(1.0, 0.0), steps=1)
+    assert torch.allclose(whole_time, everywhere, atol=1e-5)
 
 
 def test_the_timelines_events_keep_their_area():
@@ -143,9 +129,9 @@ def test_the_timelines_events_keep_their_area():
     node = ConditioningSetAreaPercentageVideo()
     timeline = tiny_wan.timeline(tiny_wan.TOTAL, [0, 30])
     part = node.append(timeline, 1.0, 1.0, 0.5, 0.0, 0.0, 0.5, 1.0)[0]
-    got = run(model, tiny_wan.prompt(1) + part, steps=1)
+    got = run(model, positive=tiny_wan.prompt(1) + part, steps=1)
     assert got.isfinite().all()
-    assert (got - run(model, tiny_wan.prompt(1), steps=1))[:, :, 8:].abs().max() > 1e-3
+    assert (got - run(model, positive=tiny_wan.prompt(1), steps=1))[:, :, 8:].abs().max() > 1e-3
 
 
 def test_zoo_still_mask_on_ltx():

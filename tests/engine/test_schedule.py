@@ -5,7 +5,9 @@ import comfy.samplers
 import pytest
 import torch
 from longtake.samplers.adapters.schedule import first_index, place
+from longtake.samplers.adapters.syncos import syncos_sampler
 from longtake.samplers.glc.paths import GlobalPath
+from longtake.samplers.syncos.coupling import SynCoSSettings
 from support import tiny_wan, zoo
 from support.windows import windowed
 
@@ -81,3 +83,23 @@ def test_a_schedule_is_looked_for_once_in_a_run(monkeypatch):
     tiny_wan.run(windowed(tiny_wan.patcher(), extra_path=GlobalPath(0.4, every=2)))
     tiny_wan.run(windowed(tiny_wan.patcher(), extra_path=GlobalPath(0.4)))
     assert looked == [1]
+
+
+@pytest.mark.parametrize("cut", [1, 2, 4])
+def test_two_coupled_samplers_in_a_row_are_one(cut):
+    """max_coupled counts steps of the whole schedule."""
+    model = windowed(tiny_wan.patcher(), schedule="random_shift")
+    settings = SynCoSSettings(t_min=0.2, max_coupled=3, iters=2, chunks=2, optimizer="sgd", lr=1)
+    sigmas = comfy.samplers.calculate_sigmas(model.get_model_object("model_sampling"), "simple", 6)
+    latent = tiny_wan.latent()
+    noise = comfy.sample.prepare_noise(latent, 5)
+
+    def part(noise, latent, sigmas):
+        return comfy.sample.sample_custom(
+            model, noise, 2.0, syncos_sampler(settings), sigmas, tiny_wan.prompt(1), tiny_wan.prompt(2), latent,
+            disable_pbar=True, seed=5,
+        )  # fmt: skip
+
+    whole = part(noise, latent, sigmas)
+    half = part(noise, latent, sigmas[: cut + 1])
+    assert (part(torch.zeros_like(noise), half, sigmas[cut:]) - whole).abs().max() < 1e-4

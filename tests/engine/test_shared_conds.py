@@ -10,11 +10,9 @@ import comfy.sample
 import pytest
 import torch
 from comfy.patcher_extension import WrappersMP
-from longtake.samplers.adapters.engine import apply_windows
 from longtake.samplers.adapters.shared_conds import KEY, same_inputs, share_video, shareable
 from longtake.samplers.prompts.timeline import Span
-from longtake.samplers.windows import WindowSettings
-from support import zoo
+from support import windows, zoo
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -42,7 +40,7 @@ def prompts(name, **changes):
 
 
 def windowed(name, shares=True):
-    model = apply_windows(zoo.patcher(name), WindowSettings(5, 2, window_batch=2))
+    model = windows.windowed(zoo.patcher(name), window_batch=2)
     share_video(model)
     if not shares:
         model.remove_wrappers_with_key(WrappersMP.PREPARE_SAMPLING, KEY)

@@ -25,7 +25,7 @@ from longtake.samplers.windows import window_centre
 from safetensors.torch import save_file
 from support import tiny_wan, zoo
 from support.compare import difference
-from support.tiny_wan import STEPS, run, timeline
+from support.tiny_wan import run, timeline
 from support.windows import LENGTH, anchored, coupled, windowed
 
 import nodes as core_nodes
@@ -79,15 +79,6 @@ def lora_name(tmp_path_factory):
         kinds = folder_paths.folder_names_and_paths["loras"][1]
         patch.setitem(folder_paths.folder_names_and_paths, "loras", ([str(folder)], kinds))
         yield "test.safetensors"
-
-
-def sample(model, sampler, positive):
-    sigmas = comfy.samplers.calculate_sigmas(model.get_model_object("model_sampling"), "simple", STEPS)
-    start = tiny_wan.latent()
-    return comfy.sample.sample_custom(
-        model, comfy.sample.prepare_noise(start, 5), 1.0, sampler, sigmas, positive, tiny_wan.prompt(2), start,
-        disable_pbar=True, seed=5,
-    )  # fmt: skip
 
 
 # ---- LoRA --------------------------------------------------------------------------------------------------------
@@ -154,7 +145,7 @@ def test_a_lora_on_one_event_comes_and_goes_with_its_windows(model, lora_name, s
     text = hooked(timeline(tiny_wan.TOTAL, [0, 20]), 2, lora_name, until)
     sampler = coupled() if sampler == "syncos" else comfy.samplers.sampler_object(sampler)
     with watch(net, seen):
-        assert sample(ours, sampler, text).isfinite().all()
+        assert run(ours, positive=text, sampler=sampler, cfg=1.0).isfinite().all()
     assert all(torch.equal(v, before[k]) for k, v in net.state_dict().items())
     end = 0.0 if until is None else ours.get_model_object("model_sampling").percent_to_sigma(until)
     for path, windows, on, sigma in seen:
@@ -331,7 +322,7 @@ def test_windows_compile_what_one_clip_compiles(compiled):
 def test_syncos_compiles_what_one_clip_compiles(compiled):
     ours, _, graphs = compiled
     run(ours, LENGTH, cfg=1.0)
-    sample(windowed(ours), coupled(), tiny_wan.prompt(1))
+    run(windowed(ours), sampler=coupled(), cfg=1.0)
     assert len(graphs) == 1
 
 

@@ -7,10 +7,14 @@ import comfy.samplers
 import pytest
 import torch
 from longtake.samplers.adapters.syncos import syncos_sampler
+from longtake.samplers.adapters.window import fuse_weights
+from longtake.samplers.fusion import normalised
+from longtake.samplers.prompts.timeline import Span, span_weights
 from longtake.samplers.syncos.coupling import PRESETS
-from support import tiny_wan
+from longtake.samplers.windows import local_windows, window_centre
+from support import tiny_wan, zoo
 from support.tiny_wan import FRAMES, TOTAL, prompt, record, rows, run, timeline
-from support.windows import LENGTH, core_windowed, windowed
+from support.windows import LENGTH, anchored, core_windowed, windowed
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 AREA = {"area": (4, 2, 0, 0), "strength": 1.0}
@@ -105,3 +109,68 @@ def test_windows_of_another_node_that_come_later_are_said(model, caplog):
     run(later, positive=timeline(TOTAL, [0, 27]), steps=1)
     (said,) = warnings(caplog)
     assert "none of its 2 events is used" in said and "last before the sampler" in said
+
+
+def text(seed, tokens):
+    return zoo.randn(1, tokens, 4096, seed=seed)
+
+
+def faded(tokens, **extra):
+    """Two events of different lengths of text, cross-faded over the whole of the windows between."""
+    spans = [Span(0, 0, 26, 26, TOTAL), Span(1, 26, TOTAL, 26, TOTAL)]
+    entries = prompt(1, longtake_span=None)
+    for seed, span, count in zip((10, 11), spans, tokens, strict=True):
+        entries.append([text(seed, count), {"longtake_span": span, "start_percent": 1.0, "end_percent": 0.0, **extra}])
+    return entries
+
+
+@pytest.mark.parametrize("window_batch", [1, 4])
+def test_prompts_of_different_lengths_fade_by_their_predictions(model, window_batch):
+    """Each window between is (1 - w) x the one prediction + w x the other: an average with strengths, by core."""
+    settings = {"window_batch": window_batch}
+    got = run(windowed(model, **settings), positive=faded((12, 7)), steps=1, cfg=1.0)
+    first = run(windowed(model, **settings), positive=[[text(10, 12), {}]], steps=1, cfg=1.0)
+    second = run(windowed(model, **settings), positive=[[text(11, 7), {}]], steps=1, cfg=1.0)
+    spans = [Span(0, 0, 26, 26, TOTAL), Span(1, 26, TOTAL, 26, TOTAL)]
+    handler = windowed(model).model_options["context_handler"]
+    parts = local_windows(handler.settings, FRAMES, 0)
+    raw = [fuse_weights("pyramid", LENGTH, FRAMES, w.indices, 2, handler=handler) for w in parts]
+    # One step to sigma 0 gives x0; by frame, the mean of the windows' shares of the second event.
+    share = torch.zeros(FRAMES)
+    for window, weight in zip(parts, normalised(parts, raw, FRAMES), strict=True):
+        of = dict(span_weights(spans, window_centre(window.indices, 4))).get(1, 0.0)
+        share[list(window.indices)] += weight.float() * of
+    assert share.min() + 1e-6 > 0 and len(set(share.tolist())) > 3
+    # Only a single window's frames are exact mixes of the whole runs' frames.
+    for frame in (0, 1, 2, 11, 12, 13):
+        mixed = torch.lerp(first[:, :, frame], second[:, :, frame], share[frame].item())
+        assert torch.allclose(got[:, :, frame], mixed, atol=1e-4)
+
+
+def test_prompts_of_one_length_fade_in_one_evaluation(model):
+    counted = []
+
+    def count(apply, args):
+        counted.append(len(args["cond_or_uncond"]))
+        return apply(args["input"], args["timestep"], **args["c"])
+
+    for tokens, most in (((12, 12), 2), ((12, 7), 3)):
+        counted.clear()
+        patched = windowed(model)
+        patched.set_model_unet_function_wrapper(count)
+        run(patched, positive=faded(tokens), steps=1)
+        assert sum(counted) == 4 * 2 + (most == 3) * sum(
+            0 < dict(span_weights([Span(0, 0, 26, 26, TOTAL), Span(1, 26, TOTAL, 26, TOTAL)],
+                                  window_centre(range(s, s + LENGTH), 4))).get(1, 0) < 1 for s in (0, 3, 6, 9)
+        )  # fmt: skip
+
+
+@pytest.mark.parametrize("cache", ["gpu", "recompute"])
+def test_faded_prompts_are_anchored_to_the_timelines_first_window(model, cache):
+    got = run(anchored(windowed(model), cache=cache), positive=faded((12, 7)), steps=1) if cache == "gpu" else None
+    if cache == "recompute":
+        with pytest.raises(ValueError, match="LongTakeABAM.*recompute"):
+            run(anchored(windowed(model), cache=cache), positive=faded((12, 7)), steps=1)
+        return
+    assert got.isfinite().all()
+    assert (got - run(windowed(model), positive=faded((12, 7)), steps=1)).abs().max() > 1e-3

@@ -206,6 +206,8 @@ def test_plan_of_a_run():
     sigmas = [1.0, 0.95, 0.9, 0.7, 0.4]
     assert coupled_steps(SynCoSSettings(), sigmas, 0.8) == [True, True, True, False, False]
     assert coupled_steps(SynCoSSettings(max_coupled=2), sigmas, 0.8) == [True, True, False, False, False]
+    # The second of two samplers in a row: steps 2 to 4 of the whole schedule.
+    assert coupled_steps(SynCoSSettings(max_coupled=3), sigmas[2:], 0.5, 2) == [True, False, False]
     assert coupled_steps(SynCoSSettings(max_coupled=0), sigmas, 0.5) == [True, True, True, True, False]
     assert coupled_steps(SynCoSSettings(iters=0), sigmas, 0.0) == [False] * 5
     assert coupled_steps(SynCoSSettings(stages="first"), sigmas, 0.0) == [False] * 5

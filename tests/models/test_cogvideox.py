@@ -275,8 +275,11 @@ def test_weight_dtype(models):
     assert 0 < distance(sample(patcher, noise, steps=2), sample(plain, noise, steps=2)) < 0.5
 
 
-def test_more_windows_compile_no_more(models):
-    graphs, name = [], "CogVideoX-5b"
+@pytest.mark.parametrize(("name", "expected"), [
+    ("CogVideoX-5b", 1), ("CogVideoX-2b", 2),  # one that makes the positions, one that has them
+])  # fmt: skip
+def test_more_windows_compile_no_more(models, name, expected):
+    graphs = []
 
     def backend(graph, inputs):
         graphs.append(graph)
@@ -290,10 +293,10 @@ def test_more_windows_compile_no_more(models):
     patcher.model_options["transformer_options"]["optimized_attention_override"] = attend
     patcher = TorchCompileModel.execute(patcher, backend).args[0]
     sample(windowed(patcher, 4, 2), noise_of(name, 6), steps=2)
-    assert len(graphs) == 1
+    assert len(graphs) == expected
     noise = noise_of(name, 10)
     ours, plain = (sample(windowed(p, 4, 2), noise, "euler", steps=2) for p in (patcher, load(name)[0]))
-    assert len(graphs) == 1 and distance(ours, plain) < 1e-4
+    assert len(graphs) == expected and distance(ours, plain) < 1e-4
 
 
 def test_sizes_that_are_no_multiple_of_the_patch(models):

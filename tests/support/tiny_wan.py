@@ -1,6 +1,7 @@
 """Sampling runs of the zoo's Wan on latents of 4x4: prompts, timelines, and notes of the model calls."""
 
 import comfy.sample
+import comfy.samplers
 import torch
 from longtake.samplers.prompts.timeline import Span
 
@@ -41,11 +42,14 @@ def run(
     model, frames=FRAMES, *, positive=None, negative=None, cfg=CFG, sampler="euler", batch=1, callback=None,
     steps=STEPS, seed=5,
 ):  # fmt: skip
+    """What KSampler makes of the model, or SamplerCustom where `sampler` is a SAMPLER."""
     start = latent(frames, batch)
-    return comfy.sample.sample(
-        model, comfy.sample.prepare_noise(start, seed), steps, cfg, sampler, "simple", positive or prompt(1),
-        negative or prompt(2), start, disable_pbar=True, seed=seed, callback=callback,
-    )  # fmt: skip
+    noise, prompts = comfy.sample.prepare_noise(start, seed), (positive or prompt(1), negative or prompt(2), start)
+    rest = {"disable_pbar": True, "seed": seed, "callback": callback}
+    if isinstance(sampler, str):
+        return comfy.sample.sample(model, noise, steps, cfg, sampler, "simple", *prompts, **rest)
+    sigmas = comfy.samplers.calculate_sigmas(model.get_model_object("model_sampling"), "simple", steps)
+    return comfy.sample.sample_custom(model, noise, cfg, sampler, sigmas, *prompts, **rest)
 
 
 def record(model):

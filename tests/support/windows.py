@@ -4,6 +4,7 @@ import comfy.context_windows as core
 from longtake.samplers.adapters.attention import apply_anchor
 from longtake.samplers.adapters.engine import apply_windows
 from longtake.samplers.adapters.syncos import syncos_sampler
+from longtake.samplers.adapters.window import NEW_CORE
 from longtake.samplers.syncos.coupling import SynCoSSettings
 from longtake.samplers.windows import WindowSettings
 
@@ -16,8 +17,10 @@ def windowed(model, length=LENGTH, overlap=OVERLAP, **settings):
 
 
 def core_windowed(model, fuse="pyramid", length=LENGTH, overlap=OVERLAP, **options):
-    """The same by core's own handler, of which newer cores have more options."""
+    """The same by core's own handler; newer ones have more options, and put an anchor before a window unless told."""
     model = model.clone()
+    if NEW_CORE:
+        options = {"causal_window_fix": False, **options}
     model.model_options["context_handler"] = core.IndexListContextHandler(
         core.get_matching_context_schedule("standard_static"), core.get_matching_fuse_method(fuse),
         context_length=length, context_overlap=overlap, dim=2, **options,
