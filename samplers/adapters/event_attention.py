@@ -116,9 +116,11 @@ class Forward:
         """Whether a call is the video's over the text."""
         return k.shape[-2] == self.text and q.shape[-2] >= self.before + self.tokens
 
-    def attention(self, attention: Callable, q, k, v, heads, mask=None, *args, **kwargs) -> torch.Tensor:
-        """What the call returns, made in parts. q, k, v: [rows, tokens, ..] or [rows, heads, tokens, ..]."""
+    def attention(self, attention: Callable, q, k, v, *args, **kwargs) -> torch.Tensor:
+        """What the call returns, made in parts. q, k, v: [rows, tokens, ..] or [rows, heads, tokens, ..]; args: core's
+        heads, mask, .., by place or by name, as other overrides get them too."""
         self.calls += 1
+        mask = args[1] if len(args) > 1 else kwargs.get("mask")
         out, start = [], 0
         for row, count in self.rows:
             rows = slice(start, start + count)
@@ -132,7 +134,11 @@ class Forward:
                     self.soft, run = True, attention_pytorch
                     part = _with(part, self._bias(row, weights, q))
                 parts = (q[rows][..., tokens, :], k[rows][..., text, :], v[rows][..., text, :])
-                out.append((start, run(*parts, heads, part, *args, **kwargs)))
+                if len(args) > 1:
+                    out.append((start, run(*parts, args[0], part, *args[2:], **kwargs)))
+                else:
+                    named = kwargs if part is None else {**kwargs, "mask": part}
+                    out.append((start, run(*parts, *args, **named)))
         of_rows = [torch.cat([part for _, part in parts], -2) for _, parts in itertools.groupby(out, lambda p: p[0])]
         return of_rows[0] if len(of_rows) == 1 else torch.cat(of_rows)
 

@@ -223,6 +223,27 @@ def test_equal_texts_are_that_text_whatever_the_border():
     assert difference(ours, run(WAN, windowed(zoo.patcher(WAN)), positive=[entry(WAN, 10)])) < CLOSE
 
 
+@pytest.mark.parametrize(
+    "place",
+    [
+        {"area": (5, 8, 8, 2, 0, 0)}, {"area": (8, 4, 0, 4)}, {"area": (5, 4, 8, 2, 4, 0), "strength": 0.5},
+        {"mask": (torch.arange(FRAMES) % 3).float()[:, None, None].expand(FRAMES, 8, 8)},
+    ],
+    ids=["area in time", "area", "both", "mask per frame"],
+)  # fmt: skip
+@pytest.mark.parametrize("side", ["positive", "negative"])
+def test_areas_and_masks_on_either_side(place, side):
+    same = timeline(blend=4.0)
+    same = [[same[1][0], same[0][1]]] + [[same[1][0], e[1]] for e in same[1:]]
+    text, other = [entry(WAN, 10)], [entry(WAN, 2)]
+    if side == "positive":  # here the events have the place; there, core gives it to them
+        same, text = ([[e[0], {**e[1], **place}] for e in entries] for entries in (same, text))
+    else:
+        other.append(entry(WAN, 3, **place))
+    ours = sample(windowed(zoo.patcher(WAN)), same, other)
+    assert difference(ours, sample(windowed(zoo.patcher(WAN)), text, other)) < CLOSE
+
+
 def test_a_video_of_one_window_shows_its_events():
     settings = {"length": 13, "overlap": 4, "extra_path": GlobalPath(0.5), "retain": (0, -1, 12)}
     ours = run(WAN, windowed(zoo.patcher(WAN), **settings), positive=timeline())
