@@ -31,7 +31,7 @@ from ..windows import (
 )
 from . import event_attention, preview, progress, timeline_notes
 from .conds import cut_conds, merge_windows, uncuttable, window_frames
-from .event_texts import grouped
+from .event_texts import aligned, grouped
 from .hooks import PATH_HOOKS, Call, Evaluation
 from .latents import DIM, NODE
 from .memory import auto_batch, prepare
@@ -300,6 +300,8 @@ class LongTakeContextHandler(IndexListContextHandler):
         sub_conds = [[self.get_resized_cond(cond, x_in, windows[i]) for cond in conds] for i in indices]
         merged = sub_conds[0]
         if len(indices) > 1:
+            if any(hook.companion is not None for hook in hooks):
+                sub_conds = aligned(sub_conds, [len(window_frames(windows[i])) for i in indices])
             merged = [None if b[0] is None else merge_windows(b, batch) for b in zip(*sub_conds, strict=True)]
             if any(m is None and cond is not None for m, cond in zip(merged, conds, strict=True)):
                 for hook in hooks:

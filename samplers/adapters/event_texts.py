@@ -77,6 +77,36 @@ def _of(conds: dict, key: str, tokens: int, like: torch.Tensor) -> torch.Tensor:
     return conds[key].cond if key in conds else like.new_ones(1, tokens)
 
 
+def aligned(conds: Sequence[Sequence[list[dict] | None]], frames: Sequence[int]) -> list[list[list[dict] | None]]:
+    """The same conds (of each window, entries by CFG branch) with texts of one length where events stand side by side,
+    for windows that must share a call: shorter ones get tokens behind them that no frame reads. frames: latent frames
+    that the model sees of each window."""
+    out = [[branch and list(branch) for branch in branches] for branches in conds]
+    for b, first in enumerate(out[0]):
+        if first is None or len({len(branches[b]) for branches in out}) > 1:
+            continue
+        for e in range(len(first)):
+            entries = [branches[b][e] for branches in out]
+            if any(TEXTS in entry["model_conds"] for entry in entries):
+                length = max(entry["model_conds"]["c_crossattn"].cond.shape[1] for entry in entries)
+                for branches, entry, count in zip(out, entries, frames, strict=True):
+                    branches[b][e] = _padded(entry, length, count)
+    return out
+
+
+def _padded(entry: dict, length: int, frames: int) -> dict:
+    conds = entry["model_conds"]
+    own = conds["c_crossattn"].cond.shape[1]
+    texts = conds[TEXTS].cond[0] if TEXTS in conds else EventTexts((own,), (((0, 1.0),),) * frames)
+    added = {TEXTS: EventTextsCond((dataclasses.replace(texts, tokens=(*texts.tokens, length - own)),))}
+    for key in BY_TOKEN:
+        if key in conds:
+            value = conds[key].cond
+            behind = (0, 0) * (value.ndim - 2) + (0, length - own)
+            added[key] = conds[key]._copy_with(torch.nn.functional.pad(value, behind))
+    return {**entry, "model_conds": {**conds, **added}}
+
+
 def grouped(indices: Sequence[int], conds: Sequence[Sequence[list[dict] | None]]) -> list[list[int]]:
     """Windows that do not fit into one model call, in smaller groups: where events stand side by side, those of equally
     long texts, the first one's group first; else each alone. conds: of each window, entries by CFG branch."""

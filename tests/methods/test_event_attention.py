@@ -290,7 +290,7 @@ def sample(patcher, positive, negative):
     )  # fmt: skip
 
 
-@pytest.mark.parametrize("cache", ["gpu", "cpu"])
+@pytest.mark.parametrize("cache", ["gpu", "cpu", "recompute"])
 @pytest.mark.parametrize("name", [WAN, "ltxv"])
 def test_with_anchor_attention(name, cache):
     ours = run(name, anchored(windowed(zoo.patcher(name)), cache=cache), positive=timeline(name))
@@ -408,3 +408,13 @@ def test_rows_follow_the_batch_and_an_area_in_time():
     assert cond.can_concat(EventTextsCond((EventTexts((4, 3), texts.frames),))) and not cond.can_concat(longer)
     assert texts.part(0, 0) == slice(0, 3) and texts.part(1, 1) == slice(3, 7) and texts.part(0, 1) == slice(0, 7)
     assert texts.mean() == ((0, 0.5), (1, 0.5))
+
+
+@pytest.mark.parametrize("batch", [2, 3])
+def test_a_window_of_one_event_beside_others_of_several(batch):
+    starts = (0, 21)  # the first window has one event, the second two, the third two
+    ours = run(WAN, anchored(windowed(zoo.patcher(WAN), window_batch=batch), cache="recompute"),
+               positive=timeline(WAN, starts))  # fmt: skip
+    hand = run(WAN, anchored(windowed(by_hand(WAN, starts), window_batch=batch), cache="recompute"),
+               positive=joined(WAN, 2))  # fmt: skip
+    assert difference(ours, hand) < CLOSE
