@@ -110,11 +110,11 @@ class LongTakeContextHandler(IndexListContextHandler):
                 refused.append((f"{NODE}: {self.settings.extra_path.name}_path", "turn it off"))
             if CHUNKS in options:
                 refused.append(("SynCoS", "use KSampler"))
-            if by_frame:
+            if by_frame and self._get_guide_entries(conds):
                 refused.append((f"{timeline_notes.NODE}: timing (frame)", "set it to window"))
             for what, way_out in refused:
                 raise ValueError(f"{what}: not available for latents with audio or guide frames; {way_out}")
-            many = super().should_use_context(model, conds, x_in, timestep, model_options)
+            many = super().should_use_context(model, conds, x_in, timestep, model_options) or by_frame
             if many:
                 frames = self._build_window_state(x_in, conds, model).latents[0].shape[DIM]
                 self._refuse_uncuttable(model, conds, options, frames)
@@ -168,6 +168,9 @@ class LongTakeContextHandler(IndexListContextHandler):
         if run._core_loop(conds):
 
             def calc(model, conds, x, t, options):  # core would pick a batch's timesteps by the window's frames
+                own = {**options["transformer_options"]}
+                event_attention.attach(own, conds, Run.of(own))
+                options = {**options, "transformer_options": own}
                 return calc_cond_batch(model, conds, x, t.expand(len(x)), options)
 
             return super(LongTakeContextHandler, run).execute(calc, model, conds, x_in, timestep[:1], model_options)

@@ -98,7 +98,9 @@ class Forward:
         """x: the model's latent [B, C, F, H, W]; text: tokens; inputs: the other conditioning."""
         layout = reads_text_apart(net)
         patch = layout.patch(net)
-        t, h, w = (-(-n // p) for n, p in zip(x.shape[-3:], patch, strict=True))
+        shapes = inputs.get("latent_shapes") or [x.shape]  # LTX-2's video, and its audio [B, C, T, F]
+        t, h, w = (-(-n // p) for n, p in zip(shapes[0][-3:], patch, strict=True))
+        self.audio = shapes[1][2] if len(shapes) > 1 else 0
         reference = inputs.get(layout.reference)
         self.before = 0 if reference is None else reference[0, 0].numel() // (patch[1] * patch[2])
         self.frame, self.tokens = h * w, t * h * w
@@ -106,15 +108,15 @@ class Forward:
         if patch[0] != 1 or any(len(row.frames) != t for row in rows):
             raise RuntimeError(f"{NODE}: timing (frame): the model sees other frames than the window has; use window")
         image = inputs.get("clip_fea")
-        others = {self.before + self.tokens, self.tokens, 0 if image is None else image.shape[-2]}
+        others = {self.before + self.tokens, self.tokens, self.audio, 0 if image is None else image.shape[-2]}
         self.pad = next(n for n in itertools.count() if text + n not in others)
         self.text = text + self.pad
         self.calls, self.soft, self.other = 0, False, False
         self.biases: dict = {}
 
     def concerns(self, q: torch.Tensor, k: torch.Tensor) -> bool:
-        """Whether a call is the video's over the text."""
-        return k.shape[-2] == self.text and q.shape[-2] >= self.before + self.tokens
+        """Whether a call is the video's over the text, or the audio's."""
+        return k.shape[-2] == self.text and (q.shape[-2] >= self.before + self.tokens or q.shape[-2] == self.audio)
 
     def attention(self, attention: Callable, q, k, v, *args, **kwargs) -> torch.Tensor:
         """What the call returns, made in parts. q, k, v: [rows, tokens, ..] or [rows, heads, tokens, ..]; args: core's
@@ -144,16 +146,20 @@ class Forward:
 
     def _parts(self, row: EventTexts, total: int):
         """(tokens, events and weights) of a row's `total` tokens in their order."""
-        end = self.before + self.tokens
-        if self.before:
-            yield slice(0, self.before), row.mean()
-        first = self.before
+        count = len(row.frames)
+        if total == self.audio:  # each token at its share of the window's time
+            places = [-(-i * total // count) for i in range(count + 1)]
+        else:
+            places = [self.before + i * self.frame for i in range(count + 1)]
+        if places[0] > 0:
+            yield slice(0, places[0]), row.mean()
+        done = 0
         for weights, frames in itertools.groupby(row.frames):
-            last = first + len(list(frames)) * self.frame
-            yield slice(first, last), weights
-            first = last
-        if total > end:
-            yield slice(end, total), row.mean()
+            first, done = done, done + len(list(frames))
+            if places[done] > places[first]:
+                yield slice(places[first], places[done]), weights
+        if total > places[-1]:
+            yield slice(places[-1], total), row.mean()
 
     def _bias(self, row: EventTexts, weights, like: torch.Tensor) -> torch.Tensor:
         """log-weights of the text tokens of the events named in `weights`, [1, 1, 1, tokens]."""

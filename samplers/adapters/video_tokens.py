@@ -69,16 +69,17 @@ def layout_of(diffusion_model) -> Layout:
     return LAYOUTS[name]
 
 
-# Classes whose video reads its text as Wan's does, with tokens of other things around the video's: SCAIL's references
-# before it, all else (references, poses, motion, audio's padding) behind it.
-WAN_KIN = {
+# Classes whose video reads its text as those above do, with tokens of other things around the video's: SCAIL's
+# references before it, all else (references, poses, motion, audio's padding) behind it; LTX-2's audio apart from it.
+KIN = {
     "AnimateWanModel": WAN, "SCAILWanModel": WAN, "SCAIL2WanModel": WAN,
     "HumoWanModel": replace(WAN, reference=""), "WanModel_S2V": replace(WAN, reference=""),
+    "LTXAVModel": LAYOUTS["LTXVModel"],
 }  # fmt: skip
-TIMED = "Wan 2.1 and 2.2 (Animate, HuMo, S2V and SCAIL, too), LTX-Video and Cosmos Predict2"
+TIMED = "Wan 2.1 and 2.2 (Animate, HuMo, S2V and SCAIL, too), LTX-Video, LTX-2 and Cosmos Predict2"
 
 
 def reads_text_apart(diffusion_model) -> Layout | None:
     """The layout of a model whose texts can stand side by side; None: of the others."""
-    layout = (LAYOUTS | WAN_KIN).get(type(diffusion_model).__name__)
+    layout = (LAYOUTS | KIN).get(type(diffusion_model).__name__)
     return layout if layout is not None and layout.text_apart else None

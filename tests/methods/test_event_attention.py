@@ -28,7 +28,7 @@ WAN = "wan21_t2v"
 
 
 def model_of(name):
-    return CASES[name] if name in CASES else zoo.zoo()[name]
+    return CASES[name] if name in CASES else (zoo.zoo() | zoo.audio_video())[name]
 
 
 def entry(name, seed, tokens=None, **extra):
@@ -418,3 +418,43 @@ def test_a_window_of_one_event_beside_others_of_several(batch):
     hand = run(WAN, anchored(windowed(by_hand(WAN, starts), window_batch=batch), cache="recompute"),
                positive=joined(WAN, 2))  # fmt: skip
     assert difference(ours, hand) < CLOSE
+
+
+if NEW_CORE:
+
+    @pytest.mark.parametrize("length", [5, 13], ids=["windows", "one window"])
+    @pytest.mark.parametrize("anchor", ["as_is", "anchor"])
+    def test_audio_and_video_read_the_same_event(length, anchor):
+        name, starts, tokens = "ltxav", (0, 9, 21), [7, 12, 9]  # together neither a window's audio nor its video
+        made, side = {"length": length, "first_latent": anchor}, model_of(name).side ** 2
+        ours = audio_video(windowed(zoo.patcher(name), **made), timeline(name, starts, tokens=tokens))
+
+        def attention(func, q, k, v, *args, **kwargs):
+            if k.shape[-2] != sum(tokens):
+                return func(q, k, v, *args, **kwargs)
+            window = kwargs["transformer_options"].get("context_window")
+            frames = list(range(FRAMES)) if window is None else list(window.index_list)
+            if window is not None and getattr(window, "causal_anchor_index", -1) >= 0:
+                frames.insert(0, window.causal_anchor_index)
+            total, out = q.shape[-2], torch.zeros_like(q)
+            for j in range(total):
+                frame = frames[j // side if total == len(frames) * side else j * len(frames) // total]
+                event = shares(frame, starts).index(1.0)
+                own = slice(sum(tokens[:event]), sum(tokens[: event + 1]))
+                out[:, j : j + 1] = func(q[:, j : j + 1], k[:, own], v[:, own], *args, **kwargs)
+            return out
+
+        patcher, joint = overridden(name, attention), joined(name, 3, tokens)
+        hand = audio_video(windowed(patcher, **made) if length < FRAMES else patcher, joint)
+        for a, b in zip(ours.unbind(), hand.unbind(), strict=True):
+            assert difference(a, b) < CLOSE
+
+    def audio_video(patcher, positive):
+        import comfy.sample
+
+        model = zoo.audio_video()["ltxav"]
+        latent = model.latent(FRAMES)
+        return comfy.sample.sample(
+            patcher, comfy.sample.prepare_noise(latent, 5), 2, 2.0, "euler", "simple", positive,
+            model.conditioning(2, FRAMES), latent, disable_pbar=True, seed=5,
+        )  # fmt: skip
