@@ -97,8 +97,16 @@ class AnchorHook:
     ) -> "AnchorPath | None":
         if len(windows) < 2 or not self.active(float(evaluation.sigma)):
             return None
-        store = evaluation.run.once(HOOK, lambda: self._store(evaluation, windows[0], entries(), limit))
-        return AnchorPath(self, evaluation.model.diffusion_model, store)
+        store = self._store(evaluation, windows[0], entries, limit)
+        return AnchorPath(self.settings, evaluation.model.diffusion_model, store)
+
+    def repeats(
+        self, sigmas: list[float], evaluation: Evaluation, windows: list[ContextWindow], entries: Callable[[], int],
+        limit: int,
+    ) -> list[bool]:  # fmt: skip
+        active = [self.active(sigma) for sigma in sigmas]
+        again = any(active) and self._store(evaluation, windows[0], entries, limit) not in STORES
+        return [on and again for on in active]
 
     def active(self, sigma: float) -> bool:
         return self.settings.sigma_end <= sigma <= self.settings.sigma_start
@@ -111,8 +119,11 @@ class AnchorHook:
             return whole if whole <= total_memory(model.load_device) // 2 else 0
         return {"gpu": whole, "cpu": 2 * size, "recompute": 0}[self.settings.cache]
 
-    def _store(self, evaluation: Evaluation, window: ContextWindow, entries: int, limit: int) -> str:
-        """Where the anchor of this run is kept; said in the log with what it takes."""
+    def _store(self, evaluation: Evaluation, window: ContextWindow, entries: Callable[[], int], limit: int) -> str:
+        """Where the anchor of this run is kept: decided, and said in the log, once."""
+        return evaluation.run.once(HOOK, lambda: self._decide(evaluation, window, entries(), limit))
+
+    def _decide(self, evaluation: Evaluation, window: ContextWindow, entries: int, limit: int) -> str:
         model, x = evaluation.model, evaluation.x
         layout = layout_of(model.diffusion_model)
         shape = [x.shape[0] * entries, x.shape[1], window.context_length, *x.shape[3:]]
@@ -141,14 +152,11 @@ class AnchorPath:
         f"much for one call (e.g. ControlNet); use gpu or cpu"
     )
 
-    def __init__(self, hook: AnchorHook, diffusion_model, store: str):
-        self.hook, self.settings, self.model = hook, hook.settings, diffusion_model
+    def __init__(self, settings: AnchorSettings, diffusion_model, store: str):
+        self.settings, self.model = settings, diffusion_model
         self.layout = layout_of(diffusion_model)
         self.kept = STORES[store]() if store in STORES else None
         self.companion = None if self.kept is not None else 0
-
-    def repeats(self, sigma: float) -> bool:
-        return self.companion is not None and self.hook.active(sigma)
 
     def begin_call(self, call: Call) -> None:
         longer = {window.anchor is not None for window in call.windows}

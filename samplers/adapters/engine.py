@@ -7,7 +7,7 @@ that act within its calls come as path hooks (hooks.py).
 
 import copy
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 import comfy.model_base
@@ -168,9 +168,7 @@ class LongTakeContextHandler(IndexListContextHandler):
         if run._core_loop(conds):
 
             def calc(model, conds, x, t, options):  # core would pick a batch's timesteps by the window's frames
-                own = {**options["transformer_options"]}
-                event_attention.attach(own, conds, Run.of(own))
-                options = {**options, "transformer_options": own}
+                options = event_attention.attached(options, conds)
                 return calc_cond_batch(model, conds, x, t.expand(len(x)), options)
 
             return super(LongTakeContextHandler, run).execute(calc, model, conds, x_in, timestep[:1], model_options)
@@ -220,7 +218,7 @@ class LongTakeContextHandler(IndexListContextHandler):
                 hooks = self._begin_path(evaluation, windows, limit)
                 try:
                     if moment.first and path is paths[0]:
-                        self._log_start(evaluation, limit, hooks)
+                        self._log_start(evaluation, windows, limit)
                     for i, results, sub_conds in self._evaluate(evaluation, windows, limit, hooks):
                         for branch, result in zip(out, results, strict=True):
                             fusion.accumulate(branch, result, path.windows[i], weights[i], DIM)
@@ -278,13 +276,19 @@ class LongTakeContextHandler(IndexListContextHandler):
         return evaluation.run.once(("weights", path.name, path.share, starts), weigh)
 
     def _begin_path(self, evaluation: Evaluation, windows: list[ContextWindow], limit: int) -> list:
-        def entries() -> int:
-            conds = [self.get_resized_cond(cond, evaluation.x, windows[0]) for cond in evaluation.conds]
-            return sum(len(cond) for cond in conds if cond is not None)
-
         hooks = evaluation.transformer_options.get(PATH_HOOKS, {}).values()
+        entries = self._entries(evaluation, windows[0])
         begun = [hook.begin_path(evaluation, windows, entries, limit) for hook in hooks]
         return [hook for hook in begun if hook is not None]
+
+    def _entries(self, evaluation: Evaluation, window: ContextWindow) -> Callable[[], int]:
+        """Counts a window's cond entries over all CFG branches."""
+
+        def entries() -> int:
+            conds = [self.get_resized_cond(cond, evaluation.x, window) for cond in evaluation.conds]
+            return sum(len(cond) for cond in conds if cond is not None)
+
+        return entries
 
     def _evaluate(
         self, evaluation: Evaluation, windows: list[ContextWindow], limit: int, hooks: list
@@ -356,12 +360,15 @@ class LongTakeContextHandler(IndexListContextHandler):
 
         return evaluation.run.once(("window batch", length), decide)
 
-    def _log_start(self, evaluation: Evaluation, limit: int, hooks: list):
+    def _log_start(self, evaluation: Evaluation, windows: list[ContextWindow], limit: int):
         conds, frames, moment = evaluation.conds, evaluation.x.shape[DIM], self.moment
         sigmas = evaluation.transformer_options["sample_sigmas"][:-1]
         places, index = self._schedule(evaluation)
         times = [training_timestep(evaluation.model.model_sampling, sigma) for sigma in sigmas]
-        repeats = [any(hook.repeats(sigma) for hook in hooks) for sigma in sigmas.tolist()]
+        repeats = [False] * len(times)
+        for hook in evaluation.transformer_options.get(PATH_HOOKS, {}).values():
+            again = hook.repeats(sigmas.tolist(), evaluation, windows, self._entries(evaluation, windows[0]), limit)
+            repeats = [a or b for a, b in zip(repeats, again, strict=True)]
         branches = sum(cond is not None for cond in conds)
         details = Details(times, places, repeats, index, limit)
         cost = cost_text(self.settings, frames, moment.keys, branches, details)

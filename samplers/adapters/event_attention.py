@@ -88,6 +88,13 @@ def attach(options: dict, entries: Sequence[Sequence[dict] | None], run: Run) ->
     options["wrappers"] = {**wrappers, WrappersMP.APPLY_MODEL: own}
 
 
+def attached(model_options: dict, entries: Sequence[Sequence[dict] | None]) -> dict:
+    """The model_options of one call of core's own loop over windows, with it where the entries need it."""
+    options = {**model_options["transformer_options"]}
+    attach(options, entries, Run.of(options))
+    return {**model_options, "transformer_options": options}
+
+
 class Forward:
     """One forward pass of rows (windows x videos x entries), each with its EventTexts.
 

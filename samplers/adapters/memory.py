@@ -59,7 +59,7 @@ def prepare(executor, model, noise_shape, conds, *args, **kwargs):
             pair = [2 * noise_shape[0], noise_shape[1], frames, *noise_shape[3:]]  # core counts two CFG branches
             for hook in options.get("transformer_options", {}).get(PATH_HOOKS, {}).values():
                 windows = max(windows, hook.least_windows)
-                windows += math.ceil(hook.memory(model, pair) / model.model.memory_required(pair))
+                windows += math.ceil(hook.memory(model, pair) / max(model.model.memory_required(pair), 1))
             noise_shape[0] *= windows
     elif (note := without_windows(list(conds.values()))) is not None:
         logger.warning("%s.", note)
