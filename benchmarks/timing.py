@@ -23,7 +23,7 @@ import torch
 from ..backbone.demo import reader, world
 from ..nodes.prompts import encode_timeline
 from ..samplers.prompts import timeline
-from ..samplers.prompts.frame_times import BORDERS, TIMINGS
+from ..samplers.prompts.timeline import BORDERS, TIMINGS
 from . import command, plots
 from .metrics import switches
 from .quality import CLIP, Demo, decoded

@@ -5,8 +5,9 @@ import comfy.hooks
 import node_helpers
 
 from ..samplers.adapters.timeline import SPAN_KEY
-from ..samplers.prompts import frame_times, structured, timeline
+from ..samplers.prompts import structured, timeline
 from ._api import io
+from ._widgets import Combo
 
 HOOKS_NODE = "Event Hooks (LongTakeEventHooks)"
 STRUCTURED_NODE = "Structured Prompt (LongTakeStructuredPrompt)"
@@ -76,9 +77,9 @@ class PromptTimeline(io.ComfyNode):
                         "0 switches at once. At most the length of the shortest event."
                     ),
                 ),
-                io.Combo.Input(
+                Combo(
                     "timing",
-                    options=list(frame_times.TIMINGS),
+                    options=list(timeline.TIMINGS),
                     default="window",
                     optional=True,
                     tooltip=(
@@ -87,9 +88,9 @@ class PromptTimeline(io.ComfyNode):
                         "LTX-Video, Cosmos Predict2); for events shorter than two windows."
                     ),
                 ),
-                io.Combo.Input(
+                Combo(
                     "border",
-                    options=list(frame_times.BORDERS),
+                    options=list(timeline.BORDERS),
                     default="linear",
                     optional=True,
                     tooltip=(

@@ -21,7 +21,7 @@ from ...samplers.adapters.syncos import ChunkSettings
 from ...samplers.chart import MOST_INDICES
 from ...samplers.checks import number
 from ...samplers.prompts import timeline, writer
-from ...samplers.prompts.frame_times import TIMINGS, by_frame, shares
+from ...samplers.prompts.frame_times import by_frame, shares
 from ...samplers.windows import WindowSettings, latent_length, local_windows, pixel_length, window_centre
 from .._checks import checked
 from ..syncos import LongTakeSynCoSKSampler, LongTakeSynCoSSampler
@@ -55,8 +55,8 @@ def answer(body: bytes) -> dict:
     fps = float(_get(request, "fps", (int, float), 0.01, 1000))
     blend = _get(request, "blend", int, 0, MAX_LENGTH)
     timing = request.get("timing", "window")
-    if timing not in TIMINGS:
-        raise BadRequest(f"timing is not one of {', '.join(TIMINGS)}.")
+    if timing not in timeline.TIMINGS:
+        raise BadRequest(f"timing is not one of {', '.join(timeline.TIMINGS)}.")
     if request.get("edit") is not None:
         text = writer.write_timeline(text, _edits(request["edit"], length), length, fps)
     events, reading = timeline.read_timeline(text, length, fps)

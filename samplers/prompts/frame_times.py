@@ -21,8 +21,6 @@ from collections.abc import Sequence
 
 from .timeline import Span, span_weights
 
-TIMINGS = ("window", "frame")
-BORDERS = ("linear", "gaussian")
 EDGE = 0.1  # the paper's epsilon: an event's weight at its own border, before weights are made to sum to 1
 LEAST = 1e-3  # a smaller share is none: about what float16 attention can tell
 

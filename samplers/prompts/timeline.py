@@ -35,6 +35,9 @@ from .marks import TimelineError
 from .parts import MOST_EVENTS, Entry, Reading, bad_time, short
 from .texts import normal, read_text
 
+TIMINGS = ("window", "frame")  # what is told a prompt: a window, or each frame its own event's (frame_times.py)
+BORDERS = ("linear", "gaussian")
+
 
 @dataclass(frozen=True)
 class Event:
@@ -187,7 +190,10 @@ def _clock(frames: int, fps: float) -> str:
 
 def spans(events: list[Event], blend: float = 0, timing: str = "window", border: str = "linear") -> list[Span]:
     """The events' spans, borders cross-faded over `blend` pixel frames. Raises TimelineError for a blend that is
-    negative or wider than the shortest event (two cross-fades would meet)."""
+    negative or wider than the shortest event (two cross-fades would meet), or a timing or border that is none."""
+    for name, value, known in (("timing", timing, TIMINGS), ("border", border, BORDERS)):
+        if value not in known:
+            raise TimelineError(f"{name} ({value}) must be one of {', '.join(known)}.")
     shortest = min(event.end - event.start for event in events)
     if not 0 <= blend <= shortest:
         raise TimelineError(f"blend ({blend} pixel frames) must be 0 to {shortest}, the length of the shortest event.")

@@ -1,5 +1,5 @@
-"""Timing `frame` beside what else acts on attention and conditioning (ABAM, SynCoS, overrides, hooks, audio), and where it
-is refused."""
+"""Timing `frame` beside what else acts on attention and conditioning (ABAM, SynCoS, overrides, hooks, audio), and
+where it is refused."""
 
 import comfy.hooks
 import comfy.sample

@@ -1,5 +1,5 @@
-"""Timelines told by frame on the zoo's models, and what they are measured by: attention by hand, frame by frame, each over
-its own events' texts alone."""
+"""Timelines told by frame on the zoo's models, and what they are measured by: attention by hand, frame by frame, each
+over its own events' texts alone."""
 
 import math
 
