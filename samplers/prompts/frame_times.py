@@ -11,9 +11,10 @@ two events of the same text are that attention again, whatever their weights. Tw
 
 - linear (ours): the weights that a window's prompt has at a border (timeline.span_weights), a ramp over `blend` frames.
 - gaussian (the paper's penalty, (|p - m| - w)_+^2 / 2 sigma^2): an event is free of penalty from blend / 2 inside its
-  borders on, and has the weight EDGE at its border, as its neighbour has. The paper measures in latent frames and gives
-  two of them to the tail at each end; here a tail is blend / 2 pixel frames. It adds the events to one prompt, whose
-  global part is never penalised; here each event's text says the global part itself, and weights sum to 1.
+  borders on, and has the weight EDGE at its border, as its neighbour has. The authors measure in latent frames and give
+  two of them to the tail at each end (w = L / 2 - 2); here a tail is blend / 2 pixel frames. They add the events to one
+  prompt, whose global part is never penalised; here each event's text says the global part itself, and weights sum to
+  1: at the distance d from the border the neighbour has EDGE^(8 d / blend) of the event's own.
 """
 
 import math
@@ -21,7 +22,7 @@ from collections.abc import Sequence
 
 from .timeline import Span, span_weights
 
-EDGE = 0.1  # the paper's epsilon: an event's weight at its own border, before weights are made to sum to 1
+EDGE = 1e-3  # the authors' epsilon: an event's weight at its own border, before weights are made to sum to 1
 LEAST = 1e-3  # a smaller share is none: about what float16 attention can tell
 
 

@@ -40,12 +40,12 @@ def test_a_linear_border_is_the_ramp_that_windows_have():
 
 
 def test_a_gaussian_border_is_prompt_relays_penalty_made_to_sum_to_one():
-    # Event a ends and b begins at 24; tails of 6: outside of b by 24 - 22.5 = 1.5, of a by -1.5.
-    frame = dict(weights(FOUR, 97, 6, blend=12, border="gaussian"))
-    sigma = 6 / math.sqrt(2 * math.log(10))  # 0.1 at the border
-    a, b = (math.exp(-((d + 6) ** 2) / (2 * sigma**2)) for d in (-1.5, 1.5))
+    # Event a ends and b begins at 24; tails of 12. Latent frame 6 is outside of b by 24 - 22.5 = 1.5, of a by -1.5.
+    frame = dict(weights("0f: a\n24f: b", 97, 6, blend=24, border="gaussian"))
+    sigma = 12 / math.sqrt(2 * math.log(1000))  # 0.001 at the border
+    a, b = (math.exp(-((d + 12) ** 2) / (2 * sigma**2)) for d in (-1.5, 1.5))
     assert frame == pytest.approx({0: a / (a + b), 1: b / (a + b)})
-    assert a > b
+    assert b / a == pytest.approx(1e-3 ** (8 * 1.5 / 24))
     even = dict(frame_weights(spans(parse_timeline("0f: a\n27f: b", 97, 16), 8, "frame", "gaussian"), 7, 4))
     assert even[0] > 0.5  # 26.5 is half a frame before the border
     assert dict(weights(FOUR, 97, 0, blend=12, border="gaussian")) == {0: 1.0}  # the video's start is no border
