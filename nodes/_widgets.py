@@ -25,7 +25,8 @@ class Options(list):
     def __ne__(self, other) -> bool:
         return other != io.Combo.io_type and list.__ne__(self, other)
 
-    __hash__ = None
+    def __hash__(self) -> int:  # newer cores look a type up among those of their dynamic inputs
+        return hash(tuple(self))
 
 
 class Combo(io.Combo.Input):

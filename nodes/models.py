@@ -1,10 +1,9 @@
 """Models: the embedded demo model, and CogVideoX from diffusers' files."""
 
 from ..backbone.cogvideox import load as cogvideox
-from ..backbone.cogvideox.files import IN_FOLDER, NODE, model_folders, single_files
+from ..backbone.cogvideox.files import IN_FOLDER, model_folders, single_files
 from ..backbone.demo import loader
 from ._api import io
-from ._checks import bounded
 from ._widgets import Combo
 
 
@@ -72,7 +71,6 @@ class LongTakeCogVideoXLoader(io.ComfyNode):
         )  # fmt: skip
 
     @classmethod
-    @bounded(NODE)
     def execute(cls, model, vae, text_encoder, weight_dtype) -> io.NodeOutput:
         return io.NodeOutput(*cogvideox.load(model, vae, text_encoder, weight_dtype))
 

@@ -35,15 +35,18 @@ def number(name: str, value, low: float = -math.inf, high: float = math.inf, who
 def option(name: str, value, options: Sequence[str]):
     """`value`, one of the options."""
     if value not in options:
-        raise ValueError(f"{name} ({shown(value)}) must be one of {', '.join(options)}")
+        raise ValueError(f"{name} ({shown(value)}) must be one of {', '.join(options[:20])}")
     return value
 
 
 def part_of_schedule(start_percent: float, end_percent: float) -> None:
     """Fractions of the noise schedule with something between them."""
-    if not 0 <= start_percent < end_percent <= 1:
+    number("start_percent", start_percent, 0.0, 1.0)
+    number("end_percent", end_percent, 0.0, 1.0)
+    if start_percent >= end_percent:
         raise ValueError(
-            f"start_percent ({start_percent}) must be smaller than end_percent ({end_percent}), both from 0 to 1"
+            f"start_percent ({start_percent}) must be smaller than end_percent ({end_percent}), or no step lies "
+            f"between them"
         )
 
 

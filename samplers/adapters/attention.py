@@ -18,7 +18,8 @@ from einops import rearrange
 
 from ..checks import held, number, part_of_schedule
 from ..glc.anchors import blend_
-from .anchor_store import STORES
+from . import progress
+from .anchor_store import STORES, release_host_memory
 from .engine import LongTakeContextHandler
 from .hooks import PATH_HOOKS, Call, Evaluation
 from .timeline import PART_KEY
@@ -60,8 +61,8 @@ class AnchorSettings:
         bounds = {"first_layer": (0, MOST_LAYERS, True), "last_layer": (-1, MOST_LAYERS, True), "sigma_end": (0.0,)}
         held(self, bounds, {"cache": CACHES})
         number("anchor", self.a, 0.0, 1.0)
-        if not self.sigma_start >= self.sigma_end:
-            raise ValueError(f"sigma_start ({self.sigma_start}) must be at least sigma_end ({self.sigma_end})")
+        if self.sigma_start != math.inf:
+            number("sigma_start", self.sigma_start, self.sigma_end)
         anchored_layers(self.first_layer, self.last_layer)
 
     def covers(self, layer: int) -> bool:
@@ -137,10 +138,11 @@ class AnchorHook:
                 call = model.memory_required([shape[0] * limit, *shape[1:]])
                 store = "gpu" if size <= free_memory(x.device) - call else "cpu" if size <= ram else "recompute"
         where = {"gpu": f"kept on {x.device}", "cpu": "kept in memory", "recompute": "computed in every call"}
-        logger.info(
-            "LongTake ABAM: the anchor window's keys and values, %.1f MB per step and path, are %s.",
-            size / 2**20, where[store],
-        )  # fmt: skip
+        with progress.above_bars():
+            logger.info(
+                "LongTake ABAM: the anchor window's keys and values, %.1f MB per step and path, are %s.",
+                size / 2**20, where[store],
+            )  # fmt: skip
         return store
 
 
@@ -167,9 +169,11 @@ class AnchorPath:
             )
         parts = {e["uuid"]: e[PART_KEY] for branch in call.conds if branch is not None for e in branch}
         anchor = call.indices.index(0) if 0 in call.indices else None
-        anchor_call = AnchorCall(len(call.indices), anchor, int(True in longer), parts)
+        skip = int(True in longer)
+        anchor_call = AnchorCall(len(call.indices), anchor, call.windows[0].context_length + skip, skip, parts)
         previous = call.options.get("optimized_attention_override")
 
+        @torch.compiler.disable  # a traced pass would keep one window's keys for all
         def override(func, *args, **kwargs):
             forward = (kwargs.get("transformer_options") or {}).get(FORWARD)
             if forward is not None:
@@ -198,11 +202,13 @@ class AnchorPath:
 
 @dataclass(frozen=True)
 class AnchorCall:
-    """The windows of one model call: how many, where the anchor is among them (None: it ran before), frames that stand
-    in front of each (see first_latent), and which prompt of its CFG branch each cond entry is, by uuid."""
+    """The windows of one model call: how many, where the anchor is among them (None: it ran before), their latent
+    frames, how many of these stand in front (see first_latent), and which prompt of its CFG branch each cond entry is,
+    by uuid."""
 
     windows: int
     anchor: int | None
+    frames: int
     skip: int
     parts: dict
 
@@ -219,6 +225,9 @@ class Forward:
         patch = layout.patch(path.model)
         t, h, w = (-(-n // p) for n, p in zip(x.shape[-3:], patch, strict=True))
         self.frame, self.tokens = h * w, t * h * w
+        # A prompt with an area in time sees some of a window's frames, in each window others: no token has the same
+        # place in the first one.
+        self.partial = x.shape[-3] != call.frames
         if call.skip and patch[0] != 1:
             raise ValueError(
                 f"{NODE}: a model that patches several latent frames together cannot use first_latent: anchor of the "
@@ -252,7 +261,7 @@ class Forward:
             return (q, k, v, *args)
         layer = self.layer
         self.layer += 1
-        if not self.path.settings.covers(layer):
+        if self.partial or not self.path.settings.covers(layer):
             return (q, k, v, *args)
         k, v = own(k), own(v)
         self._blend(k, v, layer, start + self.call.skip * self.frame)
@@ -274,7 +283,7 @@ class Forward:
             else:
                 anchor = kept.get(key, k.device)
                 if anchor is None and not kept.has(key[:2]):
-                    continue  # a prompt that does not act in the first window, e.g. one with an area in time
+                    continue  # a prompt with an area in time that is not the first window's whole
                 if anchor is None:
                     raise RuntimeError(
                         f"{NODE}: layer {layer} ran for a window but not for the first one; a patch that skips layers "
@@ -311,6 +320,13 @@ def _needs_windows(executor, model, noise_shape, *args, **kwargs):
     return executor(model, noise_shape, *args, **kwargs)
 
 
+def _releases(executor, *args, **kwargs):
+    try:
+        return executor(*args, **kwargs)
+    finally:
+        release_host_memory()
+
+
 def apply_anchor(model, a: float, first_layer: int, last_layer: int, start_percent: float, end_percent: float,
                  cache: str):  # fmt: skip
     """A clone of the ModelPatcher whose windows are anchored (see AnchorSettings); a = 0 adds nothing.
@@ -331,6 +347,7 @@ def apply_anchor(model, a: float, first_layer: int, last_layer: int, start_perce
         return model
     options = model.model_options["transformer_options"] = {**model.model_options["transformer_options"]}
     options[PATH_HOOKS] = {**options.get(PATH_HOOKS, {}), HOOK: AnchorHook(settings)}
-    model.remove_wrappers_with_key(WrappersMP.PREPARE_SAMPLING, HOOK)
-    model.add_wrapper_with_key(WrappersMP.PREPARE_SAMPLING, HOOK, _needs_windows)
+    for stage, wrapper in ((WrappersMP.PREPARE_SAMPLING, _needs_windows), (WrappersMP.OUTER_SAMPLE, _releases)):
+        model.remove_wrappers_with_key(stage, HOOK)
+        model.add_wrapper_with_key(stage, HOOK, wrapper)
     return model

@@ -38,7 +38,7 @@ from .memory import auto_batch, prepare
 from .regions import window_regions
 from .schedule import first_index, place
 from .shared_conds import share_video
-from .steps import Moment, Run, begin_runs, training_timestep
+from .steps import Moment, Run, begin_runs, put_first, training_timestep
 from .timeline import window_entries
 from .window import NEW_CORE, ContextWindow, fuse_weights
 
@@ -129,12 +129,15 @@ class LongTakeContextHandler(IndexListContextHandler):
             self._refuse_uncuttable(model, conds, options, frames)
             return True
         if Moment.of(timestep, model_options).first:
-            logger.info(
-                "LongTake windows: the video (%d latent frames) is not longer than the window (%d): one window is "
-                "used, the same as sampling without this node.", frames, self.settings.length,
-            )  # fmt: skip
-            if (note := timeline_notes.one_window(conds, frames, self.settings)) is not None:
-                logger.warning("%s.", note)
+            note = timeline_notes.one_window(conds, frames, self.settings)
+            with progress.above_bars():
+                logger.info(
+                    "LongTake windows: the video (%d latent frames) is not longer than the window (%d): one window is "
+                    "used, the same as sampling without this node.", frames, self.settings.length,
+                )  # fmt: skip
+                if note is not None:
+                    logger.warning("%s.", note)
+            if note is not None:
                 progress.show(note)
         return False
 
@@ -372,11 +375,12 @@ class LongTakeContextHandler(IndexListContextHandler):
         branches = sum(cond is not None for cond in conds)
         details = Details(times, places, repeats, index, limit)
         cost = cost_text(self.settings, frames, moment.keys, branches, details)
-        logger.info("LongTake windows: %s", cost)
         progress.show(cost)
-        for note in timeline_notes.notes(conds, self.settings, frames, moment.keys):
-            logger.warning("%s.", note)
-            progress.show(f"{note}. {cost}")
+        with progress.above_bars():
+            logger.info("LongTake windows: %s", cost)
+            for note in timeline_notes.notes(conds, self.settings, frames, moment.keys):
+                logger.warning("%s.", note)
+                progress.show(f"{note}. {cost}")
 
 
 def apply_windows(model, settings: WindowSettings):
@@ -386,12 +390,11 @@ def apply_windows(model, settings: WindowSettings):
     model.model_options["context_handler"] = LongTakeContextHandler(settings)
     core.create_prepare_sampling_wrapper(model)
     stages = comfy.patcher_extension.WrappersMP
-    for stage, key, wrapper in (
-        (stages.PREPARE_SAMPLING, "longtake_window_batch", prepare),
-        (stages.SAMPLER_SAMPLE, "longtake_filmstrip", preview.filmstrip_wrapper(settings.compression)),
-    ):
-        model.remove_wrappers_with_key(stage, key)
-        model.add_wrapper_with_key(stage, key, wrapper)
+    # Before core's, of these windows or of a node before this one, which cuts the video's length to the window's.
+    put_first(model, stages.PREPARE_SAMPLING, "longtake_window_batch", prepare)
+    model.remove_wrappers_with_key(stages.SAMPLER_SAMPLE, "longtake_filmstrip")
+    filmstrip = preview.filmstrip_wrapper(settings.compression)
+    model.add_wrapper_with_key(stages.SAMPLER_SAMPLE, "longtake_filmstrip", filmstrip)
     share_video(model)
     begin_runs(model)
     return model

@@ -76,7 +76,7 @@ class SynCoSSettings:
             self,
             {"t_min": (0.0, 1.0), "max_coupled": (0, 1000, True), "iters": (0, 500, True), "chunks": (1, 64, True),
              "lr": (1e-6, 100.0), "decay_every": (1, 500, True), "decay_rate": (0.01, 1.0), "exchange": (0.0, 1.0),
-             "weight_decay": (0.0, 1.0)},
+             "weight_decay": (0.0, 0.99)},
             {"optimizer": OPTIMIZERS, "timestep": TIMESTEPS, "noise": NOISES, "stages": STAGES, "pick": PICKS},
         )  # fmt: skip
 

@@ -5,7 +5,7 @@ import json
 import random
 
 import pytest
-from longtake.nodes.prompts import LongTakeStructuredPrompt, reply_error
+from longtake.nodes.prompts import LongTakeStructuredPrompt
 from longtake.samplers.prompts import loose, marks
 from longtake.samplers.prompts.structured import EXAMPLE, ReplyError, instruction, parse_reply, timeline_text
 from longtake.samplers.prompts.timeline import MOST_EVENTS, parse_timeline
@@ -58,7 +58,8 @@ def test_replies_that_are_not(reply, words):
         parse_reply(reply)
     assert words in str(error.value)
     if reply.strip():
-        assert reply_error(reply).startswith("Structured Prompt (LongTakeStructuredPrompt): reply ")
+        said = LongTakeStructuredPrompt.validate_inputs(reply)
+        assert said.startswith("Structured Prompt (LongTakeStructuredPrompt): reply ")
         with pytest.raises(ValueError, match="LongTakeStructuredPrompt"):
             LongTakeStructuredPrompt.execute("", 2, reply)
 
@@ -255,4 +256,4 @@ def test_node():
     assert parse_reply(ask.split("JSON only:\n")[1].split("\n")[0]) == ("...", ["...", "..."])
     assert LongTakeStructuredPrompt.execute("story {with} braces", 3, " ").args[:2] == ("", "")
     assert "story {with} braces" in instruction("story {with} braces", 3)
-    assert LongTakeStructuredPrompt.validate_inputs() is True and reply_error(EXAMPLE) is None
+    assert all(LongTakeStructuredPrompt.validate_inputs(reply) is True for reply in (None, "", EXAMPLE))
