@@ -46,7 +46,7 @@ def test_mouse(comfy, renderer):
 
     saved = t.comfy.serialized()
     values = saved["nodes"][0]["widgets_values"]
-    assert values == ["a cliff", t.text(), LENGTH, FPS, 0]
+    assert values == ["a cliff", t.text(), LENGTH, FPS, 0, "window", "linear"]
     t.comfy.load(saved)
     t.page.wait_for_timeout(400)
     assert t.comfy.serialized()["nodes"][0]["widgets_values"] == values
@@ -150,7 +150,8 @@ def test_what_was_just_typed_is_queued(comfy, renderer):
     t["textarea"].fill("typed")
     prompt = t.page.evaluate("async () => (await window.app.graphToPrompt()).output")
     assert prompt["1"]["inputs"]["events"] == "a | typed"
-    assert set(prompt["1"]["inputs"]) == {"global_prompt", "events", "length", "fps", "blend"}  # nothing of the widget
+    names = {"global_prompt", "events", "length", "fps", "blend", "timing", "border"}
+    assert set(prompt["1"]["inputs"]) == names  # nothing of the editor
 
 
 def test_switching_the_renderer_while_open(comfy):
