@@ -183,12 +183,13 @@ class LongTakeWindowScheduler(io.ComfyNode):
                 ),
                 io.Int.Input(
                     "global_every", default=1, min=1, max=1000,
-                    tooltip="Run the global path at every k-th step (1 = each). 2 to 4 saves most of its cost.",
+                    tooltip="Run the global path at every k-th step of the whole noise schedule (1 = each). 2 to 4 "
+                    "saves most of its cost.",
                 ),
                 Float(
                     "global_until", default=1.0, min=0.0, max=1.0, step=0.01,
-                    tooltip="Run the global path only in this first fraction of the sampler's steps, where the noise "
-                    "is highest; 1 = all steps, 0.3 to 0.6 saves cost.",
+                    tooltip="Run the global path only in this first fraction of the noise schedule, where the noise is "
+                    "highest; 1 = all of it, 0.3 to 0.6 saves cost.",
                 ),
                 Combo(
                     "first_latent", options=list(FIRST_LATENT), default="as_is",
