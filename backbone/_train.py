@@ -1,7 +1,8 @@
-"""What both training scripts share: ComfyUI on the path, bf16, EMA, learning rate, checkpoints that resume."""
+"""What both training scripts share: ComfyUI on the path, bf16, EMA, learning rate, Muon, checkpoints that resume."""
 
 import argparse
 import copy
+import importlib
 import math
 import os
 import sys
@@ -11,6 +12,7 @@ from pathlib import Path
 import torch
 
 HERE = Path(__file__).resolve().parent
+WORLDS = {"shipped": ".world", "stage": ".stage.world"}  # what the shipped weights know; the next ones, see stage/
 
 
 def start(description: str) -> argparse.ArgumentParser:
@@ -18,12 +20,20 @@ def start(description: str) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--out", type=Path, required=True, help="folder for checkpoints and weights")
     parser.add_argument("--init", type=Path, help="weights to start from (safetensors)")
-    parser.add_argument("--minutes", type=float, default=60, help="length in all, resumed time included")
+    parser.add_argument("--world", choices=sorted(WORLDS), default="shipped", help="what the clips show")
+    parser.add_argument("--minutes", type=float, default=60,
+                        help="length in all, resumed time included; core-minutes on a CPU, so that other work on the "
+                        "machine does not shorten the training")
+    parser.add_argument("--threads", type=int, default=0, help="of a CPU; 0: as many as there are cores")
     parser.add_argument("--lr", type=float)
     parser.add_argument("--batch", type=int)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     return parser
+
+
+def chosen_world(args):
+    return importlib.import_module(WORLDS[args.world], __package__)
 
 
 def comfy_on_path() -> None:
@@ -45,6 +55,46 @@ def new_vae(weights: dict | None = None) -> torch.nn.Module:
     return vae
 
 
+def channels_last(module: torch.nn.Module) -> torch.nn.Module:
+    """The same module with its convolutions' weights laid out as a CPU computes them fastest."""
+    for p in module.parameters():
+        if p.ndim in (4, 5):
+            p.data = p.data.contiguous(memory_format=torch.channels_last if p.ndim == 4 else torch.channels_last_3d)
+    return module
+
+
+class Muon(torch.optim.Optimizer):
+    """Muon for matrices and convolutions, whose kernels count as inputs; steps have AdamW's usual size (RMS 0.2)."""
+
+    def __init__(self, params, lr: float, momentum: float = 0.95, weight_decay: float = 0.01):
+        super().__init__(params, dict(lr=lr, momentum=momentum, weight_decay=weight_decay))
+
+    @torch.no_grad()
+    def step(self, closure=None) -> None:
+        for group in self.param_groups:
+            for p in group["params"]:
+                if p.grad is None:
+                    continue
+                state = self.state[p]
+                if not state:
+                    state["mean"] = torch.zeros_like(p)
+                state["mean"].lerp_(p.grad, 1 - group["momentum"])
+                change = orthogonal(p.grad.lerp(state["mean"], group["momentum"]).flatten(1))
+                p.mul_(1 - group["lr"] * group["weight_decay"])
+                p.sub_(change.view(p.shape), alpha=0.2 * group["lr"] * max(change.shape) ** 0.5)
+
+
+def orthogonal(x: torch.Tensor) -> torch.Tensor:
+    """Roughly the orthogonal matrix nearest to x [m, n]: five Newton-Schulz steps."""
+    a, b, c = 3.4445, -4.7750, 2.0315
+    wide = x.T if x.shape[0] > x.shape[1] else x
+    wide = wide / wide.norm().clamp_min(1e-7)
+    for _ in range(5):
+        square = wide @ wide.T
+        wide = a * wide + (b * square + c * square @ square) @ wide
+    return wide.T if x.shape[0] > x.shape[1] else wide
+
+
 class Run:
     """Clock, learning rate, EMA and checkpoint of one training; `steps()` yields until the time is used up.
 
@@ -59,7 +109,8 @@ class Run:
             model, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(ema))
         self.base = [[g["lr"] for g in o.param_groups] for o in optimizers]
         self.step, self.spent = 0, 0.0
-        self.fast = copy.deepcopy(model).bfloat16()
+        self.fast = channels_last(copy.deepcopy(model).bfloat16())
+        self.clock = time.time if args.device == "cuda" else time.process_time
         for name in keep:
             self.fast.get_submodule(name).float()
         self.path = args.out / "checkpoint.pt"
@@ -86,7 +137,7 @@ class Run:
 
     def steps(self):
         while self.spent < self.args.minutes * 60:
-            begin = time.time()
+            begin = self.clock()
             done = self.spent / (self.args.minutes * 60)
             scale = min(1.0, (done + 1e-3) / self.warmup) * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * done)))
             for o, lrs in zip(self.optimizers, self.base, strict=True):
@@ -94,7 +145,7 @@ class Run:
                     g["lr"] = lr * scale
             yield self.step
             self.step += 1
-            self.spent += time.time() - begin
+            self.spent += self.clock() - begin
 
     def update(self, loss: torch.Tensor, clip: float = 1.0) -> None:
         loss.backward()

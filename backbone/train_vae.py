@@ -12,7 +12,7 @@ import random
 
 import torch
 
-from . import _train, world
+from . import _train
 
 
 def cheap_norm(self, x: torch.Tensor) -> torch.Tensor:
@@ -27,7 +27,8 @@ def initialise(vae) -> None:
             torch.nn.modules.conv._ConvNd.reset_parameters(m)
 
 
-def batch_of_clips(rng: random.Random, count: int, frames: int) -> torch.Tensor:
+def batch_of_clips(world, rng: random.Random, count: int, frames: int) -> torch.Tensor:
+    """Random clips of `world` in -1..1: [count, 3, frames, H, W]."""
     clips = [world.render(world.sample_scene(rng), frames, start=rng.uniform(0, 100)) for _ in range(count)]
     return torch.stack(clips).permute(0, 4, 1, 2, 3) * 2 - 1
 
@@ -49,12 +50,29 @@ def fold(vae, mean: torch.Tensor, std: torch.Tensor, wan_mean: torch.Tensor, wan
         c.weight *= std.view(1, -1, 1, 1, 1)
 
 
+def optimizers(parameters: list, args) -> list:
+    """Muon for the convolutions but the first and last (whose rows or columns are colours), AdamW for the rest."""
+    if args.optimizer == "adamw":
+        return [torch.optim.AdamW(parameters, lr=args.lr or 2e-3, weight_decay=1e-4, betas=(0.9, 0.99))]
+    inner = [p for p in parameters if p.ndim > 3 and p.shape[1] > 3 and p.shape[0] > 3]
+    ids = {id(p) for p in inner}
+    rest = [p for p in parameters if id(p) not in ids]
+    return [_train.Muon(inner, lr=args.lr or 2e-3),
+            torch.optim.AdamW(rest, lr=args.lr or 2e-3, weight_decay=0.0, betas=(0.9, 0.99))]
+
+
 def main() -> None:
     parser = _train.start(__doc__.splitlines()[0])
     parser.add_argument("--noise", type=float, default=0.4)
+    parser.add_argument("--optimizer", choices=("muon", "adamw"), default="muon")
+    parser.add_argument("--ema", type=float, default=0.998)
+    parser.add_argument("--save-every", type=int, default=100, help="steps")
     parser.add_argument("--freeze-encoder", action="store_true",
                         help="train the decoder alone: the latents, and so a trained video model, stay valid")
     args = parser.parse_args()
+    if args.threads:
+        torch.set_num_threads(args.threads)
+    world = _train.chosen_world(args)
     _train.comfy_on_path()
     import comfy.latent_formats
     import comfy.ldm.wan.vae
@@ -66,9 +84,6 @@ def main() -> None:
     vae = _train.new_vae(load_file(args.init) if args.init else None).to(args.device)
     if not args.init:
         initialise(vae)
-    for p in vae.parameters():
-        if p.ndim in (4, 5):
-            p.data = p.data.contiguous(memory_format=torch.channels_last if p.ndim == 4 else torch.channels_last_3d)
     comfy.ldm.wan.vae.RMS_norm.forward = cheap_norm
     latent_format = comfy.latent_formats.Wan21()
     wan_mean, wan_std = (a.to(args.device) for a in (latent_format.latents_mean, latent_format.latents_std))
@@ -77,8 +92,7 @@ def main() -> None:
         vae.encoder.requires_grad_(False)
         vae.conv1.requires_grad_(False)
     trained = [p for p in vae.parameters() if p.requires_grad]
-    run = _train.Run(args, vae, [torch.optim.AdamW(trained, lr=args.lr or 2e-3, weight_decay=1e-4,
-                                               betas=(0.9, 0.99))])
+    run = _train.Run(args, vae, optimizers(trained, args), ema=args.ema)
     extra = run.load()
     if extra:
         mean, std = extra["mean"], extra["std"]
@@ -87,7 +101,7 @@ def main() -> None:
     log = []
     for step in run.steps():
         frames = rng.choice((17, 25, 25, 33))
-        clip = batch_of_clips(rng, count, frames).to(args.device).contiguous(memory_format=torch.channels_last_3d)
+        clip = batch_of_clips(world, rng, count, frames).to(args.device).contiguous(memory_format=torch.channels_last_3d)
         with torch.set_grad_enabled(not args.freeze_encoder):
             raw = parallel_vae.encode(run.fast, clip.bfloat16())
         z = ((raw.float() - wan_mean) / wan_std - mean) / std
@@ -106,8 +120,8 @@ def main() -> None:
         loss = (weight * (error.abs() + 5 * error.square())).mean() + 0.002 * z.square().mean()
         run.update(loss)
         log.append((loss.item(), error.square().mean().item() / 4))
-        if (step + 1) % 100 == 0:
-            mean_loss, mean_error = torch.tensor(log[-100:]).mean(0).tolist()
+        if (step + 1) % args.save_every == 0:
+            mean_loss, mean_error = torch.tensor(log[-args.save_every:]).mean(0).tolist()
             print(f"step {step + 1} {run.spent / 60:.1f} min loss {mean_loss:.4f}"
                   f" psnr {-10 * math.log10(mean_error):.2f} latent std {std.min():.2f}..{std.max():.2f}", flush=True)
             run.save({"mean": mean, "std": std})
@@ -118,7 +132,7 @@ def main() -> None:
         with torch.no_grad():  # exact statistics over many clips, then fold them in
             sums = []
             for _ in range(40):
-                raw = parallel_vae.encode(vae, batch_of_clips(rng, 4, 49).to(args.device))
+                raw = parallel_vae.encode(vae, batch_of_clips(world, rng, 4, 49).to(args.device))
                 sums.append(((raw - wan_mean) / wan_std).transpose(0, 1).flatten(1))
             z = torch.cat(sums, 1)
             fold(vae, z.mean(1), z.std(1), wan_mean.flatten(), wan_std.flatten())

@@ -1,0 +1,1 @@
+"""The next small world, for weights in training: a stage with horizon and texture, an outlined subject with eyes."""
