@@ -44,11 +44,13 @@ def comfy_on_path() -> None:
     args.cpu = not torch.cuda.is_available()
 
 
-def new_vae(weights: dict | None = None) -> torch.nn.Module:
-    """The demo model's VAE: ComfyUI's WanVAE at dim 8, in float32, its weights unset unless given."""
+def new_vae(weights: dict | None = None, dim: int = 8) -> torch.nn.Module:
+    """The demo model's VAE: ComfyUI's WanVAE in float32, its weights unset unless given; then they also tell its dim."""
     from comfy.ldm.wan.vae import WanVAE
 
-    vae = WanVAE(dim=8, z_dim=16, dim_mult=[1, 2, 4, 4], num_res_blocks=2, attn_scales=[],
+    if weights:
+        dim = weights["decoder.head.0.gamma"].shape[0]
+    vae = WanVAE(dim=dim, z_dim=16, dim_mult=[1, 2, 4, 4], num_res_blocks=2, attn_scales=[],
                  temperal_downsample=[False, True, True])
     if weights:
         vae.load_state_dict({k: v.float() for k, v in weights.items()})

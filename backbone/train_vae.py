@@ -7,6 +7,7 @@ encoder spreads what matters over robust, low-frequency numbers, and the decoder
 model makes.
 """
 
+import functools
 import math
 import random
 
@@ -20,11 +21,55 @@ def cheap_norm(self, x: torch.Tensor) -> torch.Tensor:
     return x * (x.square().sum(1, keepdim=True).clamp_min(1e-24).rsqrt() * self.scale) * self.gamma.to(x)
 
 
+def fused_norm():
+    """cheap_norm as one compiled loop over rows of channels, as convolutions on a CPU lay them out."""
+
+    @functools.partial(torch.compile, dynamic=True)
+    def normalise(rows, gamma):
+        return (rows.float() * rows.float().square().sum(-1, keepdim=True).clamp_min(1e-24).rsqrt() * gamma).to(rows)
+
+    def forward(self, x):
+        rows = x.movedim(1, -1)
+        gamma = self.gamma.flatten().float() * self.scale
+        return normalise(rows.reshape(-1, x.shape[1]), gamma).view(rows.shape).movedim(-1, 1)
+
+    return forward
+
+
 def initialise(vae) -> None:
     """PyTorch's own initialisation; core's layers leave their weights unset and make reset_parameters do nothing."""
     for m in vae.modules():
         if isinstance(m, (torch.nn.Conv2d, torch.nn.Conv3d)):
             torch.nn.modules.conv._ConvNd.reset_parameters(m)
+
+
+@torch.no_grad()
+def widen(vae, narrow: dict) -> None:
+    """Fill an initialised VAE with the weights of a narrower one, so that both give the same pictures.
+
+    The channels added are 0 everywhere at first, for nothing leads into them; what leads out of them is as initialised,
+    and so is what trains them.
+    """
+    for name, wide in vae.named_parameters():
+        old = narrow[name].float()
+        groups = 3 if "to_qkv" in name else 2 if "upsamples" in name and "time_conv" in name else 1
+        if wide.shape == old.shape and "gamma" not in name:
+            wide.copy_(old)
+            continue
+        share = len(old) / len(wide)
+        if "gamma" in name:  # the norm is of all channels
+            wide.fill_(old.mean().item())
+            wide[:len(old)] = old
+            wide *= share**0.5
+            continue
+        for i, (part, kept) in enumerate(zip(wide.chunk(groups), old.chunk(groups), strict=True)):
+            part[len(kept):] = 0
+            if part.ndim > 1:
+                part[:len(kept), :kept.shape[1]] = kept
+            else:
+                part[:len(kept)] = kept
+            if groups == 3 and i == 0:  # attention divides by the root of its channels
+                part /= share**0.5
 
 
 def batch_of_clips(world, rng: random.Random, count: int, frames: int) -> torch.Tensor:
@@ -64,8 +109,11 @@ def optimizers(parameters: list, args) -> list:
 def main() -> None:
     parser = _train.start(__doc__.splitlines()[0])
     parser.add_argument("--noise", type=float, default=0.4)
+    parser.add_argument("--dim", type=int, help="the VAE's width: 8 unless --init tells; a wider one starts from --init's")
     parser.add_argument("--optimizer", choices=("muon", "adamw"), default="muon")
     parser.add_argument("--ema", type=float, default=0.998)
+    parser.add_argument("--frames", type=int, nargs="+", default=[17, 25, 25, 33], help="lengths of clips to draw from")
+    parser.add_argument("--compile", action="store_true", help="fuse the norms: a fifth quicker, needs a C++ compiler")
     parser.add_argument("--save-every", type=int, default=100, help="steps")
     parser.add_argument("--freeze-encoder", action="store_true",
                         help="train the decoder alone: the latents, and so a trained video model, stay valid")
@@ -81,10 +129,13 @@ def main() -> None:
     from . import parallel_vae
 
     torch.manual_seed(args.seed)
-    vae = _train.new_vae(load_file(args.init) if args.init else None).to(args.device)
-    if not args.init:
+    weights = load_file(args.init) if args.init else None
+    vae = _train.new_vae(weights if not args.dim else None, args.dim or 8).to(args.device)
+    if not args.init or args.dim:
         initialise(vae)
-    comfy.ldm.wan.vae.RMS_norm.forward = cheap_norm
+    if args.init and args.dim:
+        widen(vae, weights)
+    comfy.ldm.wan.vae.RMS_norm.forward = fused_norm() if args.compile else cheap_norm
     latent_format = comfy.latent_formats.Wan21()
     wan_mean, wan_std = (a.to(args.device) for a in (latent_format.latents_mean, latent_format.latents_std))
     mean, std = torch.zeros_like(wan_mean), torch.ones_like(wan_std)
@@ -100,7 +151,7 @@ def main() -> None:
     count = args.batch or 4
     log = []
     for step in run.steps():
-        frames = rng.choice((17, 25, 25, 33))
+        frames = rng.choice(args.frames)
         clip = batch_of_clips(world, rng, count, frames).to(args.device).contiguous(memory_format=torch.channels_last_3d)
         with torch.set_grad_enabled(not args.freeze_encoder):
             raw = parallel_vae.encode(run.fast, clip.bfloat16())
