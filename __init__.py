@@ -1,10 +1,11 @@
 """ComfyUI-LongTake: long, coherent, multi-event videos from short-clip video models."""
 
-from .nodes import _route, comfy_entrypoint, routes, timeline_route
+from .nodes import comfy_entrypoint
+from .nodes.routes import register, timeline, windows
 
 WEB_DIRECTORY = "./web"
 
-for module in (routes, timeline_route):
-    _route.register(module.PATH, module.handle)
+for route in (windows, timeline):
+    register(route.PATH, route.handle)
 
 __all__ = ["WEB_DIRECTORY", "comfy_entrypoint"]

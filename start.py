@@ -23,10 +23,7 @@ import tempfile
 import time
 from pathlib import Path
 
-ROOT = Path(os.path.abspath(__file__)).parent
-sys.path.insert(0, str(ROOT / ".ci"))
-
-from environment import (  # noqa: E402
+from tools.environment import (
     TEST_TOOLS,
     StartError,
     check_python,
@@ -39,8 +36,9 @@ from environment import (  # noqa: E402
     short_hash,
     usable_gpu,
 )
-from headless import Server, check_port  # noqa: E402
+from tools.headless import Server, check_port
 
+ROOT = Path(os.path.abspath(__file__)).parent
 GRAPHS = ROOT / "workflows" / "api"
 
 
@@ -161,7 +159,7 @@ def base_folder():
 
 def contact_sheet(python, video):
     sheet = video.with_suffix(".png")
-    command = [str(python), str(ROOT / "benchmarks" / "contact_sheet.py"), str(video), str(sheet)]
+    command = [str(python), str(ROOT / "tools" / "contact_sheet.py"), str(video), str(sheet)]
     made = subprocess.run(command, capture_output=True, text=True)
     if made.returncode:
         reason = made.stderr.strip().splitlines() or ["no reason given"]

@@ -52,7 +52,7 @@ class Setup:
         if args.weights:
             self.model = comfy.sd.load_diffusion_model(args.weights)
         else:
-            from longtake.backbone.loader import load_model
+            from longtake.backbone.demo.loader import load_model
 
             self.model = load_model()
         length = latent_length(CLIP, 4)
@@ -75,7 +75,7 @@ class Setup:
 def contenders(setup, batches) -> dict:
     """Name -> context handler."""
     import comfy.context_windows as core
-    from longtake.samplers.context import NEW_CORE, LongTakeContextHandler
+    from longtake.samplers.adapters.engine import NEW_CORE, LongTakeContextHandler
 
     extra = {"causal_window_fix": False} if NEW_CORE else {}
     handlers = {

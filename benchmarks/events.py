@@ -82,7 +82,7 @@ class Variant:
 
 def variant(text: str, everywhere: list[str]) -> tuple[str, Variant]:
     """ "syncos_paper:iters=10" -> (its label, what it means). Raises ValueError."""
-    from longtake.samplers.syncos import PRESETS, SynCoSSettings
+    from longtake.samplers.syncos.coupling import PRESETS, SynCoSSettings
 
     name, _, own = text.partition(":")
     if name not in VARIANTS:
@@ -141,7 +141,7 @@ def parse(argv=None):
 
 def prompts(scenario, structured: bool, frames: int) -> tuple[str, list[str], list]:
     """(ordinary prompt, each event's prompt, spans); unstructured: an event's prompt says nothing of the subject."""
-    from longtake.samplers import timeline
+    from longtake.samplers.prompts import timeline
 
     events = scenario.timeline(frames)
     ordinary, texts = timeline.join_prompts(scenario.prompt, events)
@@ -151,8 +151,8 @@ def prompts(scenario, structured: bool, frames: int) -> tuple[str, list[str], li
 def sample(demo: Demo, way: Variant, scenario, seed: int):
     """(video [T, H, W, 3], window evaluations, seconds without the VAE)."""
     import comfy_extras.nodes_custom_sampler as core
-    from longtake.nodes.timeline import encode_timeline
-    from longtake.samplers.syncos_sampler import syncos_sampler
+    from longtake.nodes.prompts import encode_timeline
+    from longtake.samplers.adapters.syncos import syncos_sampler
 
     model, windows = demo.windows(**way.windows)
     sampler = syncos_sampler(way.syncos) if way.syncos else core.KSamplerSelect.execute("euler").result[0]
@@ -177,8 +177,8 @@ def key_of(args, weights: str, way: Variant, scenario, seed: int) -> str:
 def run(args, runs: Runs, demo: Demo, chosen: dict) -> None:
     """Sample and measure all that is missing, scenario by scenario: a break leaves all variants about as far."""
     import torch
-    from longtake.backbone import reader
-    from longtake.benchmarks import event_metrics
+    from longtake.backbone.demo import reader
+    from longtake.benchmarks.metrics import events as event_metrics
 
     if args.sheet:
         (args.sheet / "strips").mkdir(parents=True, exist_ok=True)
@@ -205,7 +205,7 @@ def run(args, runs: Runs, demo: Demo, chosen: dict) -> None:
 
 def table(args, runs: Runs, weights: str, chosen: dict, heading: str, keep=lambda scenario: True) -> Table:
     """The runs of the scenarios that `keep` picks."""
-    from longtake.benchmarks.event_metrics import METRICS
+    from longtake.benchmarks.metrics.events import METRICS
 
     def of(way):
         keys = [key_of(args, weights, way, s, SEED + i) for i, s in chosen.items() if keep(s)]

@@ -52,7 +52,7 @@ def parse():
 def pairs(unnamed: bool, count: int) -> list[Pair]:
     """The first two events of the multi-event scenarios."""
     from longtake.benchmarks import scenarios
-    from longtake.samplers import timeline
+    from longtake.samplers.prompts import timeline
 
     found = []
     for scenario in (scenarios.unnamed if unnamed else scenarios.scenarios)()[:count]:
@@ -84,7 +84,7 @@ class Clips:
     def measure(self, pair: Pair, seed: int, steps: list[int]) -> dict[int, dict[str, float]]:
         """Per step of `steps` (and OTHER): the traits' differences and whether the second event is shown."""
         import torch
-        from longtake.backbone import world
+        from longtake.backbone.demo import world
         from longtake.samplers.windows import latent_length
 
         end = len(self.sigmas) - 1
@@ -111,8 +111,8 @@ class Clips:
 
 def compare(video, pair: Pair) -> dict[str, float]:
     """The second half of `video` with the first."""
-    from longtake.backbone import reader
-    from longtake.benchmarks import event_metrics as em
+    from longtake.backbone.demo import reader
+    from longtake.benchmarks.metrics import events as em
 
     seen = reader.read(video)
     halves = [(0, CLIP), (CLIP, 2 * CLIP)]
@@ -136,7 +136,7 @@ def table(found: dict, steps: list[int], total: int) -> list[str]:
 
 def main():
     import torch
-    from longtake.benchmarks.event_metrics import mean
+    from longtake.benchmarks.metrics.events import mean
 
     args = parse()
     args.out.mkdir(parents=True, exist_ok=True)

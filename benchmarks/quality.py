@@ -2,7 +2,7 @@
 
     COMFYUI_PATH=... python benchmarks/quality.py [--resume]
 
-Each variant (variants.py) is a composition of the pack's own nodes around ComfyUI's SamplerCustomAdvanced; metrics.py
+Each variant (variants.py) is a composition of the pack's own nodes around ComfyUI's SamplerCustomAdvanced; video.py
 measures what the analytic reader sees in the videos. Writes glc.md and glc.png; glc_runs.jsonl keeps every finished
 run. --resume goes on from there. It knows settings and weights, but not code: after a change to a node, start without.
 
@@ -60,8 +60,8 @@ class Prompts:
     """Held-out prompts: their attributes (None: left open in every second one) and seeds."""
 
     def __init__(self, count: int, skip: int = 0):
-        from longtake.backbone.quality import omit
-        from longtake.backbone.world import held_out
+        from longtake.backbone.demo.quality import omit
+        from longtake.backbone.demo.world import held_out
 
         specs = [omit(s, random.Random(f"open {i}")) if i % 2 else s for i, s in enumerate(held_out())]
         self.specs = specs[skip : skip + count]
@@ -87,7 +87,7 @@ class Demo:
 
     def __init__(self, args):
         import comfy.utils
-        from longtake.backbone import loader
+        from longtake.backbone.demo import loader
 
         if args.weights:
             loader.FOLDER = args.weights.resolve()
@@ -109,7 +109,7 @@ class Demo:
         """What `video` returns, for the variant with these parts, and a prompt and a seed for each video."""
         import comfy_extras.nodes_custom_sampler as core
         import torch
-        from longtake.backbone import world
+        from longtake.backbone.demo import world
 
         scheduled, windows = self.windows(**(parts.get("windows") or INPUTS["windows"]))
         model = scheduled if "windows" in parts else self.model
@@ -134,7 +134,7 @@ class Demo:
         import comfy_extras.nodes_custom_sampler as core
         import torch
         from comfy.patcher_extension import WrappersMP
-        from longtake.backbone import world
+        from longtake.backbone.demo import world
         from longtake.samplers.windows import latent_length
 
         seen = 0
@@ -183,8 +183,8 @@ def key_of(args, weights: str, parts: dict, frames: int, spec: tuple, seed: int)
 def run(args, runs: Runs, demo: Demo, prompts: Prompts) -> None:
     """Sample and measure all that is missing, batch by batch: a break leaves all variants about as far."""
     import torch
-    from longtake.backbone import reader
-    from longtake.benchmarks import metrics
+    from longtake.backbone.demo import reader
+    from longtake.benchmarks.metrics.video import measure
 
     if args.sheet:
         (args.sheet / "strips").mkdir(parents=True, exist_ok=True)
@@ -207,7 +207,7 @@ def run(args, runs: Runs, demo: Demo, prompts: Prompts) -> None:
                         parts, length, [prompts.specs[i] for i in todo], [prompts.seeds[i] for i in todo]
                     )
                 for i, video in zip(todo, videos, strict=True):
-                    found = metrics.measure(video, reader.read(video), prompts.specs[i], boundaries(parts, length))
+                    found = measure(video, reader.read(video), prompts.specs[i], boundaries(parts, length))
                     runs.add({
                         "key": key[i], "variant": label, "length": length, "prompt": i + args.skip,
                         "spec": prompts.specs[i], "seed": prompts.seeds[i], "steps": args.steps, "cfg": args.cfg,
@@ -222,7 +222,7 @@ def run(args, runs: Runs, demo: Demo, prompts: Prompts) -> None:
 
 def table(args, runs: Runs, weights: str, prompts: Prompts, length: int) -> Table:
     """The runs of one length."""
-    from longtake.benchmarks.metrics import METRICS
+    from longtake.benchmarks.metrics.video import METRICS
 
     def of(parts):
         keys = [key_of(args, weights, parts, length, *p) for p in zip(prompts.specs, prompts.seeds, strict=True)]
@@ -242,7 +242,7 @@ def command(args) -> str:
 
 
 def report(args, tables: list[Table], weights: str) -> str:
-    from longtake.benchmarks.metrics import METRICS
+    from longtake.benchmarks.metrics.video import METRICS
 
     main = [n for n, m in METRICS.items() if m.main]
     lines = [
@@ -258,7 +258,7 @@ def report(args, tables: list[Table], weights: str) -> str:
         "of frames). Seams: change at the static windows' boundaries over the change around them, about 1 when nothing "
         "shows (MAE of the pixels; acceleration of the subject's track, which a real bounce raises too). Jerk and "
         "speed: % of the picture's side per frame^3 and per frame; a slow or still video is smooth for free. Flicker "
-        "as in VBench, in %. Sharpness: variance of the Laplacian. Formulas: `metrics.py`. Evaluations (of a window by "
+        "as in VBench, in %. Sharpness: variance of the Laplacian. Formulas: `video.py`. Evaluations (of a window by "
         f"the model, both CFG branches) and seconds (of sampling, without the VAE): times {REFERENCE}'s.", "",
         *(f"- `{name}`: {MEANING[name]}" for name in dict.fromkeys(label.partition(":")[0] for label in args.table)),
     ]  # fmt: skip
@@ -279,7 +279,7 @@ def title(length: int) -> str:
 
 def film(args, prompts: Prompts, weights: str) -> None:
     """One sheet per length and prompt, a row per variant."""
-    from longtake.backbone.world import prompt
+    from longtake.backbone.demo.world import prompt
     from PIL import Image
 
     for length in args.lengths:

@@ -11,8 +11,8 @@ breed to the model: then nothing but the windows' agreement keeps it.
 import random
 from dataclasses import dataclass, replace
 
-from ..backbone import world
-from ..samplers import timeline
+from ..backbone.demo import world
+from ..samplers.prompts import timeline
 
 COUNTS = {2: 11, 3: 12, 4: 25}  # events: scenarios
 LENGTHS = {2: 147, 3: 293, 4: 293}  # events: pixel frames of the video, x3 and x6 of a clip

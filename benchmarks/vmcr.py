@@ -61,7 +61,7 @@ def measure(frames: int) -> dict:
     """One refinement in this process: its seconds, and the peak above the two latents that a sampler has anyway."""
     import psutil
     import torch
-    from longtake.samplers.refine import RefineSettings, refine
+    from longtake.samplers.adapters.vmcr import RefineSettings, refine
 
     x, x0 = (torch.randn(1, CHANNELS, frames, HEIGHT, WIDTH) for _ in range(2))
     refine(x[:, :, :4], x0[:, :, :4], RefineSettings(), None)  # FFT plans, threads

@@ -1,6 +1,6 @@
 """ABAM: every window attends partly to the first window's keys and values."""
 
-from ..samplers.anchor_attention import CACHES, apply_anchor
+from ..samplers.adapters.attention import CACHES, apply_anchor
 from ._api import io
 
 

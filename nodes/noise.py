@@ -1,7 +1,7 @@
 """Noise reinitialisation: the initial noise of a long video, for SamplerCustomAdvanced and for KSampler."""
 
-from ..samplers.noise import FILTERS, MODES, VARIANCES, NoiseSettings
-from ..samplers.noise_source import NODE, ReinitNoise, apply_noise
+from ..samplers.adapters.noise import NODE, ReinitNoise, apply_noise
+from ..samplers.glc.noise import FILTERS, MODES, VARIANCES, NoiseSettings
 from ._api import io
 from .windows import Windows
 

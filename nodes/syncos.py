@@ -5,9 +5,10 @@ from dataclasses import replace
 import comfy.samplers
 from comfy_extras.nodes_custom_sampler import BasicScheduler, SamplerCustom
 
-from ..samplers.context import apply_windows, temporal_compression
-from ..samplers.syncos import NOISES, OPTIMIZERS, PICKS, PRESETS, STAGES, TIMESTEPS, SynCoSSettings
-from ..samplers.syncos_sampler import NODE, ChunkSettings, syncos_sampler
+from ..samplers.adapters.engine import apply_windows
+from ..samplers.adapters.latents import temporal_compression
+from ..samplers.adapters.syncos import NODE, ChunkSettings, syncos_sampler
+from ..samplers.syncos.coupling import NOISES, OPTIMIZERS, PICKS, PRESETS, STAGES, TIMESTEPS, SynCoSSettings
 from ._api import io
 
 CUSTOM = "custom"

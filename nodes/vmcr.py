@@ -1,7 +1,7 @@
 """VMCR: the latent refined between the sampler's steps so that motion stays even (GLC-Diffusion)."""
 
-from ..samplers.motion import PHASES, MotionSettings
-from ..samplers.refine import NODE, RefineSettings, range_error, refine_sampler
+from ..samplers.adapters.vmcr import NODE, RefineSettings, range_error, refine_sampler
+from ..samplers.glc.motion import PHASES, MotionSettings
 from ._api import io
 
 

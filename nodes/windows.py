@@ -1,14 +1,11 @@
 """Window scheduling: which windows of a long latent the model sees, and how their predictions are fused."""
 
+from ..samplers.adapters.engine import LongTakeContextHandler, apply_windows
+from ..samplers.adapters.latents import NODE, temporal_compression
+from ..samplers.adapters.window import fuse_weights
 from ..samplers.chart import chart_data
-from ..samplers.context import (
-    NODE,
-    LongTakeContextHandler,
-    apply_windows,
-    cost_text,
-    temporal_compression,
-)
-from ..samplers.context_window import fuse_weights
+from ..samplers.cost import cost_text
+from ..samplers.glc.paths import GlobalPath
 from ..samplers.windows import (
     FIRST_LATENT,
     FUSE,
@@ -72,16 +69,21 @@ def report(settings: WindowSettings, window_length: int, overlap: int, length: i
     return "\n".join(lines)
 
 
-def window_settings(window_length: int, overlap: int, compression: int, **widgets) -> WindowSettings:
+def window_settings(
+    window_length: int, overlap: int, compression: int, *, global_path: bool = False, gamma0: float = 0.005,
+    beta: float = 5e-4, global_every: int = 1, global_until: float = 1.0, **widgets,
+) -> WindowSettings:  # fmt: skip
     """The settings that the node's widgets (lengths in pixel frames) mean for a model. Raises ValueError, named."""
     error = window_error(window_length, overlap)
     if error:
         raise ValueError(error)
     frames = latent_length(window_length, compression)
     try:
+        extra = GlobalPath(gamma0, beta, global_every, global_until) if global_path else None
         return WindowSettings(
-            length=frames, overlap=latent_overlap(overlap, frames, compression), compression=compression, **widgets
-        )
+            length=frames, overlap=latent_overlap(overlap, frames, compression), compression=compression,
+            extra_path=extra, **widgets,
+        )  # fmt: skip
     except ValueError as error:
         raise ValueError(f"{NODE}: {error}") from error
 

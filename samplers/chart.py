@@ -6,8 +6,9 @@ chart takes t = 1000 (1 - step / steps) and the step's number as its key, so ran
 
 from collections.abc import Callable
 
+from .cost import run_cost
 from .fusion import normalised
-from .windows import Window, WindowSettings, dilated_windows, pixel_length, run_cost, step_paths
+from .windows import Window, WindowSettings, pixel_length, step_paths
 
 MOST_INDICES = 2_000_000  # frames of all windows of all steps: under a second of work
 MOST_WEIGHTS = 20_000  # frames of one step's windows: more is no longer a curve
@@ -26,8 +27,8 @@ def chart_data(
 
     weigh: raw fuse weights of local windows. The result has: frames, pixel_frames, compression, window, overlap and
     stride (latent frames); layouts, the distinct lists of local windows' starts; steps, for each one the number of its
-    layout (None: no local windows) and the global path's weight gamma (0: not run); step with its windows' fuse
-    weights (they sum to 1 on every frame; empty where there are too many); dilated, the global path's number of windows
+    layout (None: no local windows) and the extra path's weight gamma (0: not run); step with its windows' fuse
+    weights (they sum to 1 on every frame; empty where there are too many); dilated, the extra path's number of windows
     and the frames of its first one; cost (see windows.Cost) with the ratio to plain windows.
     Raises ValueError when the chart would be too large to compute.
     """
@@ -41,22 +42,22 @@ def chart_data(
     whole = frames <= settings.length  # one window: sampled as without windows
     layouts, rows, shown = [], [], []
     for i in range(steps):
-        local, gamma = [Window(tuple(range(frames)), frames)], 0.0
+        local, share = [Window(range(frames), frames)], 0.0
         if not whole:
             paths = step_paths(settings, frames, step=i, steps=steps, t=1000 * (1 - i / steps), key=i)
             local = next((p.windows for p in paths if p.name == "local"), [])
-            gamma = next((p.share for p in paths if p.name == "global"), 0.0)
+            share = next((p.share for p in paths if p.name != "local"), 0.0)
         starts = [w.indices[0] for w in local]
         if starts and starts not in layouts:
             layouts.append(starts)
-        rows.append({"layout": layouts.index(starts) if starts else None, "gamma": gamma})
+        rows.append({"layout": layouts.index(starts) if starts else None, "gamma": share})
         if i == step:
             shown = local
     weights = []
     if shown and len(shown) * length <= MOST_WEIGHTS:
         weights = [[round(float(v), 4) for v in w] for w in normalised(shown, weigh(shown), frames)]
     cost = run_cost(settings, frames, range(steps), branches)
-    first = dilated_windows(frames, settings.length)[0] if cost.dilated else Window((), 0)
+    first = settings.extra_path.windows(frames, settings.length)[0] if cost.extra else Window((), 0)
     return {
         "frames": frames,
         "pixel_frames": pixel_length(frames, settings.compression),
@@ -68,7 +69,7 @@ def chart_data(
         "steps": rows,
         "step": step,
         "weights": weights,
-        "dilated": {"windows": cost.dilated, "first": list(first.indices[: first.real])},
+        "dilated": {"windows": cost.extra, "first": list(first.indices[: first.real])},
         "cost": {
             "local": cost.local,
             "evaluations": cost.evaluations,

@@ -27,10 +27,11 @@ from comfy.cli_args import args  # noqa: E402
 
 args.cpu = True
 
-sys.path.append(str(ROOT / ".ci"))
+HERE = Path(__file__).resolve().parent
+sys.path[:0] = [str(HERE / name) for name in ("support", "maths", "engine", "methods", "models", "nodes", "browser")]
 
 import torch  # noqa: E402
-from headless import Server  # noqa: E402
+from longtake.tools.headless import Server  # noqa: E402
 
 
 @pytest.fixture(scope="session")

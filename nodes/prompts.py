@@ -1,0 +1,233 @@
+"""Prompts in time: Prompt Timeline, Event Hooks (a LoRA on one of its events) and Structured Prompt (a language model's
+answer as its texts; nothing is sent anywhere)."""
+
+import comfy.hooks
+import node_helpers
+
+from ..samplers.adapters.conds import SPAN_KEY
+from ..samplers.prompts import structured, timeline
+from ._api import io
+
+HOOKS_NODE = "Event Hooks (LongTakeEventHooks)"
+STRUCTURED_NODE = "Structured Prompt (LongTakeStructuredPrompt)"
+
+# Core evaluates an entry while sigma is at most percent_to_sigma(start_percent) and at least
+# percent_to_sigma(end_percent). This empty range holds at no sigma, for every model: the local prompts cost nothing
+# until LongTake windows pick them.
+NEVER = {"start_percent": 1.0, "end_percent": 0.0}
+
+
+class PromptTimeline(io.ComfyNode):
+    @classmethod
+    def define_schema(cls):
+        return io.Schema(
+            node_id="LongTakePromptTimeline",
+            display_name="Prompt Timeline",
+            category="LongTake",
+            description=(
+                "Places prompts in time. LongTake windows take the prompt at their centre; the global path, and "
+                "sampling without LongTake windows, take the global prompt."
+            ),
+            inputs=[
+                io.Clip.Input("clip", tooltip="The text encoder of the video model."),
+                io.String.Input(
+                    "global_prompt",
+                    multiline=True,
+                    dynamic_prompts=True,
+                    default="",
+                    placeholder="what stays the same: subject, place, style",
+                    tooltip="What holds for the whole video: it is put before every local prompt. May be empty.",
+                ),
+                # No dynamic prompts here: the browser would take the braces of JSON for a choice.
+                io.String.Input(
+                    "events",
+                    multiline=True,
+                    dynamic_prompts=False,
+                    default="",
+                    placeholder='a | b | c\nor  0s: a   (48f: 48 frames, 30%: percent)\nor  {"0": "a", "6s": "b"}',
+                    tooltip=(
+                        "What happens when. Equal parts: a | b | c. One timed prompt a line: '0s: a', '48f: b', "
+                        "'30%: c' or '[0-3s] a'. JSON: {\"0\": \"a\", \"48\": \"b\"}. Bare numbers are pixel frames."
+                    ),
+                ),
+                io.Int.Input(
+                    "length",
+                    default=293,
+                    min=1,
+                    max=1_000_000,
+                    tooltip="Length of the whole video in pixel frames, the same as in the empty latent (49 to 2000).",
+                ),
+                io.Float.Input(
+                    "fps",
+                    default=16.0,
+                    min=0.01,
+                    max=1000.0,
+                    step=0.01,
+                    tooltip="Frames per second of the video, used to read seconds (Wan 16, LTX 24 or 25, CogVideoX 8).",
+                ),
+                io.Int.Input(
+                    "blend",
+                    default=0,
+                    min=0,
+                    max=1_000_000,
+                    tooltip=(
+                        "Cross-fade between neighbouring prompts in pixel frames, centred on their border (0 to 48). "
+                        "0 switches at once. At most the length of the shortest event."
+                    ),
+                ),
+            ],
+            outputs=[
+                io.Conditioning.Output(display_name="conditioning"),
+                io.String.Output(display_name="report"),
+            ],
+        )
+
+    @classmethod
+    def validate_inputs(cls, events, length, fps, blend):
+        if None in (events, length, fps, blend):  # a linked input: its value is known in execute
+            return True
+        try:
+            timeline.spans(timeline.parse_timeline(events, length, fps), blend)
+        except timeline.TimelineError as e:
+            return f"Prompt Timeline: {e}"
+        return True
+
+    @classmethod
+    def execute(cls, clip, global_prompt, events, length, fps, blend) -> io.NodeOutput:
+        if clip is None:
+            raise RuntimeError(
+                "Prompt Timeline: clip is None. If it comes from a checkpoint loader, that checkpoint holds no text "
+                "encoder: load one with a CLIP loader node."
+            )
+        try:
+            parsed = timeline.parse_timeline(events, length, fps)
+            spans = timeline.spans(parsed, blend)
+        except timeline.TimelineError as e:
+            raise ValueError(f"Prompt Timeline: {e}") from None
+        ordinary, prompts = timeline.join_prompts(global_prompt, parsed)
+        return io.NodeOutput(
+            encode_timeline(clip, ordinary, prompts, spans),
+            timeline.report(parsed, prompts, ordinary, fps, blend),
+        )
+
+
+def encode_timeline(clip, ordinary: str, prompts: list[str], spans: list[timeline.Span]) -> list:
+    """CONDITIONING: the ordinary prompt ("longtake_span": None), then each event's ("longtake_span": Span, inactive).
+
+    A CLIP with scheduled hooks gives several entries per prompt; all carry their span. The range is set after the
+    encoding, which would drop scheduled entries outside it.
+    """
+    texts = dict.fromkeys([ordinary, *prompts])  # a text that comes back is encoded once
+    encoded = {text: clip.encode_from_tokens_scheduled(clip.tokenize(text)) for text in texts}
+    conditioning = node_helpers.conditioning_set_values(encoded[ordinary], {"longtake_span": None})
+    for prompt, span in zip(prompts, spans, strict=True):
+        conditioning += node_helpers.conditioning_set_values(encoded[prompt], {"longtake_span": span, **NEVER})
+    return conditioning
+
+
+class LongTakeEventHooks(io.ComfyNode):
+    @classmethod
+    def define_schema(cls):
+        return io.Schema(
+            node_id="LongTakeEventHooks",
+            display_name="Event Hooks",
+            category="LongTake",
+            description="Puts hooks, such as Create Hook LoRA's, on one event of a Prompt Timeline: the windows of "
+            "this event are sampled with the LoRA, all others without.",
+            inputs=[
+                io.Conditioning.Input("conditioning", tooltip="From Prompt Timeline, or from another Event Hooks."),
+                io.Hooks.Input(
+                    "hooks",
+                    tooltip="From Create Hook LoRA (MO) and its like, with keyframes or without. They act on "
+                    "the model; the prompt is encoded already.",
+                ),
+                io.Int.Input(
+                    "event", default=1, min=1, max=5000,
+                    tooltip="Number of the event in the timeline, from 1, up to as many as it has.",
+                ),
+            ],
+            outputs=[io.Conditioning.Output(display_name="conditioning")],
+        )  # fmt: skip
+
+    @classmethod
+    def execute(cls, conditioning, hooks, event) -> io.NodeOutput:
+        return io.NodeOutput(hook_event(conditioning, hooks, event))
+
+
+def hook_event(conditioning: list, hooks, event: int) -> list:
+    """The timeline's CONDITIONING with hooks on the entries of one event, counted from 1. Raises ValueError."""
+    spans = [entry[1].get(SPAN_KEY) for entry in conditioning]
+    events = sorted({span.index + 1 for span in spans if span is not None})
+    if not events:
+        raise ValueError(f"{HOOKS_NODE}: conditioning: has no events; connect a Prompt Timeline")
+    if event not in events:
+        raise ValueError(f"{HOOKS_NODE}: event ({event}): the timeline has the events {events[0]} to {events[-1]}")
+    cache: dict = {}
+    return [
+        comfy.hooks.set_hooks_for_conditioning([entry], hooks, cache=cache)[0]
+        if span is not None and span.index + 1 == event else entry
+        for entry, span in zip(conditioning, spans, strict=True)
+    ]  # fmt: skip
+
+
+class LongTakeStructuredPrompt(io.ComfyNode):
+    @classmethod
+    def define_schema(cls):
+        return io.Schema(
+            node_id="LongTakeStructuredPrompt",
+            display_name="Structured Prompt",
+            category="LongTake",
+            description="Splits a story into a global prompt and one prompt per event, as SynCoS wants them: gives the "
+            "instruction for any language model, and turns its pasted answer into the Prompt Timeline's inputs.",
+            inputs=[
+                io.String.Input(
+                    "scenario", multiline=True, dynamic_prompts=False, default="",
+                    placeholder="the story in a sentence or two",
+                    tooltip="What the video shows, for the instruction output; 1 to 5 sentences. Not needed once the "
+                    "answer is pasted.",
+                ),
+                io.Int.Input(
+                    "events", default=3, min=1, max=100,
+                    tooltip="How many events the instruction asks for; 2 to 4, each at least one window long.",
+                ),
+                io.String.Input(
+                    "reply", multiline=True, dynamic_prompts=False, default="",
+                    placeholder=structured.EXAMPLE,
+                    tooltip="The language model's answer: JSON with global and local, or plain lines (Global: ..., "
+                    "then one event a line). Empty: only the instruction is made.",
+                ),
+            ],
+            outputs=[
+                io.String.Output(display_name="global_prompt"),
+                io.String.Output(display_name="events"),
+                io.String.Output(display_name="instruction"),
+            ],
+        )  # fmt: skip
+
+    @classmethod
+    def validate_inputs(cls, reply=None):
+        return reply_error(reply) or True
+
+    @classmethod
+    def execute(cls, scenario, events, reply) -> io.NodeOutput:
+        ask = structured.instruction(scenario, events)
+        if not reply.strip():
+            return io.NodeOutput("", "", ask)
+        try:
+            shared, local = structured.parse_reply(reply)
+        except structured.ReplyError as e:
+            raise ValueError(f"{STRUCTURED_NODE}: reply {e}") from None
+        return io.NodeOutput(shared, structured.timeline_text(local), ask)
+
+
+def reply_error(reply: str | None) -> str | None:
+    if not (reply or "").strip():
+        return None
+    try:
+        structured.parse_reply(reply)
+    except structured.ReplyError as e:
+        return f"{STRUCTURED_NODE}: reply {e}"
+    return None
+
+
+NODES = [PromptTimeline, LongTakeEventHooks, LongTakeStructuredPrompt]

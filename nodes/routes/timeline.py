@@ -1,0 +1,145 @@
+"""POST /longtake/timeline: what the timeline widget in the browser asks of the parser and the writer.
+
+Request, JSON:  {"text": str, "length": int, "fps": number, "blend": int, "edit": null or
+                 {"events": [{"text": str, "start": int, "origin": int or null}, ...], "equal": bool},
+                 "windows": null or {"node": node id, "values": {widget: value}, "compression": int}}
+Answer, JSON:   {"text": str, "way": "equal" | "lines" | "json", "warning": str or null,
+                 "events": [{"text": str, "start": int, "end": int}, ...],
+                 "windows": null or [{"start": int, "end": int, "events": [[index, weight], ...]}, ...]}
+
+Without `edit` the text comes back as it is, read. With it, the text is rewritten (samplers/prompts/writer.py); `equal`
+spreads the events evenly, whatever their starts. Times are pixel frames. `windows` asks which prompts each window of a
+node gets: no event stands for the global prompt. Anything else is answered with status 400 and {"error": str}.
+"""
+
+import json
+import math
+
+from ...samplers.adapters.syncos import ChunkSettings
+from ...samplers.chart import MOST_INDICES
+from ...samplers.prompts import timeline, writer
+from ...samplers.windows import WindowSettings, latent_length, local_windows, pixel_length, window_centre
+from ..syncos import LongTakeSynCoSKSampler, LongTakeSynCoSSampler, chunk_error
+from ..windows import LongTakeWindowScheduler, window_settings
+from . import BadRequest, handler
+from .windows import LIMITS, checked, number
+
+PATH = "/longtake/timeline"
+MAX_BYTES = 1_000_000
+MAX_EVENTS = 5000
+MAX_LENGTH = 1_000_000  # as in the node
+MAX_WINDOWS = 10_000
+MAX_LOOKUPS = 2_000_000  # windows times events: under a second of work
+CHUNKS = ("window_length", "stride")
+WINDOW_NODES = {  # node, and its widgets that decide where the windows lie
+    "LongTakeWindowScheduler": (LongTakeWindowScheduler, ("window_length", "overlap", "schedule", "shift_seed")),
+    "LongTakeSynCoSKSampler": (LongTakeSynCoSKSampler, CHUNKS),
+    "LongTakeSynCoSSampler": (LongTakeSynCoSSampler, CHUNKS),
+}
+
+
+def answer(body: bytes) -> dict:
+    """The answer to a request's body. Raises BadRequest or timeline.TimelineError, both with a message for people."""
+    try:
+        request = json.loads(body)
+    except (ValueError, RecursionError):  # not UTF-8, not JSON, or nested without end
+        raise BadRequest("the request is not JSON.") from None
+    if not isinstance(request, dict):
+        raise BadRequest("the request is not a JSON object.")
+    text = _get(request, "text", str)
+    length = _get(request, "length", int, 1, MAX_LENGTH)
+    fps = float(_get(request, "fps", (int, float), 0.01, 1000))
+    blend = _get(request, "blend", int, 0, MAX_LENGTH)
+    if request.get("edit") is not None:
+        text = writer.write_timeline(text, _edits(request["edit"], length), length, fps)
+    events = timeline.parse_timeline(text, length, fps)
+    spans, warning = None, None
+    try:
+        spans = timeline.spans(events, blend)
+    except timeline.TimelineError as e:
+        warning = str(e)
+    windows = None
+    if spans is not None and request.get("windows") is not None:
+        windows = window_events(_window_settings(_get(request, "windows", dict)), spans)
+    return {
+        "text": text,
+        "way": writer.way_of(text),
+        "warning": warning,
+        "events": [{"text": e.text, "start": e.start, "end": e.end} for e in events],
+        "windows": windows,
+    }
+
+
+def window_events(settings: WindowSettings, spans: list[timeline.Span]) -> list[dict]:
+    """The first step's local windows over the spans' video, and the events of each one. Raises BadRequest."""
+    c = settings.compression
+    frames = latent_length(spans[0].total, c)
+    if frames <= settings.length:  # sampled without windows
+        return [{"start": 0, "end": pixel_length(frames, c), "events": []}]
+    count = (frames - settings.length) // settings.stride + 2
+    if count > MAX_WINDOWS or count * settings.length > MOST_INDICES or count * len(spans) > MAX_LOOKUPS:
+        raise BadRequest(f"about {count} windows of {settings.length} latent frames are too many to draw.")
+    out = []
+    for window in local_windows(settings, frames, 0):
+        first, last = window.indices[0], window.indices[-1]
+        events = timeline.span_weights(spans, window_centre(window.indices, c))
+        out.append(
+            {
+                "start": pixel_length(first, c) if first else 0,
+                "end": pixel_length(last + 1, c),
+                "events": [[index, round(weight, 3)] for index, weight in events],
+            }
+        )
+    return out
+
+
+def _window_settings(request: dict) -> WindowSettings:
+    """The windows of a node's widgets, missing ones by default. Raises ValueError for people."""
+    name, given = _get(request, "node", str), _get(request, "values", dict)
+    if name not in WINDOW_NODES:
+        raise BadRequest(f"windows of this node are not known; known: {', '.join(WINDOW_NODES)}.")
+    node, widgets = WINDOW_NODES[name]
+    inputs = {i.id: i for i in node.define_schema().inputs}
+    values = {widget: checked(inputs[widget], given.get(widget, inputs[widget].default)) for widget in widgets}
+    low, high, default = LIMITS["compression"]
+    compression = number("compression", request.get("compression", default), low, high, True)
+    if widgets is not CHUNKS:
+        return window_settings(compression=compression, **values)
+    if (error := chunk_error(**values)) is not None:
+        raise BadRequest(error)
+    return ChunkSettings(values["window_length"], values["stride"]).windows(compression)
+
+
+def _edits(edit, length: int) -> list[writer.Edit]:
+    if not isinstance(edit, dict):
+        raise BadRequest("edit is not a JSON object.")
+    events = _get(edit, "events", list)
+    if not 1 <= len(events) <= min(MAX_EVENTS, length):
+        raise BadRequest(f"edit has {len(events)} events; it can have 1 to {min(MAX_EVENTS, length)}.")
+    borders = timeline.equal_borders(len(events), length)
+    equal = _get(edit, "equal", bool)
+    edits = []
+    for i, event in enumerate(events):
+        if not isinstance(event, dict):
+            raise BadRequest(f"event {i + 1} is not a JSON object.")
+        origin = event.get("origin")
+        edits.append(
+            writer.Edit(
+                text=_get(event, "text", str),
+                start=borders[i] if equal else _get(event, "start", int, 0, MAX_LENGTH),
+                origin=None if origin is None else _get(event, "origin", int, 0, MAX_EVENTS),
+            )
+        )
+    return edits
+
+
+def _get(where: dict, name: str, kind, low: float = -math.inf, high: float = math.inf):
+    value = where.get(name)
+    if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
+        raise BadRequest(f"{name} is missing or of the wrong type.")
+    if isinstance(value, (int, float)) and not low <= value <= high:
+        raise BadRequest(f"{name} is not within {low} to {high}.")
+    return value
+
+
+handle = handler(answer, MAX_BYTES)

@@ -1,0 +1,76 @@
+"""POST /longtake/windows: the chart of a window scheduler's widgets, for the front-end. Nothing is stored."""
+
+import json
+import math
+
+from ..windows import REPORT_STEPS, LongTakeWindowScheduler, chart, window_settings
+from . import BadRequest, handler
+
+PATH = "/longtake/windows"
+MOST_BYTES = 4096
+LIMITS = {"steps": (1, 1000, REPORT_STEPS), "branches": (1, 2, 2), "step": (0, 999, 0), "compression": (1, 64, 4)}
+UNUSED = ("model", "window_batch", "retain")  # say nothing about the schedule
+
+
+def number(name: str, value, low, high, whole: bool):
+    if isinstance(value, bool) or not isinstance(value, int if whole else (int, float)):
+        raise BadRequest(f"{name} must be a {'whole ' if whole else ''}number, not {short(value)}")
+    if not (low <= value <= high and math.isfinite(value)):
+        raise BadRequest(f"{name} ({short(value)}) must be between {low} and {high}")
+    return value
+
+
+def short(value) -> str:
+    text = json.dumps(value)
+    return text if len(text) <= 40 else text[:37] + "..."
+
+
+def checked(inp, value):
+    """One widget's value, within the bounds of its own declaration."""
+    kind, name = inp.io_type, inp.id
+    if kind in ("INT", "FLOAT"):
+        return number(name, value, inp.min, inp.max, kind == "INT")
+    if kind == "BOOLEAN":
+        if not isinstance(value, bool):
+            raise BadRequest(f"{name} must be true or false, not {short(value)}")
+        return value
+    if value not in inp.options:
+        raise BadRequest(f"{name} ({short(value)}) must be one of {', '.join(inp.options)}")
+    return value
+
+
+def no_constant(name: str):
+    raise ValueError(f"{name} is not a number")
+
+
+def parse(body: bytes) -> dict:
+    """The checked values of a request, missing ones by default. Raises BadRequest."""
+    try:
+        values = json.loads(body.decode("utf-8"), parse_constant=no_constant)
+    except (ValueError, RecursionError) as error:
+        raise BadRequest(f"not JSON: {str(error)[:80]}") from error
+    if not isinstance(values, dict):
+        raise BadRequest("the request must be an object with the node's widgets")
+    inputs = [i for i in LongTakeWindowScheduler.define_schema().inputs if i.id not in UNUSED]
+    unknown = values.keys() - {i.id for i in inputs} - LIMITS.keys()
+    if unknown:
+        raise BadRequest(f"unknown: {short(sorted(unknown))}")
+    out = {i.id: checked(i, values.get(i.id, i.default)) for i in inputs}
+    for name, (low, high, default) in LIMITS.items():
+        out[name] = number(name, values.get(name, default), low, high, True)
+    if out["step"] >= out["steps"]:
+        raise BadRequest(f"step ({out['step']}) must be smaller than steps ({out['steps']})")
+    return out
+
+
+def answer(body: bytes) -> dict:
+    """The chart for the body of a request. Raises ValueError with a message for the person who sees the chart."""
+    try:
+        values = parse(body)
+    except RecursionError:
+        raise BadRequest("the request is nested too deeply") from None
+    length, *run = (values.pop(name) for name in ("length", "steps", "branches", "step"))
+    return chart(window_settings(**values), length, *run)
+
+
+handle = handler(answer, MOST_BYTES)

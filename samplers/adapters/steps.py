@@ -1,0 +1,97 @@
+"""Where a sampling run stands: the step of an evaluation of the model, and its place in the noise schedule.
+
+By its sigma alone an evaluation counts to the step whose interval it lies in. Heun's second one is at the next step's
+sigma, and those of ancestral samplers lie anywhere: for core's own samplers the evaluations are counted. The count
+lives in the options of one run.
+"""
+
+import struct
+from dataclasses import dataclass
+
+import comfy.model_sampling
+import torch
+from comfy.k_diffusion import sampling
+from comfy.patcher_extension import WrappersMP
+
+from .core_samplers import EVALUATIONS, core_name
+
+STEP = "longtake_step"  # key of the step in transformer_options, where it was counted
+COUNT = "longtake_evaluations"  # key of the running count in transformer_options
+
+
+def training_timestep(model_sampling, sigma: torch.Tensor) -> float:
+    """Training timestep 0..1000 of a sigma: 1000 * sigma for flow models, core's own for discrete eps and v models."""
+    value = float(sigma)
+    if isinstance(model_sampling, comfy.model_sampling.CONST):
+        return 1000 * value
+    if isinstance(model_sampling, comfy.model_sampling.ModelSamplingCosmosRFlow):
+        return 1000 * value / (1 + value)
+    if isinstance(model_sampling, comfy.model_sampling.ModelSamplingContinuousEDM):
+        low, high = model_sampling.sigma_min.log(), model_sampling.sigma_max.log()
+        return float(1000 * (sigma.log().to(low) - low) / (high - low))
+    return float(model_sampling.timestep(sigma))
+
+
+@dataclass(frozen=True)
+class Moment:
+    """Where a run stands. key names the step by its sigma's float32 bits, so that a resumed schedule draws the same."""
+
+    step: int
+    keys: tuple[int, ...]
+    first: bool
+
+    @classmethod
+    def of(cls, timestep: torch.Tensor, model_options: dict) -> "Moment":
+        """By the count, else by sigma: one between two of the schedule belongs to the earlier step."""
+        sigma = float(timestep.flatten()[0])
+        sigmas = model_options["transformer_options"]["sample_sigmas"].tolist()
+        sign = 1 if sigmas[0] >= sigmas[-1] else -1  # unsampling schedules rise
+        reached = sum(sign * s >= sign * sigma - 1e-5 * abs(sigma) for s in sigmas[:-1])
+        keys = tuple(struct.unpack("<I", struct.pack("<f", s))[0] for s in sigmas[:-1])
+        step = model_options["transformer_options"].get(STEP, max(reached - 1, 0))
+        return cls(step, keys, abs(sigma - sigmas[0]) <= 1e-5 * abs(sigma))
+
+    @property
+    def key(self) -> int:
+        return self.keys[self.step]
+
+
+class Count:
+    """Steps of one run's evaluations in their order. A step that ends at sigma 0 has one; heunpp2's last steps too
+    have fewer."""
+
+    def __init__(self, name: str, sigmas: list[float]):
+        steps = len(sigmas) - 1
+        if name == "heunpp2":
+            counts = [min(3, steps - i) for i in range(steps)]
+        else:
+            counts = [EVALUATIONS[name] if sigma != 0 else 1 for sigma in sigmas[1:]]
+        self.steps = iter([i for i, n in enumerate(counts) for _ in range(n)])
+
+
+def _sample(executor, guider, sigmas, extra_args, *args, **kwargs):
+    function = getattr(executor.class_obj, "sampler_function", None)
+    name = core_name(function).removeprefix("sample_")
+    # VMCR runs a sampler one step at a time: the same for those in the table, not for heunpp2.
+    if name in EVALUATIONS or function is sampling.sample_heunpp2:
+        options = extra_args["model_options"]
+        transformer = {**options["transformer_options"], COUNT: Count(name, sigmas.tolist())}
+        extra_args = {**extra_args, "model_options": {**options, "transformer_options": transformer}}
+    return executor(guider, sigmas, extra_args, *args, **kwargs)
+
+
+def _predict(executor, x, timestep, model_options=None, seed=None):
+    model_options = model_options or {}
+    transformer = model_options.get("transformer_options", {})
+    step = next(transformer[COUNT].steps, None) if COUNT in transformer else None
+    if step is not None:
+        model_options = {**model_options, "transformer_options": {**transformer, STEP: step}}
+    return executor(x, timestep, model_options, seed)
+
+
+def count_evaluations(model) -> None:
+    """Make a ModelPatcher (a clone of one's own) count. Before other wrappers: a step cache may skip evaluations."""
+    for stage, wrapper in ((WrappersMP.SAMPLER_SAMPLE, _sample), (WrappersMP.PREDICT_NOISE, _predict)):
+        model.remove_wrappers_with_key(stage, COUNT)
+        model.add_wrapper_with_key(stage, COUNT, wrapper)
+        model.wrappers[stage] = {COUNT: model.wrappers[stage].pop(COUNT), **model.wrappers[stage]}

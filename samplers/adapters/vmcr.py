@@ -1,0 +1,213 @@
+"""VMCR as a sampler that wraps a sampler: one step, one refinement of the latent (adapter of motion.py).
+
+GLC-Diffusion (arXiv 2501.05484), Algorithm 1 step 3 and Eq. 15. Differs from the paper:
+- the loss is of the x0 that the step itself predicted (all windows fused, CFG applied). Read literally, Algorithm 1
+  wants the next one: one more evaluation of the model per step, and its gradient through the model;
+- d x0 / d x is taken as the identity, exact for a fixed noise (or velocity) prediction in ComfyUI's coordinates:
+  x = x0 + sigma * noise for noise and v models, (1 - sigma) * x0 + sigma * noise for flow models;
+- with an inpainting mask only what is being made is refined.
+"""
+
+import copy
+import functools
+import inspect
+import logging
+from dataclasses import dataclass
+
+import comfy.samplers
+import torch
+from comfy.k_diffusion import sampling
+from tqdm.auto import tqdm
+
+from ..glc.motion import MotionSettings, gradient_chunks, rescale_factor
+from . import progress
+from .core_samplers import BROWNIAN, EXACT, REFUSED, core_name
+
+logger = logging.getLogger(__name__)
+
+NODE = "VMCR Refiner (LongTakeVMCR)"
+LEAST_FRAMES = 3  # two motion vectors to compare
+
+def range_error(start_percent: float, end_percent: float) -> str | None:
+    """What is wrong with a range of the schedule; None: nothing."""
+    if 0 <= start_percent < end_percent <= 1:
+        return None
+    return f"start_percent ({start_percent}) must be smaller than end_percent ({end_percent}), both from 0 to 1"
+
+
+@dataclass(frozen=True)
+class RefineSettings:
+    """omega of Eq. 15 (0 = off), the loss, whether omega follows the latent's size, and the fractions of the schedule
+    between which steps are refined. Raises ValueError for a negative omega or an empty range."""
+
+    omega: float = 2e-5
+    motion: MotionSettings = MotionSettings()
+    rescale: bool = True
+    start_percent: float = 0.0
+    end_percent: float = 1.0
+
+    def __post_init__(self):
+        if not 0 <= self.omega < float("inf"):
+            raise ValueError(f"omega ({self.omega}) must be 0 or more, e.g. 2e-5")
+        if (error := range_error(self.start_percent, self.end_percent)) is not None:
+            raise ValueError(error)
+
+
+def label(function) -> str:
+    return getattr(function, "__name__", str(function))
+
+
+def history_note(function) -> str | None:
+    """What a user must know about a sampler that is not exact one step at a time; None for those that are."""
+    name = core_name(function).removeprefix("sample_")
+    if name in EXACT:
+        return None
+    if name:
+        what = f"{name} uses more steps than the current one"
+    else:
+        what = f"{label(function)} is unknown to this node and may use more steps than the current one"
+    return (
+        f"VMCR: {what}, and its history is cut at every refined step (lower order there, another result even at a tiny "
+        f"omega). Exact: {', '.join(n for n in EXACT if hasattr(sampling, f'sample_{n}'))}, ddim"
+    )
+
+
+def stretches(active: list[bool]) -> list[tuple[int, int]]:
+    """(start, stop) in steps: each active step alone, neighbouring inactive ones together so that history is kept."""
+    parts: list[tuple[int, int]] = []
+    for i, on in enumerate(active):
+        if parts and not on and not active[i - 1]:
+            parts[-1] = (parts[-1][0], i + 1)
+        else:
+            parts.append((i, i + 1))
+    return parts
+
+
+def active_steps(settings: RefineSettings, model_sampling, sigmas: torch.Tensor) -> list[bool]:
+    """Per step whether sigma_end < sigma <= sigma_start, as in ComfyUI's own nodes with start and end percent."""
+    start = float(model_sampling.percent_to_sigma(settings.start_percent))
+    end = float(model_sampling.percent_to_sigma(settings.end_percent))
+    return [end < sigma <= start for sigma in sigmas[:-1].tolist()]
+
+
+def noise_options(function, x, sigmas, extra_args, options: dict) -> dict:
+    """The options, with the noise sampler that the function would make for the whole run.
+
+    Left to itself it would make one per call, and every step would draw the same noise.
+    """
+    if options.get("noise_sampler") is not None or "noise_sampler" not in inspect.signature(function).parameters:
+        return options
+    name, seed = core_name(function).removeprefix("sample_"), extra_args.get("seed")
+    if name.removesuffix("_gpu") in BROWNIAN:
+        low, high = sigmas[sigmas > 0].min(), sigmas.max()
+        noise = sampling.BrownianTreeNoiseSampler(x, low, high, seed=seed, cpu=not name.endswith("_gpu"))
+    else:
+        noise = sampling.default_noise_sampler(x, seed=seed)
+    return {**options, "noise_sampler": noise}
+
+
+def step_options(options: dict, start: int, stop: int, steps: int) -> dict:
+    """The options for steps start..stop-1 of all `steps`: those that core spreads over the steps of one call."""
+    options = dict(options)
+    if options.get("s_churn"):
+        options["s_churn"] = options["s_churn"] * (stop - start) / steps
+    if options.get("s_noise_end") is not None and steps > 1:  # LCM's ramp
+        first, last = options.get("s_noise", 1.0), options["s_noise_end"]
+        options["s_noise"] = first + (last - first) * (start / (steps - 1))
+        options["s_noise_end"] = first + (last - first) * ((stop - 1) / (steps - 1))
+    return options
+
+
+def refine(x: torch.Tensor, x0: torch.Tensor, settings: RefineSettings, mask: torch.Tensor | None) -> torch.Tensor:
+    """Eq. 15: x - omega * gradient of the motion loss at x0, a few frames at a time; both [B, C, F, H, W]."""
+    omega = settings.omega * (rescale_factor(*x.shape[-2:]) if settings.rescale else 1.0)
+    refined = x.clone()  # a sampler's last x is its x0, which is still being read
+    mask = None if mask is None else mask.expand_as(x)
+    for i, gradient in gradient_chunks(x0, settings.motion):
+        frames = slice(i, i + gradient.shape[2])
+        gradient *= omega
+        if mask is not None:
+            gradient *= mask[:, :, frames]
+        refined[:, :, frames] -= gradient
+    return refined
+
+
+def stepwise(inner, settings: RefineSettings):
+    """`inner` (a k-diffusion sampler function) with the latent refined after each active step."""
+
+    @functools.wraps(inner)
+    def sample(model, x, sigmas, extra_args=None, callback=None, disable=None, **options):
+        if x.ndim != 5:
+            raise ValueError(
+                f"{NODE}: the latent has the shape {tuple(x.shape)}; motion needs a video latent with 5 dimensions "
+                f"[batch, channels, frames, height, width] (not an image, not audio and video packed together)"
+            )
+        extra_args = extra_args or {}
+        steps = len(sigmas) - 1
+        active = active_steps(settings, model.inner_model.model_patcher.get_model_object("model_sampling"), sigmas)
+        if x.shape[2] < LEAST_FRAMES or not any(active):
+            logger.warning(
+                "VMCR: nothing is refined: %s.",
+                "no step lies between start_percent and end_percent"
+                if x.shape[2] >= LEAST_FRAMES
+                else f"the video has {x.shape[2]} latent frames, motion needs {LEAST_FRAMES}",
+            )
+            return inner(model, x, sigmas, extra_args=extra_args, callback=callback, disable=disable, **options)
+        logger.info("VMCR: refines %d of %d steps, omega %g.", sum(active), steps, settings.omega)
+        if (note := history_note(inner)) is not None:
+            logger.warning("%s.", note)
+
+        options = noise_options(inner, x, sigmas, extra_args, options)
+        with tqdm(total=steps, disable=disable) as bar:
+            for start, stop in stretches(active):
+                x0 = None
+
+                def step_callback(info, start=start):
+                    nonlocal x0
+                    x0 = info["denoised"]
+                    info = {**info, "i": info["i"] + start}
+                    bar.update(info["i"] + 1 - bar.n)
+                    if callback is not None:
+                        callback(info)
+
+                x = inner(
+                    model, x, sigmas[start : stop + 1],
+                    extra_args=dict(extra_args),  # cfg_pp samplers add a function to it in every call
+                    callback=step_callback, disable=True, **step_options(options, start, stop, steps),
+                )  # fmt: skip
+                if active[start]:
+                    if x0 is None or x0.shape != x.shape:
+                        raise ValueError(
+                            f"{NODE}: sampler: {label(inner)} does not report an x0 of the latent's shape "
+                            f"{tuple(x.shape)} at each step; use e.g. euler"
+                        )
+                    x = refine(x, x0, settings, extra_args.get("denoise_mask"))
+        return x
+
+    return sample
+
+
+def refine_sampler(sampler, settings: RefineSettings):
+    """SAMPLER -> SAMPLER, by a copy; omega 0 returns the very same object.
+
+    Raises ValueError for samplers that are not ComfyUI's KSAMPLER or that cannot run one step at a time.
+    """
+    if settings.omega == 0:
+        return sampler
+    if not isinstance(sampler, comfy.samplers.KSAMPLER):
+        raise ValueError(
+            f"{NODE}: sampler: {type(sampler).__name__} is not a sampler function that can run one step at a time; use "
+            f"KSamplerSelect, e.g. euler"
+        )
+    inner = sampler.sampler_function
+    if core_name(inner) in REFUSED:
+        raise ValueError(
+            f"{NODE}: sampler: {REFUSED[core_name(inner)]}; nothing can be refined between its steps. Use e.g. euler, "
+            f"heun or dpmpp_sde"
+        )
+    if (note := history_note(inner)) is not None:
+        logger.warning("%s.", note)
+        progress.show(note)
+    refined = copy.copy(sampler)
+    refined.sampler_function = stepwise(inner, settings)
+    return refined

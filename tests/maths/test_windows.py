@@ -1,0 +1,197 @@
+"""The windows' maths: coverage, fusion, the dilated path, gamma, the shift's draw, the cost."""
+
+import math
+
+import pytest
+import torch
+from comfy.context_windows import create_windows_static_standard
+from longtake.samplers.cost import run_cost
+from longtake.samplers.fusion import accumulate, normalised, sine_weights, triangular_weights
+from longtake.samplers.glc.paths import GlobalPath, dilated_windows, gamma
+from longtake.samplers.windows import (
+    Window,
+    WindowSettings,
+    group,
+    latent_length,
+    latent_overlap,
+    local_windows,
+    pixel_length,
+    shift_offset,
+    shifted_starts,
+    step_paths,
+    window_centre,
+)
+
+WINDOWS = [(1, 0), (2, 1), (5, 0), (13, 6), (13, 12), (21, 10)]
+SIZES = [(f, n, o) for f in (1, 2, 5, 13, 14, 37, 74, 241) for n, o in WINDOWS]
+
+
+class CoreHandler:
+    def __init__(self, length, overlap):
+        self.context_length, self.context_overlap = length, overlap
+
+
+@pytest.mark.parametrize("frames,length,overlap", SIZES)
+def test_static_windows_are_cores(frames, length, overlap):
+    ours = [list(w.indices) for w in local_windows(WindowSettings(length, overlap), frames, key=0)]
+    assert ours == create_windows_static_standard(frames, CoreHandler(length, overlap), {})
+
+
+@pytest.mark.parametrize("frames,length,overlap", SIZES)
+def test_every_offset_covers_every_frame_with_equal_windows(frames, length, overlap):
+    stride = length - overlap
+    for offset in range(stride):
+        starts = shifted_starts(frames, min(length, frames), stride, offset)
+        assert starts[0] == 0 and starts[-1] == max(frames - length, 0)
+        assert len(set(starts)) == len(starts)
+        assert {s + i for s in starts for i in range(min(length, frames))} == set(range(frames))
+
+
+def test_shift_is_a_function_of_seed_and_step_and_uniform():
+    draws = [shift_offset(7, key, 6) for key in range(3000)]
+    assert draws == [shift_offset(7, key, 6) for key in range(3000)]
+    assert draws != [shift_offset(8, key, 6) for key in range(3000)]
+    counts = torch.bincount(torch.tensor(draws), minlength=6)
+    assert counts.min() > 400 and counts.max() < 600  # 500 expected, standard deviation 20
+
+
+def test_shift_leaves_torchs_own_generator_alone():
+    torch.manual_seed(3)
+    expected = torch.rand(1)
+    torch.manual_seed(3)
+    shift_offset(1, 2, 7)
+    assert torch.equal(torch.rand(1), expected)
+
+
+def test_largest_seed_draws():
+    assert 0 <= shift_offset(0xFFFFFFFFFFFFFFFF, 0xFFFFFFFF, 7) < 7
+
+
+@pytest.mark.parametrize("frames,length", [(14, 13), (37, 13), (39, 13), (74, 13), (241, 13), (22, 21), (5, 2), (3, 1)])
+def test_dilated_windows_visit_each_frame_once(frames, length):
+    windows = dilated_windows(frames, length)
+    d = math.ceil(frames / length)
+    assert len(windows) == d
+    assert all(len(w.indices) == length and all(0 <= i < frames for i in w.indices) for w in windows)
+    real = [i for w in windows for i in w.indices[: w.real]]
+    assert sorted(real) == list(range(frames))
+    for start, w in enumerate(windows):
+        assert list(w.indices[: w.real]) == list(range(start, frames, d))
+
+
+def test_dilated_padding_reflects_the_end():
+    # F = 14, L = 5: d = 3, positions 12 and 13 are real, 14 lies behind the end and mirrors 12
+    assert dilated_windows(14, 5) == [
+        Window((0, 3, 6, 9, 12), 5),
+        Window((1, 4, 7, 10, 13), 5),
+        Window((2, 5, 8, 11, 12), 4),
+    ]
+
+
+def loop_fuse(windows, weights, parts, frames):
+    """Frame by frame, the definition: sum of weight * prediction over the sum of weights."""
+    fused = torch.zeros(parts[0].shape[0], frames, *parts[0].shape[2:], dtype=torch.float64)
+    for frame in range(frames):
+        top, bottom = 0, 0
+        for window, w, part in zip(windows, weights, parts, strict=True):
+            for position in range(window.real):
+                if window.indices[position] == frame:
+                    top, bottom = top + w[position] * part[:, position].double(), bottom + w[position]
+        fused[:, frame] = top / bottom
+    return fused
+
+
+@pytest.mark.parametrize("weights", [lambda n: [1.0] * n, triangular_weights, sine_weights])
+@pytest.mark.parametrize("path", ["local", "global"])
+def test_fusion_equals_the_loop_and_weights_sum_to_one(weights, path):
+    frames, length = 23, 5
+    settings = WindowSettings(length, 3, schedule="random_shift", shift_seed=5)
+    windows = local_windows(settings, frames, key=3) if path == "local" else dilated_windows(frames, length)
+    raw = [weights(length) for _ in windows]
+    parts = [torch.randn(2, length, 3) for _ in windows]
+    normal = normalised(windows, raw, frames)
+    ones, fused = torch.zeros(2, frames, 3), torch.zeros(2, frames, 3)
+    for window, part, w in zip(windows, parts, normal, strict=True):
+        accumulate(ones, torch.ones_like(part), window, w, 1)
+        accumulate(fused, part, window, w, 1)
+    torch.testing.assert_close(ones, torch.ones_like(ones), atol=1e-6, rtol=0)
+    torch.testing.assert_close(fused.double(), loop_fuse(windows, raw, parts, frames), atol=1e-6, rtol=0)
+
+
+def test_padding_of_a_dilated_window_never_reaches_the_result():
+    window = dilated_windows(14, 5)[2]
+    part = torch.tensor([1.0, 1.0, 1.0, 1.0, math.nan]).view(1, 5)
+    out = torch.zeros(1, 14)
+    accumulate(out, part, window, torch.ones(window.real), 1)
+    assert torch.equal(out.nonzero()[:, 1], torch.tensor([2, 5, 8, 11]))
+
+
+def test_uncovered_frames_are_an_error():
+    with pytest.raises(ValueError, match=r"\[4\]"):
+        normalised([Window((0, 1, 2, 3), 4)], [[1.0] * 4], 5)
+
+
+def test_gamma_is_the_papers_and_clamped():
+    assert gamma(0, 0.005, 5e-4) == 0.005
+    assert gamma(1000, 0.005, 5e-4) == pytest.approx(0.005 * math.exp(0.5))
+    assert gamma(1000, 0.9, 0.01) == 1.0
+
+
+def test_paths_of_a_step():
+    settings = WindowSettings(13, 6, extra_path=GlobalPath(every=3, until=0.5))
+    active = [s for s in range(20) if settings.extra_path.active(s, 20)]
+    assert active == [0, 3, 6, 9]
+    local, dilated = step_paths(settings, 74, step=0, steps=20, t=1000.0, key=0)
+    assert (local.name, dilated.name) == ("local", "global")
+    assert dilated.share == gamma(1000.0, 0.005, 5e-4) and local.share == 1 - dilated.share
+    assert [p.name for p in step_paths(settings, 74, step=1, steps=20, t=1000.0, key=0)] == ["local"]
+    only = WindowSettings(13, 6, extra_path=GlobalPath(gamma0=1.0))
+    assert [p.name for p in step_paths(only, 74, step=0, steps=20, t=0.0, key=0)] == ["global"]
+
+
+def test_cost_counts_windows_steps_and_branches():
+    cost = run_cost(WindowSettings(13, 6, extra_path=GlobalPath(until=0.5)), 74, range(20), 2)
+    # starts 0, 7, .. 56, 61: 10 windows; d = 6 in 10 of 20 steps
+    assert (cost.local, cost.extra, cost.extra_steps) == (10, 6, 10)
+    assert cost.plain == 10 * 20 * 2
+    assert cost.evaluations == (10 * 20 + 6 * 10) * 2
+    assert run_cost(WindowSettings(13, 6, extra_path=GlobalPath()), 13, range(20), 2).evaluations == 40
+
+
+@pytest.mark.parametrize("count,limit", [(0, 4), (1, 4), (9, 4), (9, 1), (8, 4), (3, 64)])
+def test_groups_are_few_and_even(count, limit):
+    groups = group(count, limit)
+    assert [i for g in groups for i in g] == list(range(count))
+    assert len(groups) == math.ceil(count / limit)
+    assert not groups or max(map(len, groups)) - min(map(len, groups)) <= 1
+
+
+def test_pixel_and_latent_lengths():
+    assert [latent_length(p, 4) for p in (1, 4, 5, 49, 81, 293)] == [1, 1, 2, 13, 21, 74]
+    assert pixel_length(74, 4) == 293
+    assert [latent_overlap(p, 13, 4) for p in (0, 1, 2, 24, 28, 48, 400)] == [0, 0, 1, 6, 7, 12, 12]
+    # latent frame i > 0 covers pixel frames 4(i-1)+1 .. 4i
+    assert window_centre([0], 4) == 0
+    assert window_centre([1], 4) == 2.5
+    assert window_centre(range(13), 4) == 24
+    assert window_centre(range(61, 74), 4) == (4 * 60 + 1 + 4 * 73) / 2
+
+
+@pytest.mark.parametrize(
+    "kwargs,message",
+    [
+        ({"length": 0, "overlap": 0}, "length"),
+        ({"length": 5, "overlap": 5}, "overlap"),
+        ({"length": 5, "overlap": -1}, "overlap"),
+        ({"length": 5, "overlap": 1, "schedule": "spiral"}, "schedule"),
+        ({"length": 5, "overlap": 1, "first_latent": "x"}, "first_latent"),
+    ],
+)
+def test_settings_that_make_no_windows(kwargs, message):
+    with pytest.raises(ValueError, match=message):
+        WindowSettings(**kwargs)
+
+
+def test_a_global_path_at_no_step_is_an_error():
+    with pytest.raises(ValueError, match="global_every"):
+        GlobalPath(every=0)

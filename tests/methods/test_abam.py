@@ -1,0 +1,343 @@
+"""ABAM against a hand-written reference, on every video class the running core has."""
+
+import gc
+import logging
+import weakref
+
+import comfy.ldm.modules.attention as core_attention
+import comfy.model_management
+import comfy.sample
+import pytest
+import torch
+import zoo
+from longtake.nodes.abam import LongTakeABAM
+from longtake.samplers.adapters import attention
+from longtake.samplers.adapters.attention import CACHES, OPTION, AnchorSettings, apply_anchor
+from longtake.samplers.adapters.engine import apply_windows
+from longtake.samplers.adapters.video_tokens import LAYOUTS, Layout
+from longtake.samplers.glc.anchors import blend
+from longtake.samplers.glc.paths import GlobalPath
+from longtake.samplers.windows import WindowSettings
+from test_zoo import DENOISE, FRAMES, NAMES, difference, overridden
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+LENGTH, OVERLAP, A = 5, 2, 0.3
+every_model = pytest.mark.parametrize("name", NAMES)
+
+
+def run(name, patcher, *, steps=2, positive=None, seed=5, sampler="euler"):
+    model, latent = zoo.zoo()[name], zoo.zoo()[name].latent(FRAMES)
+    return comfy.sample.sample(
+        patcher, comfy.sample.prepare_noise(latent, seed), steps, 2.0, sampler, "simple",
+        positive or model.conditioning(1, FRAMES), model.conditioning(2, FRAMES), latent,
+        denoise=DENOISE.get(name, 1.0), disable_pbar=True, seed=seed,
+    )  # fmt: skip
+
+
+def windowed(model, **kwargs):
+    return apply_windows(model, WindowSettings(LENGTH, OVERLAP, **{"window_batch": 1, **kwargs}))
+
+
+def anchored(model, a=A, first_layer=0, last_layer=-1, start=0.0, end=1.0, cache="gpu"):
+    return apply_anchor(model, a, first_layer, last_layer, start, end, cache)
+
+
+def reference(name, a):
+    """ABAM by hand, for windows that run one by one, the first one first: an override that notes what the first window
+    of a step attends to and mixes it into the others', where zoo.py says the video's tokens are."""
+    model = zoo.zoo()[name]
+    count, state = model.video_tokens(LENGTH), {}
+
+    def attention(func, q, k, v, *args, **kwargs):
+        total = k.shape[-2]
+        if q.shape[-2] != total or total < count or (total == count) != (model.joint == "self"):
+            return func(q, k, v, *args, **kwargs)
+        options = kwargs["transformer_options"]
+        (window,), branches = options["longtake"]["windows"], tuple(options["cond_or_uncond"])
+        if state.get("call") is not options["uuids"]:
+            state.update(call=options["uuids"], layer=0)
+        key = (branches, state["layer"])
+        state["layer"] += 1
+        if window[0] == 0:
+            state[key] = (k, v)
+            return func(q, k, v, *args, **kwargs)
+        video = slice(total - count, None) if model.joint == "text first" else slice(0, count)
+        k, v = k.clone(), v.clone()
+        for own, first in zip((k, v), state[key], strict=True):
+            own[..., video, :] = (1 - a) * own[..., video, :] + a * first[..., video, :]
+        return func(q, k, v, *args, **kwargs)
+
+    return attention
+
+
+@every_model
+def test_equals_the_reference(name):
+    by_hand = run(name, windowed(overridden(name, reference(name, A))))
+    plain, ours = run(name, windowed(zoo.patcher(name))), run(name, anchored(windowed(zoo.patcher(name))))
+    assert difference(ours, by_hand) < 1e-4
+    assert difference(ours, plain) > 1e-3
+
+
+@every_model
+def test_anchor_zero_is_no_node(name):
+    plain = windowed(zoo.patcher(name))
+    assert difference(run(name, anchored(plain, a=0)), run(name, plain)) == 0
+
+
+@every_model
+@pytest.mark.parametrize("cache", CACHES)
+def test_caches_and_batches_agree(name, cache):
+    """Windows and CFG branches batched or apart, the anchor kept or run again."""
+    expected = run(name, anchored(windowed(zoo.patcher(name))))
+    for batch in (1, 2, 8):
+        got = run(name, anchored(windowed(zoo.patcher(name), window_batch=batch), cache=cache))
+        assert difference(got, expected) < 1e-4
+
+
+@every_model
+def test_branches_apart(name, monkeypatch):
+    expected = run(name, anchored(windowed(zoo.patcher(name))))
+    patcher = zoo.patcher(name)
+    seen = set()
+
+    def note(func, *args, **kwargs):
+        seen.add(len(kwargs["transformer_options"]["cond_or_uncond"]))
+        return func(*args, **kwargs)
+
+    monkeypatch.setattr(patcher.model, "memory_required", lambda *args, **kwargs: float("inf"))
+    for cache in ("gpu", "recompute"):
+        got = run(name, anchored(windowed(overridden(name, note), window_batch=8), cache=cache))
+        assert difference(got, expected) < 1e-4
+    assert seen == {1}
+
+
+def attended(name, patcher):
+    """K and V of every attention call of one step, below whatever is installed in `patcher`'s place."""
+    calls = []
+
+    def record(func, q, k, v, *args, **kwargs):
+        calls.append((q, k, v, kwargs["transformer_options"]["longtake"]["windows"]))
+        return func(q, k, v, *args, **kwargs)
+
+    patcher.model_options["transformer_options"]["optimized_attention_override"] = record
+    run(name, patcher, steps=1)
+    return calls
+
+
+@pytest.mark.parametrize("name", [n for n in NAMES if zoo.zoo()[n].joint != "self"])
+def test_text_tokens_and_queries_stay(name):
+    model = zoo.zoo()[name]
+    with_abam = attended(name, anchored(windowed(zoo.patcher(name))))
+    without = attended(name, windowed(zoo.patcher(name)))
+    count = model.video_tokens(LENGTH)
+    blended, windows = 0, set()
+    for (q, k, v, window), (q0, k0, v0, _) in zip(with_abam, without, strict=True):
+        if k.shape[-2] <= count or window in windows:
+            continue
+        windows.add(window)  # the first layer of each window: later ones differ through the hidden state
+        text = slice(0, k.shape[-2] - count) if model.joint == "text first" else slice(count, None)
+        assert torch.equal(q, q0) and torch.equal(k[..., text, :], k0[..., text, :])
+        assert torch.equal(v[..., text, :], v0[..., text, :])
+        blended += not torch.equal(k, k0)
+    assert len(windows) == 3 and blended == 2
+
+
+@pytest.mark.parametrize("kind", ["pytorch", "sub_quad", "split", "basic"])
+@pytest.mark.parametrize("name", ["wan21_t2v", "hunyuan_video", "ltxv"])
+def test_with_cores_attentions(name, kind):
+    function = getattr(core_attention, f"attention_{kind}")
+
+    def override(func, *args, **kwargs):
+        return function(*args, **kwargs)
+
+    got = run(name, anchored(windowed(overridden(name, override))))
+    assert difference(got, run(name, anchored(windowed(zoo.patcher(name))))) < 1e-3
+
+
+@pytest.mark.parametrize("order", ["before", "after"])
+def test_another_override_is_kept(order):
+    """Whether another pack sets its override before ABAM or overwrites the slot after it: both act."""
+    name, calls = "wan21_t2v", []
+
+    def half(func, q, k, v, *args, **kwargs):
+        calls.append(1)
+        return func(q * 0.5, k, v, *args, **kwargs)
+
+    if order == "before":
+        patcher = anchored(windowed(overridden(name, half)))
+    else:
+        patcher = anchored(windowed(zoo.patcher(name)))
+        patcher.model_options["transformer_options"]["optimized_attention_override"] = half
+    got = run(name, patcher)
+    assert calls
+    by_hand = reference(name, A)
+
+    def both(func, q, k, v, *args, **kwargs):
+        return by_hand(lambda q, k, v, *a, **kw: func(q * 0.5, k, v, *a, **kw), q, k, v, *args, **kwargs)
+
+    assert difference(got, run(name, windowed(overridden(name, both)))) < 1e-4
+
+
+def test_range_of_layers():
+    name = "wan21_t2v"
+    plain = run(name, windowed(zoo.patcher(name)))
+    every = run(name, anchored(windowed(zoo.patcher(name))))
+    first = run(name, anchored(windowed(zoo.patcher(name)), last_layer=0))
+    second = run(name, anchored(windowed(zoo.patcher(name)), first_layer=1))
+    assert difference(run(name, anchored(windowed(zoo.patcher(name)), first_layer=2)), plain) == 0
+    results = [plain, every, first, second]
+    assert all(difference(a, b) > 1e-4 for i, a in enumerate(results) for b in results[:i])
+
+
+def test_range_of_steps():
+    name, steps = "wan21_t2v", set()
+    plain = run(name, windowed(zoo.patcher(name)), steps=4)
+    whole = run(name, anchored(windowed(zoo.patcher(name))), steps=4)
+    half = anchored(windowed(zoo.patcher(name)), end=0.5)
+    original = attention.AnchorPath.begin
+
+    def begin(self, options, *args):
+        steps.add(options["longtake"]["step"])
+        return original(self, options, *args)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(attention.AnchorPath, "begin", begin)
+        early = run(name, half, steps=4)
+    assert steps == {0, 1, 2}  # sigma 1, 0.75 and 0.5 of the tiny Wan's schedule
+    assert difference(early, plain) > 1e-3 and difference(early, whole) > 1e-4
+    assert difference(run(name, anchored(windowed(zoo.patcher(name)), start=0.99), steps=4), plain) == 0
+
+
+@pytest.mark.parametrize("cache", ["gpu", "recompute"])
+def test_two_prompts_in_one_branch(cache):
+    """Each cond entry is anchored to the same entry of the first window."""
+    name = "wan21_t2v"
+    model = zoo.zoo()[name]
+    both = model.conditioning(1, FRAMES) + model.conditioning(3, FRAMES)
+    got = run(name, anchored(windowed(zoo.patcher(name), window_batch=8), cache=cache), positive=both)
+    swapped = run(name, anchored(windowed(zoo.patcher(name)), cache="gpu"), positive=both[::-1])
+    assert difference(got, swapped) < 1e-4
+
+
+def test_paths_have_their_own_anchors():
+    name, calls = "wan21_t2v", []
+    patcher = anchored(windowed(zoo.patcher(name), extra_path=GlobalPath(gamma0=0.5), window_batch=8))
+    original = attention.AnchorPath.begin
+
+    def begin(self, options, *args):
+        calls.append((id(self), options["longtake"]["path"]))
+        return original(self, options, *args)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(attention.AnchorPath, "begin", begin)
+        run(name, patcher, steps=1)
+    assert [path for _, path in calls] == ["local", "global"] and len({i for i, _ in calls}) == 2
+
+
+@every_model
+def test_with_an_anchor_frame_in_front(name):
+    """first_latent = anchor makes later windows one frame longer; their own frames are blended with the first's."""
+    patcher = anchored(windowed(zoo.patcher(name), first_latent="anchor"))
+    if zoo.zoo()[name].patch[0] > 1:
+        with pytest.raises(ValueError, match=r"LongTakeABAM.*first_latent.*as_is"):
+            run(name, patcher)
+        return
+    plain = run(name, windowed(zoo.patcher(name), first_latent="anchor"))
+    assert difference(run(name, patcher), plain) > 1e-3
+    with pytest.raises(ValueError, match=r"LongTakeABAM.*recompute.*gpu or cpu"):
+        run(name, anchored(windowed(zoo.patcher(name), first_latent="anchor"), cache="recompute"))
+
+
+def test_blend_only_touches_its_tokens():
+    kv, anchor = torch.randn(3, 2, 7, 4), torch.randn(2, 5, 4)
+    out = blend(kv, anchor, 0.25, 1)
+    assert torch.equal(out[..., 0, :], kv[..., 0, :]) and torch.equal(out[..., 6, :], kv[..., 6, :])
+    torch.testing.assert_close(out[..., 1:6, :], 0.75 * kv[..., 1:6, :] + 0.25 * anchor)
+    assert torch.equal(blend(kv, kv[0], 0.4)[0], kv[0])
+
+
+def test_auto_follows_free_memory(monkeypatch, caplog):
+    name = "wan21_t2v"
+    patcher = anchored(windowed(zoo.patcher(name)), cache="auto")
+    with caplog.at_level(logging.INFO):
+        expected = run(name, patcher)
+    net = patcher.model.diffusion_model  # keys and values of each layer in float32, for two branches
+    size = 2 * zoo.zoo()[name].video_tokens(LENGTH) * net.dim * len(net.blocks) * 4 * 2 / 2**20
+    assert f"{size:.1f} MB per step and path, are kept on cpu" in caplog.text
+    caplog.clear()
+    monkeypatch.setattr(attention, "free_memory", lambda device: 0)
+    with caplog.at_level(logging.INFO):
+        assert difference(run(name, patcher), expected) < 1e-4
+    assert "computed in every call" in caplog.text
+
+
+def test_nothing_stays(monkeypatch):
+    """Anchors live for one step; the cached model is as before after a run, a cancelled and a failed one."""
+    name = "wan21_t2v"
+    patcher = anchored(windowed(zoo.patcher(name)))
+    paths, before = [], repr(patcher.model_options)
+    weights = {k: v.clone() for k, v in patcher.model.state_dict().items()}
+    original = attention.AnchorPath.__init__
+
+    def init(self, *args):
+        original(self, *args)
+        paths.append(weakref.ref(self))
+
+    monkeypatch.setattr(attention.AnchorPath, "__init__", init)
+    expected = run(name, patcher)
+
+    for kind in (comfy.model_management.InterruptProcessingException, RuntimeError):
+
+        def fail(func, *args, kind=kind, **kwargs):
+            raise kind("out of luck")
+
+        broken = patcher.clone()
+        broken.model_options["transformer_options"]["optimized_attention_override"] = fail
+        with pytest.raises(kind):
+            run(name, broken)
+    gc.collect()
+    assert len(paths) == 4 and [p() for p in paths] == [None] * 4
+    assert repr(patcher.model_options) == before
+    assert all(torch.equal(v, weights[k]) for k, v in patcher.model.state_dict().items())
+    assert difference(run(name, patcher), expected) == 0
+
+
+def test_applied_twice_the_last_one_counts():
+    name = "wan21_t2v"
+    twice = anchored(anchored(windowed(zoo.patcher(name)), a=0.9), a=A)
+    assert difference(run(name, twice), run(name, anchored(windowed(zoo.patcher(name))))) == 0
+
+
+def test_node():
+    model = windowed(zoo.patcher("wan21_t2v"))
+    out = LongTakeABAM.execute(model, 0.1, 0, -1, 0.0, 0.5, "cpu").args[0]
+    settings = out.model_options["transformer_options"][OPTION]
+    sampling = model.get_model_object("model_sampling")
+    assert settings == AnchorSettings(0.1, 0, -1, sampling.percent_to_sigma(0.0), sampling.percent_to_sigma(0.5), "cpu")
+    assert OPTION not in model.model_options["transformer_options"]
+
+
+def test_unknown_model(monkeypatch):
+    monkeypatch.delitem(LAYOUTS, "WanModel")
+    with pytest.raises(ValueError, match=r"LongTakeABAM.*WanModel.*Wan 2.1 and 2.2.*Kandinsky"):
+        anchored(zoo.patcher("wan21_t2v"))
+
+
+def test_needs_longtake_windows():
+    with pytest.raises(ValueError, match=r"LongTakeABAM.*Window Scheduler"):
+        run("wan21_t2v", anchored(zoo.patcher("wan21_t2v")))
+
+
+def test_never_does_nothing_silently(monkeypatch):
+    """A model whose attention is not where the table says: an error, not a video without ABAM."""
+    monkeypatch.setitem(LAYOUTS, "WanModel", Layout(lambda m: (1, 1, 1), lambda m: len(m.blocks)))
+    with pytest.raises(RuntimeError, match=r"LongTakeABAM.*no self-attention over"):
+        run("wan21_t2v", anchored(windowed(zoo.patcher("wan21_t2v"))))
+
+
+def test_text_as_long_as_the_video_is_refused():
+    name, model = "wan21_t2v", zoo.zoo()["wan21_t2v"]
+    text = [[torch.zeros(1, model.video_tokens(LENGTH), 4096), {}]]
+    with pytest.raises(ValueError, match=r"LongTakeABAM.*window_length"):
+        run(name, anchored(windowed(zoo.patcher(name))), positive=text)

@@ -1,0 +1,161 @@
+"""The demo model loads through ComfyUI's own loaders; its text encoder, VAE and world do what they say."""
+
+import random
+
+import comfy.ldm.wan.vae
+import comfy.model_base
+import pytest
+import torch
+from longtake.backbone.demo import loader, text, world
+from longtake.backbone.demo.training import align_preview, parallel_vae
+from longtake.backbone.demo.training.vae import fold, initialise
+
+import nodes as core_nodes
+
+
+@pytest.fixture(scope="module")
+def backbone():
+    return loader.load_model(), loader.load_clip(), loader.load_vae()
+
+
+def encode(clip, prompt):
+    return clip.encode_from_tokens_scheduled(clip.tokenize(prompt))
+
+
+def test_comfyui_detects_a_wan_model_and_vae(backbone):
+    model, _, vae = backbone
+    assert isinstance(model.model, comfy.model_base.WAN21)
+    assert isinstance(vae.first_stage_model, comfy.ldm.wan.vae.WanVAE)
+    assert model.get_model_object("model_sampling").shift == loader.SHIFT
+    assert model.model.diffusion_model.dim == 256 and len(model.model.diffusion_model.blocks) == 6
+
+
+def test_prompts_become_rows_of_known_words(backbone):
+    clip = backbone[1]
+    cond, extra = encode(clip, "a red circle bouncing on a navy background")[0]
+    assert cond.shape == (1, text.TOKENS, text.WIDTH) and extra["pooled_output"] is None
+    assert (cond.abs().sum(-1) > 0).sum() == 4
+    same = encode(clip, "A red circle on a navy background, bouncing, red")[0][0]  # order and repeats do not matter
+    assert torch.equal(cond.sum(1), same.sum(1))
+    assert torch.equal(encode(clip, "a red ball rolling")[0][0], encode(clip, "red circle sliding")[0][0])
+    assert not encode(clip, "")[0][0].any()
+
+
+def test_unknown_words_share_one_row_and_weights_scale(backbone):
+    clip = backbone[1]
+    unknown = encode(clip, "zebra gallops")[0][0]
+    assert (unknown.abs().sum(-1) > 0).sum() == 1
+    assert torch.equal(unknown, encode(clip, "quick brownish fox")[0][0])
+    heavy, plain = encode(clip, "(red:1.5) circle")[0][0], encode(clip, "red circle")[0][0]
+    assert torch.allclose(heavy[0, 0], 1.5 * plain[0, 0]) and torch.equal(heavy[0, 1], plain[0, 1])
+    assert encode(clip, " ".join(text.VOCABULARY["words"]))[0][0].shape == (1, text.TOKENS, text.WIDTH)
+
+
+def test_training_sees_the_same_numbers_as_the_clip(backbone):
+    clip = backbone[1]
+    prompts = ["a green ring spinning", "", "a zebra"]
+    rows = text.encode(clip.cond_stage_model.embedding.float(), prompts)
+    for row, prompt in zip(rows, prompts, strict=True):
+        assert torch.equal(row, encode(clip, prompt)[0][0][0, :, : row.shape[1]])
+
+
+def test_a_lora_changes_the_demo_model(backbone):
+    import comfy.sd
+
+    model, clip, _ = backbone
+    key = "diffusion_model.blocks.0.self_attn.q"
+    up, down = torch.randn(256, 2), torch.randn(2, 256)
+    lora = {f"{key}.lora_up.weight": up, f"{key}.lora_down.weight": down, f"{key}.alpha": torch.tensor(2.0)}
+    patched, _ = comfy.sd.load_lora_for_models(model, clip, lora, 1.0, 0.0)
+    weight = model.model.diffusion_model.blocks[0].self_attn.q.weight.clone()
+    patched.patch_model()
+    try:
+        assert torch.allclose(model.model.diffusion_model.blocks[0].self_attn.q.weight, weight + up @ down, atol=1e-4)
+    finally:
+        patched.unpatch_model()
+
+
+def test_the_whole_clip_vae_equals_comfyuis_chunked_one(backbone):
+    vae = backbone[2].first_stage_model.float()
+    clip = world.render(world.sample_scene(random.Random(3)), 17).permute(3, 0, 1, 2)[None] * 2 - 1
+    with torch.no_grad():
+        latent = vae.encode(clip)
+        assert torch.allclose(parallel_vae.encode(vae, clip), latent, atol=1e-4)
+        assert torch.allclose(parallel_vae.decode(vae, latent), vae.decode(latent), atol=1e-4)
+
+
+def test_folding_normalises_the_latent_and_keeps_the_picture():
+    torch.manual_seed(0)
+    vae = comfy.ldm.wan.vae.WanVAE(dim=4, z_dim=16, temperal_downsample=[False, True, True])
+    initialise(vae)
+    wan_mean, wan_std, mean = torch.randn(16), torch.rand(16) + 0.5, torch.randn(16)
+    std = torch.rand(16) + 0.5
+    clip = torch.rand(1, 3, 5, 16, 16) * 2 - 1
+    with torch.no_grad():
+        raw, picture = parallel_vae.encode(vae, clip), parallel_vae.decode(vae, parallel_vae.encode(vae, clip))
+        fold(vae, mean, std, wan_mean, wan_std)
+        folded = parallel_vae.encode(vae, clip)
+        shape = (1, 16, 1, 1, 1)
+        before = ((raw - wan_mean.view(shape)) / wan_std.view(shape) - mean.view(shape)) / std.view(shape)
+        assert torch.allclose((folded - wan_mean.view(shape)) / wan_std.view(shape), before, atol=1e-4)
+        assert torch.allclose(parallel_vae.decode(vae, folded), picture, atol=1e-3)
+
+
+def test_turning_the_latent_changes_neither_the_pictures_nor_the_model(backbone):
+    """Rotated weights on rotated latents give the same pictures and rotated predictions."""
+    model, _, vae = backbone
+    vae, wan = vae.first_stage_model.float(), model.model.diffusion_model
+    latent_format = model.model.latent_format
+    mean, std = latent_format.latents_mean.flatten(), latent_format.latents_std.flatten()
+    torch.manual_seed(0)
+    r = torch.linalg.qr(torch.randn(16, 16)).Q
+    clip = world.render(world.sample_scene(random.Random(3)), 9).permute(3, 0, 1, 2)[None] * 2 - 1
+    z, t, context = torch.randn(1, 16, 3, 8, 8), torch.tensor([500.0]), torch.randn(1, 16, 4096)
+
+    def turn(x):
+        return torch.einsum("ci,bithw->bcthw", r, x)
+
+    with torch.no_grad():
+        raw, v = parallel_vae.encode(vae, clip), wan(z, t, context)
+        picture = parallel_vae.decode(vae, raw)
+        before = [{k: x.clone() for k, x in module.state_dict().items()} for module in (vae, wan)]
+        try:
+            vae.load_state_dict(align_preview.rotate_vae(before[0], r, mean, std))
+            wan.load_state_dict(align_preview.rotate_model(before[1], r))
+            turned = parallel_vae.encode(vae, clip)
+            assert torch.allclose(latent_format.process_in(turned), turn(latent_format.process_in(raw)), atol=1e-3)
+            assert torch.allclose(parallel_vae.decode(vae, turned), picture, atol=1e-3)
+            assert torch.allclose(wan(turn(z), t, context), turn(v), atol=1e-3)
+        finally:
+            vae.load_state_dict(before[0])
+            wan.load_state_dict(before[1])
+
+
+def test_a_clip_samples_and_decodes(backbone):
+    model, clip, vae = backbone
+    latent = {"samples": torch.zeros(1, 16, 13, 8, 8)}
+    out = core_nodes.common_ksampler(model, 1, 2, 4.0, "euler", "simple", encode(clip, "a red circle bouncing"),
+                                     encode(clip, ""), latent)[0]
+    assert vae.decode(out["samples"]).shape[-4:] == (49, 64, 64, 3)
+
+
+def test_the_world_is_continuous_in_time():
+    for seed in range(12):
+        scene = world.sample_scene(random.Random(seed))
+        video = world.render(scene, 60)
+        assert torch.equal(world.render(scene, 20, start=40), video[40:])
+        assert torch.equal(world.render(scene, 60), video)
+        assert (video[1:] - video[:-1]).abs().mean() < 0.04
+
+
+def test_held_out_prompts_are_balanced_and_never_trained():
+    from longtake.backbone.demo.training.model import training_scene
+
+    held = world.held_out()
+    assert len(set(held)) == 60
+    for position, names in enumerate((world.COLOURS, world.SHAPES, world.MOTIONS, world.BACKGROUNDS)):
+        counts = [sum(spec[position] == n for spec in held) for n in names]
+        assert max(counts) - min(counts) <= 4
+    rng = random.Random(0)
+    scenes = [training_scene(rng) for _ in range(500)]
+    assert not {(s.colour, s.shape, s.motion, s.background) for s in scenes} & set(held)

