@@ -30,6 +30,34 @@ def test_comfyui_detects_a_wan_model_and_vae(backbone):
     assert model.model.diffusion_model.dim == 256 and len(model.model.diffusion_model.blocks) == 6
 
 
+@pytest.mark.parametrize("name", ["vae.safetensors", "video_model.safetensors", "text.safetensors"])
+def test_weights_load_only_as_they_came(name, tmp_path, monkeypatch):
+    """One changed byte is an error that names the file; weights in training have no digests and load."""
+    load = {"vae": loader.load_vae, "video_model": loader.load_model, "text": loader.load_clip}[name.split(".")[0]]
+    data = bytearray((loader.OWN / name).read_bytes())
+    data[-1] ^= 1
+    (tmp_path / name).write_bytes(data)
+    monkeypatch.setattr(loader, "FOLDER", tmp_path)
+    load()
+    loader.write_digests(tmp_path)
+    load()
+    data[-1] ^= 1
+    (tmp_path / name).write_bytes(data)
+    with pytest.raises(ValueError, match=rf"{name} in the folder .* is not the file .*sha256.*Install the pack again"):
+        load()
+
+
+def test_every_own_weight_file_has_a_digest(tmp_path, monkeypatch):
+    named = (loader.OWN / loader.DIGESTS).read_text().split()[1::2]
+    assert named == sorted(path.name for path in loader.OWN.glob("*.safetensors"))
+    for name in named:
+        (tmp_path / name).write_bytes((loader.OWN / name).read_bytes())
+    monkeypatch.setattr(loader, "FOLDER", tmp_path)
+    monkeypatch.setattr(loader, "OWN", tmp_path)
+    with pytest.raises(FileNotFoundError, match=rf"{loader.DIGESTS} is missing from the folder .*Install the pack again"):
+        loader.load_vae()
+
+
 def test_prompts_become_rows_of_known_words(backbone):
     clip = backbone[1]
     cond, extra = encode(clip, "a red circle bouncing on a navy background")[0]

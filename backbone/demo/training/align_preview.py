@@ -75,6 +75,8 @@ def main() -> None:
     import comfy.latent_formats
     from safetensors.torch import load_file, save_file
 
+    from .. import loader
+
     latent_format = comfy.latent_formats.Wan21()
     vae = common.new_vae(load_file(args.vae))
     weights = vae.state_dict()
@@ -84,6 +86,7 @@ def main() -> None:
     results = {"vae": rotate_vae(weights, r, mean, std), "video_model": rotate_model(model, r)}
     for name, out in results.items():
         save_file({k: v.half().contiguous() for k, v in out.items()}, args.out / f"{name}.safetensors")
+    loader.write_digests(args.out)
 
 
 if __name__ == "__main__":
