@@ -55,10 +55,11 @@ def _read(video: torch.Tensor, bridge: bool) -> dict[str, torch.Tensor]:
     scale = near.shape[1] / pixels  # the crop is a picture of its own, in which places and sizes are larger
     pose = torch.stack(((x - corner[:, 0]) / scale, (y - corner[:, 1]) / scale, size / scale, angle), 1)
     for step in range(4):
-        pose, layers, error = _refine(near, near_plane, colour, shape, mark, pose)
-        if step < 2:  # the fitted shape tells the subject's own colour from edges and face
-            inner = layers[0] > 0.95
-            colour = torch.where((inner.sum((1, 2)) > 8)[:, None], plain.masked_median(near, inner), colour)
+        pose, layers, lit, error = _refine(near, near_plane, colour, shape, mark, pose)
+        if step < 2:  # the fitted shape tells the subject's own colour from edges and face; what is lit may be clipped
+            inner = (layers[0] > 0.95) & (lit < 1)
+            shade = plain.masked_median(near / lit[..., None], inner)
+            colour = torch.where((inner.sum((1, 2)) > 8)[:, None], shade, colour)
     x, y = (corner + scale * pose[:, :2]).clamp(0, 1).unbind(1)
     size, angle = (scale * pose[:, 2]).clamp(0.03, 0.6), pose[:, 3]
     outside = difference.square().sum((1, 2, 3)) - (near - near_plane).square().sum((1, 2, 3))
@@ -152,8 +153,11 @@ def _match(difference, x, y, radius, colour, base):
     return gain * radius**2, best // per_shape, best % per_shape // plain.ANGLES, angle
 
 
-def _draw(plane, colour, shape, mark, pose) -> tuple[torch.Tensor, torch.Tensor]:
-    """The subjects at `pose` [T, 4] = x, y, size, angle over `plane` [T, H, W, 3], and their layers [4, T, H, W]."""
+def _draw(plane, colour, shape, mark, pose) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """The subjects at `pose` [T, 4] = x, y, size, angle over `plane` [T, H, W, 3].
+
+    Also their layers [4, T, H, W] and the light on their bodies [T, H, W].
+    """
     pixels = plane.shape[1]
     x, y, size, angle = pose.unbind(1)
     dx, dy = subject.offsets(x, y, pixels)
@@ -164,18 +168,19 @@ def _draw(plane, colour, shape, mark, pose) -> tuple[torch.Tensor, torch.Tensor]
         layers[:, rows] = subject.layers(world.SHAPES[s], world.MARKS[m], u[rows], v[rows], size[rows, None, None],
                                          pixels)
     ink = subject.inks(colour)
-    lit = torch.cat((layers[:1] * subject.body_light(dx, dy, size[:, None, None]), layers[1:]))
-    picture = plane * (1 - layers.sum(0))[..., None] + torch.einsum("lthw,tlc->thwc", lit, ink)
-    return picture.clamp(0, 1), layers
+    lit = subject.body_light(dx, dy, size[:, None, None])
+    weights = torch.cat((layers[:1] * lit, layers[1:]))
+    picture = plane * (1 - layers.sum(0))[..., None] + torch.einsum("lthw,tlc->thwc", weights, ink)
+    return picture.clamp(0, 1), layers, lit
 
 
 def _refine(video, plane, colour, shape, mark, pose):
     """One robust Gauss-Newton step on `pose` [T, 4] = x, y, size, angle.
 
-    Also the layers [4, T, H, W] and the squared error [T] before the step.
+    Also the layers [4, T, H, W], the bodies' light [T, H, W] and the squared error [T] before the step.
     """
     pixels = video.shape[1]
-    picture, layers = _draw(plane, colour, shape, mark, pose)
+    picture, layers, lit = _draw(plane, colour, shape, mark, pose)
     error = video - picture
     square = error.square().sum(-1)
     weight = 1 / (1 + square / 0.3**2)
@@ -191,4 +196,4 @@ def _refine(video, plane, colour, shape, mark, pose):
     right = weighted @ error.flatten(1)[..., None]
     damp = 0.01 * normal.diagonal(dim1=1, dim2=2) + 1e-4
     step = torch.linalg.solve(normal + torch.diag_embed(damp), right)[..., 0].clamp(-8, 8) * torch.tensor(deltas)
-    return pose + step, layers, square.sum((1, 2))
+    return pose + step, layers, lit, square.sum((1, 2))

@@ -2,7 +2,6 @@
 
 import argparse
 import copy
-import importlib
 import math
 import os
 import sys
@@ -11,8 +10,9 @@ from pathlib import Path
 
 import torch
 
+from ..worlds import WORLDS
+
 HERE = Path(__file__).resolve().parents[1]  # the demo model's folder
-WORLDS = {"shipped": "..world", "stage": "..stage.world"}  # what the shipped weights know; what the next ones learn
 
 
 def start(description: str) -> argparse.ArgumentParser:
@@ -32,8 +32,11 @@ def start(description: str) -> argparse.ArgumentParser:
     return parser
 
 
-def chosen_world(args):
-    return importlib.import_module(WORLDS[args.world], __package__)
+def begin(args) -> None:
+    if args.threads:
+        torch.set_num_threads(args.threads)
+    torch.manual_seed(args.seed)
+    comfy_on_path()
 
 
 def comfy_on_path() -> None:

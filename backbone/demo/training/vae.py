@@ -2,9 +2,10 @@
 
     COMFYUI_PATH=... python -m backbone.demo.training.vae --out runs/vae --minutes 60
 
-(from the repository's root). The latent gets noise of up to `--noise` standard deviations before it is decoded: so the
-encoder spreads what matters over robust, low-frequency numbers, and the decoder forgives the errors that a small video
-model makes.
+(from the repository's root). `--batch` counts pixel frames, of clips of several lengths: many short ones show the
+decoder more scenes for the same work. The latent gets noise of up to `--noise` standard deviations before it is
+decoded: so the encoder spreads what matters over robust, low-frequency numbers, and the decoder forgives the errors
+that a small video model makes.
 """
 
 import functools
@@ -13,6 +14,7 @@ import random
 
 import torch
 
+from ..worlds import WORLDS
 from . import common
 
 
@@ -112,23 +114,20 @@ def main() -> None:
     parser.add_argument("--dim", type=int, help="width (default: --init's, or 8); a wider VAE starts from --init's")
     parser.add_argument("--optimizer", choices=("muon", "adamw"), default="muon")
     parser.add_argument("--ema", type=float, default=0.998)
-    parser.add_argument("--frames", type=int, nargs="+", default=[17, 25, 25, 33], help="lengths of clips to draw from")
+    parser.add_argument("--lengths", type=int, nargs="+", default=[5, 5, 9, 17, 25], help="of clips, in pixel frames")
     parser.add_argument("--compile", action="store_true", help="fuse the norms: a fifth quicker, needs a C++ compiler")
     parser.add_argument("--save-every", type=int, default=100, help="steps")
     parser.add_argument("--freeze-encoder", action="store_true",
                         help="train the decoder alone: the latents, and so a trained video model, stay valid")
     args = parser.parse_args()
-    if args.threads:
-        torch.set_num_threads(args.threads)
-    world = common.chosen_world(args)
-    common.comfy_on_path()
+    common.begin(args)
+    world = WORLDS[args.world].world
     import comfy.latent_formats
     import comfy.ldm.wan.vae
     from safetensors.torch import load_file, save_file
 
     from . import parallel_vae
 
-    torch.manual_seed(args.seed)
     weights = load_file(args.init) if args.init else None
     vae = common.new_vae(weights if not args.dim else None, args.dim or 8).to(args.device)
     if not args.init or args.dim:
@@ -148,10 +147,10 @@ def main() -> None:
     if extra:
         mean, std = extra["mean"], extra["std"]
     rng = random.Random(args.seed * 1000003 + run.step)
-    count = args.batch or 4
     log = []
     for step in run.steps():
-        frames = rng.choice(args.frames)
+        frames = rng.choice(args.lengths)
+        count = max(1, round((args.batch or 36) / frames))
         clip = batch_of_clips(world, rng, count, frames).to(args.device)
         clip = clip.contiguous(memory_format=torch.channels_last_3d)
         with torch.set_grad_enabled(not args.freeze_encoder):
