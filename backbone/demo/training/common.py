@@ -25,6 +25,7 @@ def start(description: str) -> argparse.ArgumentParser:
                         help="length in all, resumed time included; core-minutes on a CPU, so that other work on the "
                         "machine does not shorten the training")
     parser.add_argument("--threads", type=int, default=0, help="of a CPU; 0: as many as there are cores")
+    parser.add_argument("--workers", type=int, default=0, help="processes that render clips beforehand, for a GPU")
     parser.add_argument("--lr", type=float)
     parser.add_argument("--batch", type=int)
     parser.add_argument("--seed", type=int, default=0)
@@ -131,7 +132,7 @@ class Run:
             o.load_state_dict(s)
         self.step, self.spent = state["step"], state["spent"]
         torch.manual_seed(self.args.seed + self.step)
-        self._copy_weights()
+        self.copy_weights()
         return state["extra"]
 
     def save(self, extra: dict) -> None:
@@ -161,9 +162,8 @@ class Run:
         for o in self.optimizers:
             o.step()
         self.ema.update_parameters(self.model)
-        self._copy_weights()
+        self.copy_weights()
 
     @torch.no_grad()
-    def _copy_weights(self) -> None:
-        for slow, fast in zip(self.model.parameters(), self.fast.parameters(), strict=True):
-            fast.copy_(slow)
+    def copy_weights(self) -> None:
+        torch._foreach_copy_(list(self.fast.parameters()), list(self.model.parameters()))

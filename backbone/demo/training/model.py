@@ -13,7 +13,7 @@ import torch
 
 from .. import world
 from ..worlds import WORLDS
-from . import align_preview, common
+from . import align_preview, clips, common
 
 CONFIG = dict(model_type="t2v", dim=256, ffn_dim=1024, freq_dim=256, text_dim=4096, num_heads=2, num_layers=6,
               in_dim=16, out_dim=16)
@@ -54,8 +54,8 @@ class Pool:
     Clips 2i and 2i + 1 are one scene with two shapes.
     """
 
-    def __init__(self, shown, vae, device: str, seed: int, frames: int):
-        self.shown = shown  # the world
+    def __init__(self, name: str, vae, device: str, seed: int, frames: int, workers: int = 0):
+        self.name, self.workers = name, workers  # the world; processes that render it
         self.vae, self.device, self.rng, self.frames = vae, device, random.Random(seed), frames
         self.latents, self.named = torch.empty(0, 16, (frames + 3) // 4, 8, 8, dtype=torch.half), []
 
@@ -72,12 +72,12 @@ class Pool:
 
         from . import parallel_vae
 
-        drawn = [training_scene(self.shown, self.rng) for _ in range(count // 2)]
+        drawn = [training_scene(WORLDS[self.name].world, self.rng) for _ in range(count // 2)]
         scenes = [s for scene in drawn for s in (scene, other_shape(scene, self.rng))]
-        clips = torch.stack([self.shown.render(s, self.frames) for s in scenes]).permute(0, 4, 1, 2, 3) * 2 - 1
-        clips = clips.to(self.device).contiguous(memory_format=torch.channels_last_3d)
-        raw = parallel_vae.encode(self.vae, clips.bfloat16()).float()
-        self.latents = torch.cat([self.latents, Wan21().process_in(raw).half().cpu()])
+        videos = clips.render(self.name, scenes, [0.0] * len(scenes), self.frames, self.workers)
+        for part in videos.split(16):
+            raw = parallel_vae.encode(self.vae, clips.normalised(part.to(self.device)).bfloat16()).float()
+            self.latents = torch.cat([self.latents, Wan21().process_in(raw).half().cpu()])
         self.named += [(s.colour, s.shape, s.motion, s.background) for s in scenes]
 
     def batch(self, rng: random.Random, count: int) -> tuple[torch.Tensor, list[str], torch.Tensor]:
@@ -138,7 +138,7 @@ def initialise(model) -> None:
 
 
 @torch.no_grad()
-def turned(weights: dict, old, new, shown) -> dict:
+def turned(weights: dict, old, new, name: str) -> dict:
     """The video model `weights`, trained on the VAE `old`, for latents of the VAE `new`.
 
     Turned by the rotation that brings the old latents of the same clips closest to the new ones: noise stays noise.
@@ -146,12 +146,11 @@ def turned(weights: dict, old, new, shown) -> dict:
     from comfy.latent_formats import Wan21
 
     from . import parallel_vae
-    from .vae import batch_of_clips
 
     vaes = [copy.deepcopy(v).float().cpu() for v in (new, old)]
-    rng, pairs = random.Random("turned"), []
+    source, rng, pairs = clips.Source(name, 0, "cpu"), random.Random("turned"), []
     for _ in range(24):
-        clip = batch_of_clips(shown, rng, 1, 17)
+        clip = source.batch(rng, 1, 17)
         pairs.append([Wan21().process_in(parallel_vae.encode(v, clip)).float()[0].flatten(1)
                       for v in vaes])
     z, before = (torch.cat(part, 1) for part in zip(*pairs, strict=True))  # [16, places]
@@ -180,8 +179,7 @@ def main() -> None:
     from .. import text
 
     vae = common.new_vae(load_file(args.vae)).to(args.device).bfloat16()
-    shown = WORLDS[args.world].world
-    pools = {name: Pool(shown, vae, args.device, args.seed + i, frames)
+    pools = {name: Pool(args.world, vae, args.device, args.seed + i, frames, args.workers)
              for i, (name, frames) in enumerate({"long": world.FRAMES, "short": 9}.items())}
     table = load_file(common.HERE / "text.safetensors")["embedding"].float()
 
@@ -190,7 +188,7 @@ def main() -> None:
     if args.init:
         weights = {k: v.float() for k, v in load_file(args.init).items()}
         if args.init_vae:
-            weights = turned(weights, common.new_vae(load_file(args.init_vae)), vae, shown)
+            weights = turned(weights, common.new_vae(load_file(args.init_vae)), vae, args.world)
         model.load_state_dict(weights)
     model.to(args.device)
     run = common.Run(args, model, optimizers(model, args.lr or 1e-3), keep=("patch_embedding",), ema=args.ema)
@@ -200,9 +198,10 @@ def main() -> None:
     if saved.exists():
         for name, state in torch.load(saved, weights_only=True).items():
             pools[name].load(state)
+    first, at_once = (args.clips, args.clips) if args.workers else (min(args.clips, 512), 16)
     for pool in pools.values():
-        while len(pool.named) < min(args.clips, 512):
-            pool.grow(16)
+        while len(pool.named) < first:
+            pool.grow(min(at_once, first - len(pool.named)))
     log, shape_log = [], []
     for step in run.steps():
         name = "short" if rng.random() < args.short else "long"

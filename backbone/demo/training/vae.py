@@ -14,8 +14,7 @@ import random
 
 import torch
 
-from ..worlds import WORLDS
-from . import common
+from . import clips, common
 
 
 def cheap_norm(self, x: torch.Tensor) -> torch.Tensor:
@@ -74,12 +73,6 @@ def widen(vae, narrow: dict) -> None:
                 part /= share**0.5
 
 
-def batch_of_clips(world, rng: random.Random, count: int, frames: int) -> torch.Tensor:
-    """Random clips of `world` in -1..1: [count, 3, frames, H, W]."""
-    clips = [world.render(world.sample_scene(rng), frames, start=rng.uniform(0, 100)) for _ in range(count)]
-    return torch.stack(clips).permute(0, 4, 1, 2, 3) * 2 - 1
-
-
 def fold(vae, mean: torch.Tensor, std: torch.Tensor, wan_mean: torch.Tensor, wan_std: torch.Tensor) -> None:
     """Put the latent's normalisation into the two 1x1x1 convolutions, so that core's Wan21 latent format fits.
 
@@ -115,13 +108,13 @@ def main() -> None:
     parser.add_argument("--optimizer", choices=("muon", "adamw"), default="muon")
     parser.add_argument("--ema", type=float, default=0.998)
     parser.add_argument("--lengths", type=int, nargs="+", default=[5, 5, 9, 17, 25], help="of clips, in pixel frames")
+    parser.add_argument("--clips", type=int, default=0, help="render so many at the start (0: new ones at every step)")
     parser.add_argument("--compile", action="store_true", help="fuse the norms: a fifth quicker, needs a C++ compiler")
     parser.add_argument("--save-every", type=int, default=100, help="steps")
     parser.add_argument("--freeze-encoder", action="store_true",
                         help="train the decoder alone: the latents, and so a trained video model, stay valid")
     args = parser.parse_args()
     common.begin(args)
-    world = WORLDS[args.world].world
     import comfy.latent_formats
     import comfy.ldm.wan.vae
     from safetensors.torch import load_file, save_file
@@ -146,13 +139,13 @@ def main() -> None:
     extra = run.load()
     if extra:
         mean, std = extra["mean"], extra["std"]
+    source = clips.Source(args.world, args.seed + run.step, args.device, args.clips, workers=args.workers)
     rng = random.Random(args.seed * 1000003 + run.step)
     log = []
     for step in run.steps():
         frames = rng.choice(args.lengths)
         count = max(1, round((args.batch or 36) / frames))
-        clip = batch_of_clips(world, rng, count, frames).to(args.device)
-        clip = clip.contiguous(memory_format=torch.channels_last_3d)
+        clip = source.batch(rng, count, frames)
         with torch.set_grad_enabled(not args.freeze_encoder):
             raw = parallel_vae.encode(run.fast, clip.bfloat16())
         z = ((raw.float() - wan_mean) / wan_std - mean) / std
@@ -180,10 +173,11 @@ def main() -> None:
 
     vae.load_state_dict(run.ema.module.state_dict())
     if not args.freeze_encoder:
-        with torch.no_grad():  # exact statistics over many clips, then fold them in
+        run.copy_weights()
+        with torch.no_grad():  # statistics over many clips, then fold them in
             sums = []
-            for _ in range(40):
-                raw = parallel_vae.encode(vae, batch_of_clips(world, rng, 4, 49).to(args.device))
+            for _ in range(64):
+                raw = parallel_vae.encode(run.fast, source.batch(rng, 1, 49).bfloat16()).float()
                 sums.append(((raw - wan_mean) / wan_std).transpose(0, 1).flatten(1))
             z = torch.cat(sums, 1)
             fold(vae, z.mean(1), z.std(1), wan_mean.flatten(), wan_std.flatten())
