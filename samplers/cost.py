@@ -7,7 +7,7 @@ not depend on the length of the video.
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from .windows import WindowSettings, local_count, starts_count
+from .windows import WindowSettings, calls_count, local_count, starts_count
 
 
 @dataclass(frozen=True)
@@ -23,37 +23,55 @@ class Cost:
     plain: int
 
 
+@dataclass(frozen=True)
+class Details:
+    """What is known of a run that has begun, per step: training timestep 0..1000, and whether the first window runs
+    again in every model call of the step (None: no); limit: windows per call."""
+
+    times: Sequence[float]
+    repeats: Sequence[bool] | None = None
+    limit: int = 1
+
+
 def run_cost(
-    settings: WindowSettings, frames: int, keys: Sequence[int], branches: int, times: Sequence[float] | None = None
+    settings: WindowSettings, frames: int, keys: Sequence[int], branches: int, details: Details | None = None
 ) -> Cost:
-    """Cost of one run over `frames` latent frames: per step its key (see windows.shift_offset) and its training
-    timestep 0..1000 (None: evenly spaced ones), which decides whether a path has all of the weight."""
+    """Cost of one run over `frames` latent frames: per step its key (see windows.shift_offset). The training timestep
+    decides whether a path has all of the weight; without details: evenly spaced ones, and nothing runs again."""
     steps = len(keys)
     if frames <= settings.length:
         return Cost(1, 0, 0, steps, steps * branches, steps * branches)
-    if times is None:
-        times = [1000 * (1 - step / steps) for step in range(steps)]
-    path = settings.extra_path
-    shares = [path.share(t) if path is not None and path.active(i, steps) else 0.0 for i, t in enumerate(times)]
-    local = [local_count(settings, frames, key) if share < 1 else 0 for key, share in zip(keys, shares, strict=True)]
-    active = sum(share > 0 for share in shares)
-    extra = path.count(frames, settings.length) if active else 0
+    details = details or Details([1000 * (1 - step / steps) for step in range(steps)])
+    path, local, extra = settings.extra_path, [], []
+    for step, (key, t) in enumerate(zip(keys, details.times, strict=True)):
+        share = path.share(t) if path is not None and path.active(step, steps) else 0.0
+        local.append(local_count(settings, frames, key) if share < 1 else 0)
+        extra.append(path.count(frames, settings.length) if share > 0 else 0)
+    again = sum(
+        calls_count(count, details.limit) - 1
+        for counts in zip(local, extra, details.repeats or [False] * steps, strict=True) if counts[-1]
+        for count in counts[:-1] if count > 1
+    )  # fmt: skip
     plain = starts_count(frames, settings.length, settings.stride, 0) * steps * branches
-    return Cost(max(local), extra, active, steps, (sum(local) + extra * active) * branches, plain)
+    evaluations = (sum(local) + sum(extra) + again) * branches
+    return Cost(max(local), max(extra), sum(n > 0 for n in extra), steps, evaluations, plain)
 
 
 def cost_text(
-    settings: WindowSettings, frames: int, keys: Sequence[int], branches: int, times: Sequence[float] | None = None
+    settings: WindowSettings, frames: int, keys: Sequence[int], branches: int, details: Details | None = None
 ) -> str:
     """One line: what a run over `frames` latent frames evaluates, compared with plain windows (see run_cost)."""
-    cost = run_cost(settings, frames, keys, branches, times)
+    cost = run_cost(settings, frames, keys, branches, details)
     extra = ""
     if cost.extra:
         extra = f" + {cost.extra} {settings.extra_path.name} in {cost.extra_steps} of {cost.steps} steps"
+    if details is not None and any(details.repeats or ()):
+        extra += ", the first one again in every model call"
     most = "up to " if settings.schedule == "random_shift" else ""
+    calls = "" if details is None else f", {details.limit} to a model call"
     return (
         f"{frames} latent frames: {most}{cost.local} local windows of {min(settings.length, frames)} (stride "
-        f"{settings.stride}) per step{extra}; {cost.steps} steps x {branches} CFG branches = {cost.evaluations} window "
-        f"evaluations, {cost.evaluations / cost.plain:.2f}x plain windows ({cost.plain}), for a sampler with one "
-        f"evaluation per step"
+        f"{settings.stride}) per step{extra}{calls}; {cost.steps} steps x {branches} CFG branches = {cost.evaluations} "
+        f"window evaluations, {cost.evaluations / cost.plain:.2f}x plain windows ({cost.plain}), for a sampler with "
+        f"one evaluation per step"
     )

@@ -48,8 +48,16 @@ def accumulate(out: torch.Tensor, part: torch.Tensor, window: Window, weights: t
     shape = [1] * out.ndim
     shape[dim] = window.real
     weighted = part.narrow(dim, 0, window.real) * weights.to(out).view(shape)
-    first, last = window.indices[0], window.indices[window.real - 1]
-    if last - first + 1 == window.real:
-        out.narrow(dim, first, window.real).add_(weighted)
-    else:
+    place = frames_slice(window.indices[: window.real])
+    if place is None:
         out.index_add_(dim, torch.tensor(window.indices[: window.real], device=out.device), weighted)
+    else:
+        out[(slice(None),) * dim + (place,)] += weighted
+
+
+def frames_slice(indices: Sequence[int]) -> slice | None:
+    """The slice of a frame axis that holds these indices in their order; None where none does."""
+    first, step = indices[0], indices[1] - indices[0] if len(indices) > 1 else 1
+    if step < 1 or any(b - a != step for a, b in zip(indices, indices[1:], strict=False)):
+        return None
+    return slice(first, indices[-1] + 1, step)

@@ -188,3 +188,27 @@ def group(count: int, limit: int) -> list[range]:
     parts = -(-count // max(limit, 1))
     bounds = [count * i // parts for i in range(parts + 1)] if parts else [0]
     return [range(a, b) for a, b in zip(bounds, bounds[1:], strict=False)]
+
+
+def planned_calls(anchored: Sequence[bool], limit: int, companion: int | None = None) -> list[list[int]]:
+    """The numbers of the windows of each model call, at most `limit` to a call; windows with an anchor frame in front
+    (one frame longer) in calls of their own. companion: a window that stands first in every call; then a call holds two
+    windows at least."""
+    calls = []
+    for kind in (False, True):
+        members = [i for i, longer in enumerate(anchored) if longer == kind and i != companion]
+        if companion is not None:
+            limit = max(limit, 2)
+            if anchored[companion] == kind:
+                calls.append([companion, *members[: limit - 1]])
+                del members[: limit - 1]
+            calls += [[companion, *(members[i] for i in part)] for part in group(len(members), limit - 1)]
+        else:
+            calls += [[members[i] for i in part] for part in group(len(members), limit)]
+    return calls
+
+
+def calls_count(windows: int, limit: int) -> int:
+    """How many calls planned_calls makes of so many windows with a companion, none with an anchor frame."""
+    limit = max(limit, 2)
+    return 1 + max(-(-(windows - limit) // (limit - 1)), 0)

@@ -1,0 +1,15 @@
+"""ComfyUI's ways in, one file each.
+
+engine      the context handler: evaluates a video window by window, and fuses
+window      one window as core's IndexListContextWindow
+hooks       what a method can hook into while the engine evaluates
+conds       the conditioning of one window
+memory      what core reserves, how many windows go into one model call
+steps       where a run stands; what it decides once
+core_samplers, video_tokens, latents    tables of core's samplers, models and latent formats
+preview, progress                       the filmstrip, a line of text on the node
+attention, anchor_store   ABAM (glc/anchors.py) as a path hook
+noise       NOISE objects (glc/noise.py)
+vmcr        a SAMPLER that refines between steps (glc/motion.py)
+syncos      a SAMPLER that couples (syncos/)
+"""

@@ -1,26 +1,32 @@
-"""ABAM in ComfyUI's attention (adapter of anchors.py): an attention override that lives for one step of one run.
+"""ABAM in ComfyUI's attention (adapter of glc/anchors.py): an attention override that lives for one path of one step.
 
-The window engine (context.py) installs it in the step's own copy of the options, outermost, so that an override that
-another pack put there, before or after, still gets every call. Nothing is kept beyond the step.
+A path hook of the engine: it puts the override into each call's own copy of the options, outermost, so that an override
+that another pack put there, before or after, still gets every call. Nothing is kept beyond the path. Where the anchor
+window's keys and values wait for the other windows is anchor_store.py.
 """
 
 import logging
 import math
-import threading
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from comfy.model_management import get_free_memory as free_memory
+from comfy.model_management import get_total_memory as total_memory
 from comfy.patcher_extension import WrappersMP
 
-from ..glc.anchors import blend
-from .video_tokens import layout_of
+from ..glc.anchors import blend_
+from .anchor_store import STORES
+from .engine import LongTakeContextHandler
+from .hooks import PATH_HOOKS, Call, Evaluation
+from .video_tokens import Layout, layout_of
+from .window import ContextWindow
 
 logger = logging.getLogger(__name__)
 
 NODE = "Anchor Attention (LongTakeABAM)"
-OPTION = "longtake_abam"  # key of the settings in transformer_options
-FORWARD = "longtake_abam_forward"  # key of the running forward pass's state
+HOOK = "longtake_abam"  # its name among the path hooks
+FORWARD = "longtake_abam_forward"  # key of the running forward pass in transformer_options
 CACHES = ("auto", "gpu", "cpu", "recompute")
 
 
@@ -39,38 +45,100 @@ class AnchorSettings:
     def covers(self, layer: int) -> bool:
         return self.first_layer <= layer and (self.last_layer < 0 or layer <= self.last_layer)
 
+    def layers(self, total: int) -> int:
+        """How many of `total` layers are anchored."""
+        return max((min(self.last_layer + 1, total) if self.last_layer >= 0 else total) - self.first_layer, 0)
 
-class AnchorPath:
-    """The anchor's keys and values for the windows of one path at one step.
 
-    recompute: whether the anchor window has to run in every call beside the others (known for "auto" once the first
-    call, which has the anchor in it, is over).
-    """
+def layer_bytes(model, layout: Layout, shape: list[int]) -> int:
+    """Bytes of one layer's keys and values of the video's tokens, for a latent of this shape (batch and entries in its
+    first number). model: core's BaseModel."""
+    net = model.diffusion_model
+    tokens = math.prod(-(-n // p) for n, p in zip(shape[2:], layout.patch(net), strict=True))
+    dtype = model.get_dtype() if model.manual_cast_dtype is None else model.manual_cast_dtype
+    return 2 * shape[0] * tokens * layout.width(net) * dtype.itemsize
 
-    def __init__(self, settings: AnchorSettings, diffusion_model, reserve: int, entries: int, log: bool):
-        self.settings, self.model, self.layout = settings, diffusion_model, layout_of(diffusion_model)
-        self.reserve, self.entries, self.log = reserve, entries, log
-        self.store: str | None = None if settings.cache == "auto" else settings.cache
-        self.kept: dict[tuple, tuple[torch.Tensor, torch.Tensor]] = {}
-        self.call: AnchorCall | None = None
-        self.deciding = threading.Lock()  # core runs a call's CFG branches in threads where it has several devices
+
+@dataclass(frozen=True)
+class AnchorHook:
+    """The engine's path hook."""
+
+    settings: AnchorSettings
+    node = NODE
 
     @property
-    def recompute(self) -> bool:
-        return self.store == "recompute"
+    def least_windows(self) -> int:
+        return 2 if self.settings.cache == "recompute" else 1
 
-    def begin(self, options: dict, indices: list[int], windows: list, conds: list) -> None:
-        """Get ready for one model call of `windows`, whose numbers are `indices`: `options` is the call's own
-        transformer_options, `conds` has the first window's entries per CFG branch."""
-        longer = {window.anchor is not None for window in windows}
+    def begin_path(
+        self, evaluation: Evaluation, windows: list[ContextWindow], entries: Callable[[], int], limit: int
+    ) -> "AnchorPath | None":
+        if len(windows) < 2 or not self.active(float(evaluation.sigma)):
+            return None
+        store = evaluation.run.once(HOOK, lambda: self._store(evaluation, windows[0], entries(), limit))
+        return AnchorPath(self, evaluation.model.diffusion_model, store)
+
+    def active(self, sigma: float) -> bool:
+        return self.settings.sigma_end <= sigma <= self.settings.sigma_start
+
+    def memory(self, model, shape: list[int]) -> int:
+        layout = layout_of(model.model.diffusion_model)
+        size = layer_bytes(model.model, layout, shape)
+        whole = size * self.settings.layers(layout.layers(model.model.diffusion_model))
+        if self.settings.cache == "auto":  # half of the device at most: above, the weights need the room more
+            return whole if whole <= total_memory(model.load_device) // 2 else 0
+        return {"gpu": whole, "cpu": 2 * size, "recompute": 0}[self.settings.cache]
+
+    def _store(self, evaluation: Evaluation, window: ContextWindow, entries: int, limit: int) -> str:
+        """Where the anchor of this run is kept; said in the log with what it takes."""
+        model, x = evaluation.model, evaluation.x
+        layout = layout_of(model.diffusion_model)
+        shape = [x.shape[0] * entries, x.shape[1], window.context_length, *x.shape[3:]]
+        size = layer_bytes(model, layout, shape) * self.settings.layers(layout.layers(model.diffusion_model))
+        store = self.settings.cache
+        if store == "auto":
+            ram = free_memory(torch.device("cpu")) // 2
+            if x.device.type == "cpu":
+                store = "gpu" if size <= ram else "recompute"
+            else:
+                call = model.memory_required([shape[0] * limit, *shape[1:]])
+                store = "gpu" if size <= free_memory(x.device) - call else "cpu" if size <= ram else "recompute"
+        where = {"gpu": f"kept on {x.device}", "cpu": "kept in memory", "recompute": "computed in every call"}
+        logger.info(
+            "LongTake ABAM: the anchor window's keys and values, %.1f MB per step and path, are %s.",
+            size / 2**20, where[store],
+        )  # fmt: skip
+        return store
+
+
+class AnchorPath:
+    """The anchor's keys and values for the windows of one path at one step."""
+
+    apart = (
+        f"{NODE}: cache: recompute runs the anchor window beside the others, but the windows' conditioning differs too "
+        f"much for one call (e.g. ControlNet); use gpu or cpu"
+    )
+
+    def __init__(self, hook: AnchorHook, diffusion_model, store: str):
+        self.hook, self.settings, self.model = hook, hook.settings, diffusion_model
+        self.layout = layout_of(diffusion_model)
+        self.kept = STORES[store]() if store in STORES else None
+        self.companion = None if self.kept is not None else 0
+
+    def repeats(self, sigma: float) -> bool:
+        return self.companion is not None and self.hook.active(sigma)
+
+    def begin_call(self, call: Call) -> None:
+        longer = {window.anchor is not None for window in call.windows}
         if len(longer) > 1:
             raise ValueError(
                 f"{NODE}: cache: recompute does not go together with first_latent: anchor of the window scheduler, "
                 f"whose later windows are one frame longer; use gpu or cpu"
             )
-        entries = {e["uuid"]: i for branch in conds if branch is not None for i, e in enumerate(branch)}
-        self.call = AnchorCall(len(indices), indices.index(0) if 0 in indices else None, int(True in longer), entries)
-        previous = options.get("optimized_attention_override")
+        entries = {e["uuid"]: i for branch in call.conds if branch is not None for i, e in enumerate(branch)}
+        anchor = call.indices.index(0) if 0 in call.indices else None
+        anchor_call = AnchorCall(len(call.indices), anchor, int(True in longer), entries)
+        previous = call.options.get("optimized_attention_override")
 
         def override(func, *args, **kwargs):
             forward = (kwargs.get("transformer_options") or {}).get(FORWARD)
@@ -79,42 +147,23 @@ class AnchorPath:
             return func(*args, **kwargs) if previous is None else previous(func, *args, **kwargs)
 
         def apply_model(executor, x, t, c_concat=None, c_crossattn=None, control=None, transformer_options=None, **kw):
-            forward = Forward(self, x, c_crossattn, transformer_options, kw)
+            forward = Forward(self, anchor_call, x, c_crossattn, transformer_options, kw)
             transformer_options[FORWARD] = forward
-            out = executor(x, t, c_concat, c_crossattn, control, transformer_options, **kw)
+            try:
+                out = executor(x, t, c_concat, c_crossattn, control, transformer_options, **kw)
+            finally:
+                del transformer_options[FORWARD]
             forward.check()
             return out
 
-        wrappers = options.get("wrappers", {})
-        own = {**wrappers.get(WrappersMP.APPLY_MODEL, {}), OPTION: [apply_model]}
-        options["optimized_attention_override"] = override
-        options["wrappers"] = {**wrappers, WrappersMP.APPLY_MODEL: own}
+        wrappers = call.options.get("wrappers", {})
+        own = {**wrappers.get(WrappersMP.APPLY_MODEL, {}), HOOK: [apply_model]}
+        call.options["optimized_attention_override"] = override
+        call.options["wrappers"] = {**wrappers, WrappersMP.APPLY_MODEL: own}
 
-    def decide(self, k: torch.Tensor) -> None:
-        """Choose where "auto" keeps the anchor, from its keys k at one layer of one entry; say what it takes."""
-        with self.deciding:
-            self._decide(k)
-
-    def _decide(self, k: torch.Tensor) -> None:
-        if self.store is not None and not self.log:
-            return
-        last = self.settings.last_layer
-        total = self.layout.layers(self.model)
-        layers = (min(last + 1, total) if last >= 0 else total) - self.settings.first_layer
-        size = 2 * k.numel() * k.element_size() * max(layers, 0) * self.entries
-        if self.store is None:
-            ram = free_memory(torch.device("cpu")) // 2
-            if size <= (free_memory(k.device) - self.reserve if k.device.type != "cpu" else ram):
-                self.store = "gpu"
-            else:
-                self.store = "cpu" if size <= ram and k.device.type != "cpu" else "recompute"
-        if self.log:
-            self.log = False
-            where = {"gpu": f"kept on {k.device}", "cpu": "kept in memory", "recompute": "computed in every call"}
-            logger.info(
-                "LongTake ABAM: the anchor window's keys and values, %.1f MB per step and path, are %s.",
-                size / 2**20, where[self.store],
-            )  # fmt: skip
+    def end(self) -> None:
+        if self.kept is not None:
+            self.kept.clear()  # an error's traceback may hold this object
 
 
 @dataclass(frozen=True)
@@ -128,33 +177,26 @@ class AnchorCall:
     entries: dict
 
 
-@dataclass
 class Forward:
     """One forward pass: counts the video attention layers as they run and blends their keys and values."""
 
-    path: AnchorPath
-    x: torch.Tensor
-    context: torch.Tensor | None
-    options: dict
-    inputs: dict
-    layer: int = 0
-    call: AnchorCall = field(init=False)
-
-    def __post_init__(self):
-        self.call = self.path.call
-        layout = self.path.layout
-        self.order = layout.order(self.path.model)
-        t, h, w = (-(-n // p) for n, p in zip(self.x.shape[-3:], layout.patch(self.path.model), strict=True))
+    def __init__(self, path: AnchorPath, call: AnchorCall, x: torch.Tensor, context, options: dict, inputs: dict):
+        """x: the model's latent; context: its text; options: transformer_options; inputs: the other conditioning."""
+        self.path, self.call, self.layer = path, call, 0
+        self.branches, self.uuids = options["cond_or_uncond"], options["uuids"]
+        layout = path.layout
+        self.order = layout.order(path.model)
+        patch = layout.patch(path.model)
+        t, h, w = (-(-n // p) for n, p in zip(x.shape[-3:], patch, strict=True))
         self.frame, self.tokens = h * w, t * h * w
-        if self.call.skip and layout.patch(self.path.model)[0] != 1:
+        if call.skip and patch[0] != 1:
             raise ValueError(
                 f"{NODE}: a model that patches several latent frames together cannot use first_latent: anchor of the "
                 f"window scheduler; set it to as_is"
             )
-        reference = self.inputs.get(layout.reference)
-        _, ph, pw = layout.patch(self.path.model)
-        self.before = 0 if reference is None else reference[0, 0].numel() // (ph * pw)
-        self.text = 0 if self.context is None else self.context.shape[1]
+        reference = inputs.get(layout.reference)
+        self.before = 0 if reference is None else reference[0, 0].numel() // (patch[1] * patch[2])
+        self.text = 0 if context is None else context.shape[1]
         if self.order == "video" and self.text == self.tokens:
             raise ValueError(
                 f"{NODE}: a window has as many video tokens as the prompt has text tokens ({self.text}), so that the "
@@ -182,33 +224,33 @@ class Forward:
         self.layer += 1
         if not self.path.settings.covers(layer):
             return (q, k, v, *args)
-        return (q, *self._blended(k, v, layer, start), *args)
+        k, v = own(k), own(v)
+        self._blend(k, v, layer, start + self.call.skip * self.frame)
+        return (q, k, v, *args)
 
-    def _blended(self, k, v, layer: int, start: int) -> tuple[torch.Tensor, torch.Tensor]:
-        call, path = self.call, self.path
-        branches = self.options["cond_or_uncond"]
-        uuids = self.options["uuids"]
-        skip = call.skip * self.frame
-        out = []
-        for tensors, branch, uuid in zip(zip(k.chunk(len(branches)), v.chunk(len(branches)), strict=True),
-                                         branches, uuids, strict=True):  # fmt: skip
+    def _blend(self, k: torch.Tensor, v: torch.Tensor, layer: int, start: int) -> None:
+        """Eq. 10 in place, on the video's tokens from `start` on. k, v: [entries x windows x videos, ..]."""
+        call, kept = self.call, self.path.kept
+        tokens = self.tokens - call.skip * self.frame
+        parts = zip(*(t.chunk(len(self.branches)) for t in (k, v)), self.branches, self.uuids, strict=True)
+        for *tensors, branch, uuid in parts:
             key = (branch, call.entries.get(uuid, 0), layer)
-            windows = [t.unflatten(0, (call.windows, -1)) for t in tensors]
+            windows = [t.unflatten(0, (call.windows, -1)).narrow(-2, start, tokens) for t in tensors]
             if call.anchor is not None:
-                anchor = [w[call.anchor].narrow(-2, start + skip, self.tokens - skip) for w in windows]
-                path.decide(anchor[0])
-                if path.store in ("gpu", "cpu"):
-                    device = anchor[0].device if path.store == "gpu" else "cpu"
-                    path.kept[key] = tuple(a.to(device, copy=True) for a in anchor)
-            elif key in path.kept:
-                anchor = path.kept[key]
+                anchor = [w[call.anchor] for w in windows]
+                if kept is not None:
+                    kept.put(key, anchor)
             else:
-                raise RuntimeError(
-                    f"{NODE}: layer {layer} ran for a window but not for the first one; a patch that skips layers or "
-                    f"conditioning per call does not go together with ABAM: turn one of them off"
-                )
-            out.append([blend(w, a.to(w), path.settings.a, start + skip) for w, a in zip(windows, anchor, strict=True)])
-        return tuple(torch.cat([pair[i].flatten(0, 1) for pair in out]) for i in (0, 1))
+                anchor = kept.get(key, tensors[0].device)
+                if anchor is None:
+                    raise RuntimeError(
+                        f"{NODE}: layer {layer} ran for a window but not for the first one; a patch that skips layers "
+                        f"or conditioning per call does not go together with ABAM: turn one of them off"
+                    )
+            for i in range(call.windows):
+                if i != call.anchor:
+                    for w, a in zip(windows, anchor, strict=True):
+                        blend_(w[i], a, self.path.settings.a)
 
     def check(self) -> None:
         """Raise if no attention of this pass was the video's own: the blend must not silently do nothing."""
@@ -220,17 +262,14 @@ class Forward:
             )
 
 
-def anchor_path(model, model_options: dict, sigma: float, windows: int, reserve: int, entries: int, log: bool):
-    """The AnchorPath of one path at one step, or None where ABAM is absent, out of its range or without others."""
-    settings = model_options["transformer_options"].get(OPTION)
-    if settings is None or windows < 2 or not settings.sigma_end <= sigma <= settings.sigma_start:
-        return None
-    return AnchorPath(settings, model.diffusion_model, reserve, entries, log)
+def own(t: torch.Tensor) -> torch.Tensor:
+    """Keys or values that may be written to: the model made them for this call. A copy where their values share memory,
+    as expanded heads do, or where autograd watches."""
+    shared = any(stride == 0 and size > 1 for stride, size in zip(t.stride(), t.shape, strict=True))
+    return t.clone(memory_format=torch.contiguous_format) if shared or t.requires_grad else t
 
 
 def _needs_windows(executor, model, noise_shape, *args, **kwargs):
-    from .engine import LongTakeContextHandler
-
     if not isinstance(kwargs["model_options"].get("context_handler"), LongTakeContextHandler):
         raise ValueError(
             f"{NODE}: the model has no LongTake windows, between which attention could be anchored; put a Global/Local "
@@ -258,7 +297,7 @@ def apply_anchor(model, a: float, first_layer: int, last_layer: int, start_perce
         float(sampling.percent_to_sigma(end_percent)), cache,
     )  # fmt: skip
     options = model.model_options["transformer_options"] = {**model.model_options["transformer_options"]}
-    options[OPTION] = settings
-    model.remove_wrappers_with_key(WrappersMP.PREPARE_SAMPLING, OPTION)
-    model.add_wrapper_with_key(WrappersMP.PREPARE_SAMPLING, OPTION, _needs_windows)
+    options[PATH_HOOKS] = {**options.get(PATH_HOOKS, {}), HOOK: AnchorHook(settings)}
+    model.remove_wrappers_with_key(WrappersMP.PREPARE_SAMPLING, HOOK)
+    model.add_wrapper_with_key(WrappersMP.PREPARE_SAMPLING, HOOK, _needs_windows)
     return model

@@ -1,11 +1,13 @@
 """ComfyUI's context handler for LongTake's windows: the one window engine (adapter of windows.py and fusion.py).
 
 Built on core's IndexListContextHandler, which slices conditioning, controls and masks per window. One object of this
-class sits in the MODEL's options and is never written to: each call runs on a light copy.
+class sits in the MODEL's options and is never written to: each call runs on a light copy. It knows no method: those
+that act within its calls come as path hooks (hooks.py).
 """
 
 import copy
 import logging
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import comfy.model_base
@@ -16,18 +18,30 @@ from comfy import context_windows as core
 from comfy.context_windows import IndexListCallbacks, IndexListContextHandler
 
 from .. import fusion
-from ..cost import cost_text
-from ..windows import Window, WindowSettings, group, local_windows, pixel_length, step_paths
-from . import attention, preview, progress
+from ..cost import Details, cost_text
+from ..windows import (
+    Path,
+    Window,
+    WindowSettings,
+    local_count,
+    local_windows,
+    pixel_length,
+    planned_calls,
+    step_paths,
+)
+from . import preview, progress
 from .conds import cut_conds, merge_windows, timeline_total, uncuttable, window_entries
+from .hooks import PATH_HOOKS, Call, Evaluation
 from .latents import DIM, NODE
-from .steps import Moment, count_evaluations, training_timestep
+from .memory import auto_batch, prepare
+from .steps import Moment, Run, begin_runs, training_timestep
 from .window import NEW_CORE, ContextWindow, fuse_weights
 
 logger = logging.getLogger(__name__)
 
 CHUNKS = "longtake_chunks"
-AUTO_BATCH = {"cpu": 4, "cuda": 4}  # most windows per call when automatic; measured on a CPU only; elsewhere one
+MOST_FRAMES = 2**25  # frames of all windows of one path
+
 
 @dataclass(frozen=True)
 class Chunks:
@@ -83,13 +97,13 @@ class LongTakeContextHandler(IndexListContextHandler):
     def should_use_context(self, model, conds, x_in, timestep, model_options) -> bool:
         options = model_options["transformer_options"]
         if self._core_loop(conds):
-            for used, what, way_out in (
-                (self.settings.extra_path is not None, f"{NODE}: global_path", "turn it off"),
-                (CHUNKS in options, "SynCoS", "use KSampler"),
-                (attention.OPTION in options, attention.NODE, "bypass it"),
-            ):
-                if used:
-                    raise ValueError(f"{what}: not available for latents with audio or guide frames; {way_out}")
+            refused = [(hook.node, "bypass it") for hook in options.get(PATH_HOOKS, {}).values()]
+            if self.settings.extra_path is not None:
+                refused.append((f"{NODE}: {self.settings.extra_path.name}_path", "turn it off"))
+            if CHUNKS in options:
+                refused.append(("SynCoS", "use KSampler"))
+            for what, way_out in refused:
+                raise ValueError(f"{what}: not available for latents with audio or guide frames; {way_out}")
             many = super().should_use_context(model, conds, x_in, timestep, model_options)
             if many:
                 frames = self._build_window_state(x_in, conds, model).latents[0].shape[DIM]
@@ -138,19 +152,21 @@ class LongTakeContextHandler(IndexListContextHandler):
                 return calc_cond_batch(model, conds, x, t.expand(len(x)), options)
 
             return super(LongTakeContextHandler, run).execute(calc, model, conds, x_in, timestep[:1], model_options)
-        chunks = model_options["transformer_options"].get(CHUNKS)
-        if chunks is not None:
-            return run._execute_chunks(calc_cond_batch, model, conds, x_in, timestep, model_options, chunks)
-        return run._execute(calc_cond_batch, model, conds, x_in, timestep, model_options)
+        options = model_options["transformer_options"]
+        chunks = options.get(CHUNKS)
+        evaluation = Evaluation(
+            calc_cond_batch, model, conds, x_in if chunks is None else chunks.x, timestep, model_options,
+            Run.of(options), run.moment,
+        )  # fmt: skip
+        return run._fused(evaluation) if chunks is None else run._single(evaluation, chunks, x_in)
 
-    def _execute_chunks(self, calc_cond_batch, model, conds, x_in, timestep, model_options, chunks: Chunks):
-        if chunks.x.shape[DIM] <= self.settings.length:
+    def _single(self, evaluation: Evaluation, chunks: Chunks, like: torch.Tensor) -> list[torch.Tensor]:
+        frames = evaluation.x.shape[DIM]
+        if frames <= self.settings.length:
             self.cond_retain_index_list = []  # the one chunk has all frames in their places
-        windows = [self._context_window(w, "local", chunks.x.shape[DIM]) for w in chunks.windows]
-        out = [torch.empty_like(x_in) for _ in conds]
-        for i, results, _ in self._evaluate(
-            calc_cond_batch, model, conds, chunks.x, timestep, windows, model_options, None
-        ):
+        windows = [self._context_window(w, "local", frames) for w in chunks.windows]
+        out = [torch.empty_like(like) for _ in evaluation.conds]
+        for i, results, _ in self._evaluate(evaluation, windows, self._batch_limit(evaluation, windows), []):
             for branch, result in zip(out, results, strict=True):
                 branch.narrow(DIM, i * result.shape[DIM], result.shape[DIM]).copy_(result)
         return out
@@ -159,43 +175,51 @@ class LongTakeContextHandler(IndexListContextHandler):
         for callback in comfy.patcher_extension.get_all_callbacks(name, self.callbacks):
             callback(self, *args)
 
-    def _execute(self, calc_cond_batch, model, conds, x_in, timestep, model_options):
-        frames, moment = x_in.shape[DIM], self.moment
-        if moment.first:
-            self._log_start(conds, frames)
+    def _fused(self, evaluation: Evaluation) -> list[torch.Tensor]:
+        model, conds, x, timestep = evaluation.model, evaluation.conds, evaluation.x, evaluation.timestep
+        frames, moment = x.shape[DIM], self.moment
+        self._refuse_too_many(frames)
         paths = step_paths(
             self.settings, frames, step=moment.step, steps=len(moment.keys), key=moment.key,
-            t=training_timestep(model.model_sampling, timestep.flatten()[0]),
+            t=training_timestep(model.model_sampling, evaluation.sigma),
         )  # fmt: skip
-        out = [torch.zeros_like(x_in) for _ in conds]
-        ones = [torch.ones(core.get_shape_for_dim(x_in, DIM), device=x_in.device) for _ in conds]
+        out = [torch.zeros_like(x) for _ in conds]
+        ones = [torch.ones(core.get_shape_for_dim(x, DIM), device=x.device) for _ in conds]
         biases = [[0.0] * frames for _ in conds]
 
-        self._callback(IndexListCallbacks.EXECUTE_START, model, x_in, conds, timestep, model_options)
+        self._callback(IndexListCallbacks.EXECUTE_START, model, x, conds, timestep, evaluation.options)
         try:
             for path in paths:
                 windows = [self._context_window(w, path.name, frames) for w in path.windows]
-                anchors = self._anchors(model, conds, x_in, timestep, windows, model_options)
-                raw = [
-                    fuse_weights(
-                        self.settings.fuse if path.name == "local" else "flat",
-                        len(w.indices), frames, w.indices, self.settings.overlap, handler=self,
-                    )
-                    for w in path.windows
-                ]  # fmt: skip
-                weights = fusion.normalised(path.windows, raw, frames)
-                for i, results, sub_conds in self._evaluate(
-                    calc_cond_batch, model, conds, x_in, timestep, windows, model_options, anchors
-                ):
-                    for branch, result in zip(out, results, strict=True):
-                        fusion.accumulate(branch, result, path.windows[i], weights[i] * path.share, DIM)
-                    self._callback(
-                        IndexListCallbacks.COMBINE_CONTEXT_WINDOW_RESULTS, x_in, results, sub_conds, windows[i], i,
-                        len(windows), timestep, out, ones, biases,
-                    )  # fmt: skip
+                limit = self._batch_limit(evaluation, windows)
+                weights = self._weights(evaluation, path, frames)
+                hooks = self._begin_path(evaluation, windows, limit)
+                try:
+                    if moment.first and path is paths[0]:
+                        self._log_start(evaluation, limit, hooks)
+                    for i, results, sub_conds in self._evaluate(evaluation, windows, limit, hooks):
+                        for branch, result in zip(out, results, strict=True):
+                            fusion.accumulate(branch, result, path.windows[i], weights[i], DIM)
+                        self._callback(
+                            IndexListCallbacks.COMBINE_CONTEXT_WINDOW_RESULTS, x, results, sub_conds, windows[i], i,
+                            len(windows), timestep, out, ones, biases,
+                        )  # fmt: skip
+                finally:
+                    for hook in hooks:
+                        hook.end()
             return out
         finally:
-            self._callback(IndexListCallbacks.EXECUTE_CLEANUP, model, x_in, conds, timestep, model_options)
+            self._callback(IndexListCallbacks.EXECUTE_CLEANUP, model, x, conds, timestep, evaluation.options)
+
+    def _refuse_too_many(self, frames: int):
+        count = local_count(self.settings, frames, self.moment.key)
+        if count * self.settings.length > MOST_FRAMES:
+            c = self.settings.compression
+            raise ValueError(
+                f"{NODE}: overlap: {count} windows of {pixel_length(self.settings.length, c)} pixel frames per step "
+                f"over a video of {pixel_length(frames, c)}: a window starts every {self.settings.stride} latent "
+                f"frames; use about half a window of overlap"
+            )
 
     def _context_window(self, window: Window, path: str, frames: int) -> ContextWindow:
         anchor = None
@@ -204,102 +228,105 @@ class LongTakeContextHandler(IndexListContextHandler):
             anchor = window.indices[0] - 1 if path == "local" else 0
         return ContextWindow(window, frames=frames, overlap=self.settings.overlap, path=path, anchor=anchor)
 
-    def _anchors(self, model, conds, x_in, timestep, windows: list[ContextWindow], model_options):
-        """ABAM's state for one path of this step (attention.AnchorPath), or None."""
-        if attention.OPTION not in model_options["transformer_options"]:
-            return None
-        entries = sum(len(self.get_resized_cond(cond, x_in, windows[0])) for cond in conds if cond is not None)
-        shape = [x_in.shape[0] * entries, x_in.shape[1], windows[0].context_length, *x_in.shape[3:]]
-        return attention.anchor_path(
-            model, model_options, float(timestep.flatten()[0]), len(windows), model.memory_required(shape), entries,
-            self.moment.first,
-        )  # fmt: skip
+    def _weights(self, evaluation: Evaluation, path: Path, frames: int) -> list[torch.Tensor]:
+        """Of each window's frames, on the latent's device: made once per run for the same windows."""
 
-    def _evaluate(self, calc_cond_batch, model, conds, x_in, timestep, windows, model_options, anchors):
-        """Yield (index, predictions per CFG branch, conds) of each window, several windows to a model call."""
-        for anchored in (False, True):  # an anchored window is one frame longer: its own batches
-            members = [i for i, w in enumerate(windows) if (w.anchor is not None) == anchored]
-            if not members:
-                continue
-            limit = self._batch_limit(model, conds, x_in, windows[members[0]], len(members))
-            for part in group(len(members), limit):
-                indices = [members[i] for i in part]
-                extra = [0] if anchors is not None and anchors.recompute and 0 not in indices else []
-                for i, *result in self._evaluate_batch(
-                    calc_cond_batch, model, conds, x_in, timestep, extra + indices, windows, model_options, anchors
-                ):
-                    if i in indices:
-                        yield i, *result
+        def weigh():
+            name = self.settings.fuse if path.name == "local" else "flat"
+            raw = [
+                fuse_weights(name, len(w.indices), frames, w.indices, self.settings.overlap, handler=self)
+                for w in path.windows
+            ]
+            parts = fusion.normalised(path.windows, raw, frames)
+            whole = torch.cat([part * path.share for part in parts]).to(evaluation.x)
+            return whole.split([w.real for w in path.windows])
 
-    def _evaluate_batch(self, calc_cond_batch, model, conds, x_in, timestep, indices, windows, model_options, anchors):
-        batch = x_in.shape[0]
+        starts = tuple(w.indices[0] for w in path.windows)
+        return evaluation.run.once(("weights", path.name, path.share, starts), weigh)
+
+    def _begin_path(self, evaluation: Evaluation, windows: list[ContextWindow], limit: int) -> list:
+        def entries() -> int:
+            conds = [self.get_resized_cond(cond, evaluation.x, windows[0]) for cond in evaluation.conds]
+            return sum(len(cond) for cond in conds if cond is not None)
+
+        hooks = evaluation.transformer_options.get(PATH_HOOKS, {}).values()
+        begun = [hook.begin_path(evaluation, windows, entries, limit) for hook in hooks]
+        return [hook for hook in begun if hook is not None]
+
+    def _evaluate(
+        self, evaluation: Evaluation, windows: list[ContextWindow], limit: int, hooks: list
+    ) -> Iterator[tuple[int, list[torch.Tensor], list]]:
+        """(index, predictions per CFG branch, conds) of each window, several windows to a model call."""
+        companion = next((hook.companion for hook in hooks if hook.companion is not None), None)
+        repeated = False
+        for indices in planned_calls([w.anchor is not None for w in windows], limit, companion):
+            for i, *result in self._evaluate_batch(evaluation, indices, windows, hooks):
+                if i != companion or not repeated:
+                    yield i, *result
+            repeated = True
+
+    def _evaluate_batch(self, evaluation: Evaluation, indices: list[int], windows: list[ContextWindow], hooks: list):
+        model, conds, x_in, batch = evaluation.model, evaluation.conds, evaluation.x, evaluation.x.shape[0]
         sub_conds = [[self.get_resized_cond(cond, x_in, windows[i]) for cond in conds] for i in indices]
-        merged = None
+        merged = sub_conds[0]
         if len(indices) > 1:
             merged = [None if b[0] is None else merge_windows(b, batch) for b in zip(*sub_conds, strict=True)]
             if any(m is None and cond is not None for m, cond in zip(merged, conds, strict=True)):
-                if anchors is not None and anchors.recompute:
-                    raise ValueError(
-                        f"{attention.NODE}: cache: recompute runs the anchor window beside the others, but the "
-                        f"windows' conditioning differs too much for one call (e.g. ControlNet); use gpu or cpu"
-                    )
+                for hook in hooks:
+                    if hook.companion is not None:
+                        raise ValueError(hook.apart)
                 for i in indices:
-                    yield from self._evaluate_batch(
-                        calc_cond_batch, model, conds, x_in, timestep, [i], windows, model_options, anchors
-                    )
+                    yield from self._evaluate_batch(evaluation, [i], windows, hooks)
                 return
         comfy.model_management.throw_exception_if_processing_interrupted()
-        # Each path's anchors put themselves into a copy: the options of the step stay as they are.
-        model_options = {**model_options, "transformer_options": {**model_options["transformer_options"]}}
-        options = model_options["transformer_options"]
+        options = {**evaluation.transformer_options}  # of this call alone: the hooks put themselves into it
+        model_options = {**evaluation.options, "transformer_options": options}
         for i in indices:
             self._callback(
-                IndexListCallbacks.EVALUATE_CONTEXT_WINDOWS, model, x_in, conds, timestep, model_options, i, windows[i],
-                model_options, None, None,
+                IndexListCallbacks.EVALUATE_CONTEXT_WINDOWS, model, x_in, conds, evaluation.timestep, model_options, i,
+                windows[i], model_options, None, None,
             )  # fmt: skip
-        call = [windows[i] for i in indices]
-        options["context_window"] = call[0]
+        call = Call(tuple(indices), tuple(windows[i] for i in indices), sub_conds[0], options)
+        first = call.windows[0]
+        options["context_window"] = first
         options["longtake"] = {
-            "path": call[0].path,
-            "windows": tuple(tuple(w.index_list) for w in call),
-            "anchor": tuple(w.anchor for w in call),
+            "path": first.path,
+            "windows": tuple(tuple(w.index_list) for w in call.windows),
+            "anchor": tuple(w.anchor for w in call.windows),
             "step": self.moment.step,
         }
         step = f"step {self.moment.step + 1}/{len(self.moment.keys)}"
-        progress.show(f"{step}, {call[0].path} window {indices[-1] + 1}/{len(windows)}")
-        if anchors is not None:
-            anchors.begin(options, indices, call, sub_conds[0])
-        parts = [w.get_tensor(x_in) for w in call]
+        progress.show(f"{step}, {first.path} window {indices[-1] + 1}/{len(windows)}")
+        for hook in hooks:
+            hook.begin_call(call)
+        parts = [w.get_tensor(x_in) for w in call.windows]
         x = parts[0] if len(parts) == 1 else torch.cat(parts)
-        sigma = timestep.expand(batch).repeat(len(call))
-        results = calc_cond_batch(model, merged or sub_conds[0], x, sigma, model_options)
+        sigma = evaluation.timestep.expand(batch).repeat(len(indices))
+        results = evaluation.calc(model, merged, x, sigma, model_options)
         for n, i in enumerate(indices):
             skip = int(windows[i].anchor is not None)
             window = [r[n * batch : (n + 1) * batch].narrow(DIM, skip, r.shape[DIM] - skip) for r in results]
             yield i, window, sub_conds[n]
 
-    def _batch_limit(self, model, conds, x_in, window: ContextWindow, count: int) -> int:
-        """Windows per call: the widget's number, or as many as core's memory estimate lets into the free memory."""
+    def _batch_limit(self, evaluation: Evaluation, windows: list[ContextWindow]) -> int:
+        """Windows per call: the widget's number, or what the first step of the run decided for windows of this size."""
         if self.settings.window_batch > 0:
             return self.settings.window_batch
-        most = min(AUTO_BATCH.get(x_in.device.type, 1), count)
-        if most == 1:
-            return 1
-        length = window.context_length + (window.anchor is not None)
-        entries = [entry for cond in conds if cond is not None for entry in self.get_resized_cond(cond, x_in, window)]
-        patcher = model.current_patcher
-        free = getattr(patcher, "get_free_memory", comfy.model_management.get_free_memory)(x_in.device)
-        for n in range(most, 1, -1):
-            shape = [x_in.shape[0] * len(entries) * n, x_in.shape[1], length, *x_in.shape[3:]]
-            keys = {key for entry in entries for key in entry["model_conds"]}
-            shapes = {k: [e["model_conds"][k].size() for e in entries if k in e["model_conds"]] * n for k in keys}
-            if model.memory_required(shape, cond_shapes=shapes) * 1.5 < free:
-                return n
-        return 1
+        length = max(w.context_length + (w.anchor is not None) for w in windows)
 
-    def _log_start(self, conds, frames: int):
+        def decide():
+            conds = [self.get_resized_cond(cond, evaluation.x, windows[0]) for cond in evaluation.conds]
+            return auto_batch(evaluation, [entry for cond in conds if cond is not None for entry in cond], length)
+
+        return evaluation.run.once(("window batch", length), decide)
+
+    def _log_start(self, evaluation: Evaluation, limit: int, hooks: list):
+        conds, frames, moment = evaluation.conds, evaluation.x.shape[DIM], self.moment
+        sigmas = evaluation.transformer_options["sample_sigmas"][:-1]
+        times = [training_timestep(evaluation.model.model_sampling, sigma) for sigma in sigmas]
+        repeats = [any(hook.repeats(sigma) for hook in hooks) for sigma in sigmas.tolist()]
         branches = sum(cond is not None for cond in conds)
-        cost = cost_text(self.settings, frames, self.moment.keys, branches)
+        cost = cost_text(self.settings, frames, moment.keys, branches, Details(times, repeats, limit))
         logger.info("LongTake windows: %s", cost)
         progress.show(cost)
         total, video = timeline_total(conds), pixel_length(frames, self.settings.compression)
@@ -311,22 +338,6 @@ class LongTakeContextHandler(IndexListContextHandler):
             )  # fmt: skip
 
 
-def _prepare(executor, model, noise_shape, *args, **kwargs):
-    """PREPARE_SAMPLING: memory for one call's windows; models whose audio has no windows are refused at once."""
-    handler = kwargs["model_options"].get("context_handler")
-    noise_shape = list(noise_shape)
-    if isinstance(handler, LongTakeContextHandler):
-        packed = len(noise_shape) == 3 and noise_shape[1] == 1
-        if packed and not hasattr(model.model, "map_context_window_to_modalities"):
-            raise ValueError(
-                f"{NODE}: model: {type(model.model).__name__} samples video and audio packed into one latent, and this "
-                f"ComfyUI does not know which audio belongs to a window of its video; bypass this node"
-            )
-        if len(noise_shape) == 5:
-            noise_shape[0] *= max(handler.settings.window_batch, 1)
-    return executor(model, noise_shape, *args, **kwargs)
-
-
 def apply_windows(model, settings: WindowSettings):
     """A clone of the ModelPatcher that samples through windows: memory is budgeted for one call's windows, and the
     browser gets a filmstrip of the whole video."""
@@ -335,10 +346,10 @@ def apply_windows(model, settings: WindowSettings):
     core.create_prepare_sampling_wrapper(model)
     stages = comfy.patcher_extension.WrappersMP
     for stage, key, wrapper in (
-        (stages.PREPARE_SAMPLING, "longtake_window_batch", _prepare),
+        (stages.PREPARE_SAMPLING, "longtake_window_batch", prepare),
         (stages.SAMPLER_SAMPLE, "longtake_filmstrip", preview.filmstrip_wrapper(settings.compression)),
     ):
         model.remove_wrappers_with_key(stage, key)
         model.add_wrapper_with_key(stage, key, wrapper)
-    count_evaluations(model)
+    begin_runs(model)
     return model

@@ -1,8 +1,8 @@
 """Where a sampling run stands: the step of an evaluation of the model, and its place in the noise schedule.
 
 By its sigma alone an evaluation counts to the step whose interval it lies in. Heun's second one is at the next step's
-sigma, and those of ancestral samplers lie anywhere: for core's own samplers the evaluations are counted. The count
-lives in the options of one run.
+sigma, and those of ancestral samplers lie anywhere: for core's own samplers the evaluations are counted. The count, and
+whatever else a run decides once, lives in the options of that run.
 """
 
 import struct
@@ -16,7 +16,7 @@ from comfy.patcher_extension import WrappersMP
 from .core_samplers import EVALUATIONS, core_name
 
 STEP = "longtake_step"  # key of the step in transformer_options, where it was counted
-COUNT = "longtake_evaluations"  # key of the running count in transformer_options
+RUN = "longtake_run"  # key of the Run in transformer_options
 
 
 def training_timestep(model_sampling, sigma: torch.Tensor) -> float:
@@ -56,42 +56,64 @@ class Moment:
         return self.keys[self.step]
 
 
-class Count:
-    """Steps of one run's evaluations in their order. A step that ends at sigma 0 has one; heunpp2's last steps too
-    have fewer."""
+class Run:
+    """One sampling run: the steps of its evaluations in their order (None: told by their sigmas), and what was decided
+    in it once (`once`). A step that ends at sigma 0 has one evaluation; heunpp2's last steps too have fewer."""
 
-    def __init__(self, name: str, sigmas: list[float]):
+    def __init__(self, name: str = "", sigmas: list[float] = ()):
+        self.decided: dict = {}
         steps = len(sigmas) - 1
         if name == "heunpp2":
             counts = [min(3, steps - i) for i in range(steps)]
-        else:
+        elif name in EVALUATIONS:
             counts = [EVALUATIONS[name] if sigma != 0 else 1 for sigma in sigmas[1:]]
+        else:
+            self.steps = None
+            return
         self.steps = iter([i for i, n in enumerate(counts) for _ in range(n)])
+
+    @classmethod
+    def of(cls, transformer_options: dict) -> "Run":
+        """The run that options belong to; where none was begun, one for this evaluation alone."""
+        return transformer_options.get(RUN) or cls()
+
+    def once(self, key, decide):
+        """decide() of the first time that `key` was asked for in this run."""
+        if key not in self.decided:
+            self.decided[key] = decide()
+        return self.decided[key]
+
+
+def begun(model_options: dict, run: Run) -> dict:
+    """model_options in which `run` has begun."""
+    return {**model_options, "transformer_options": {**model_options["transformer_options"], RUN: run}}
 
 
 def _sample(executor, guider, sigmas, extra_args, *args, **kwargs):
     function = getattr(executor.class_obj, "sampler_function", None)
     name = core_name(function).removeprefix("sample_")
     # VMCR runs a sampler one step at a time: the same for those in the table, not for heunpp2.
-    if name in EVALUATIONS or function is sampling.sample_heunpp2:
-        options = extra_args["model_options"]
-        transformer = {**options["transformer_options"], COUNT: Count(name, sigmas.tolist())}
-        extra_args = {**extra_args, "model_options": {**options, "transformer_options": transformer}}
+    if name == "heunpp2" and function is not sampling.sample_heunpp2:
+        name = ""
+    run = Run(name, sigmas.tolist())
+    extra_args = {**extra_args, "model_options": begun(extra_args["model_options"], run)}
     return executor(guider, sigmas, extra_args, *args, **kwargs)
 
 
 def _predict(executor, x, timestep, model_options=None, seed=None):
     model_options = model_options or {}
     transformer = model_options.get("transformer_options", {})
-    step = next(transformer[COUNT].steps, None) if COUNT in transformer else None
+    counted = transformer[RUN].steps if RUN in transformer else None
+    step = next(counted, None) if counted is not None else None
     if step is not None:
         model_options = {**model_options, "transformer_options": {**transformer, STEP: step}}
     return executor(x, timestep, model_options, seed)
 
 
-def count_evaluations(model) -> None:
-    """Make a ModelPatcher (a clone of one's own) count. Before other wrappers: a step cache may skip evaluations."""
+def begin_runs(model) -> None:
+    """Make each sampling run of a ModelPatcher (a clone of one's own) a Run. Before other wrappers: a step cache may
+    skip evaluations."""
     for stage, wrapper in ((WrappersMP.SAMPLER_SAMPLE, _sample), (WrappersMP.PREDICT_NOISE, _predict)):
-        model.remove_wrappers_with_key(stage, COUNT)
-        model.add_wrapper_with_key(stage, COUNT, wrapper)
-        model.wrappers[stage] = {COUNT: model.wrappers[stage].pop(COUNT), **model.wrappers[stage]}
+        model.remove_wrappers_with_key(stage, RUN)
+        model.add_wrapper_with_key(stage, RUN, wrapper)
+        model.wrappers[stage] = {RUN: model.wrappers[stage].pop(RUN), **model.wrappers[stage]}

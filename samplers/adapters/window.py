@@ -30,10 +30,14 @@ class ContextWindow(IndexListContextWindow):
         return getattr(self, "causal_anchor_index", None)
 
     def get_tensor(self, full: torch.Tensor, device=None, dim=None, **kwargs) -> torch.Tensor:
+        dim = self.dim if dim is None else dim
+        place = fusion.frames_slice(self.index_list) if self.anchor is None else None
+        if place is not None and dim > 0 and not any(kwargs.values()):
+            return full[(slice(None),) * dim + (place,)].to(device)  # a view: core copies, over an index on the device
         if NEW_CORE or self.anchor is None:
             return super().get_tensor(full, device, dim, **kwargs)
         index = torch.tensor([self.anchor, *self.index_list], device=full.device)
-        return full.index_select(self.dim if dim is None else dim, index).to(device)
+        return full.index_select(dim, index).to(device)
 
 
 def fuse_weights(name: str, length: int, frames: int, indices, overlap: int, **kwargs) -> list[float]:

@@ -11,16 +11,9 @@ have the same length and local positions, so token j means the same place at the
 import torch
 
 
-def blend(kv: torch.Tensor, anchor: torch.Tensor, a: float, start: int = 0) -> torch.Tensor:
-    """Keys or values [.., S, D] of any windows, blended with the anchor window's [.., M, D] (Eq. 10).
+def blend_(kv: torch.Tensor, anchor: torch.Tensor, a: float) -> torch.Tensor:
+    """Keys or values of a window's video tokens [.., S, D], blended in place with the anchor window's (Eq. 10).
 
-    Only the M tokens from `start` on are blended, the others (text) stay. The anchor broadcasts over kv's leading
-    dimensions. a in 0..1; a window equal to the anchor is returned unchanged.
+    a in 0..1; a window equal to the anchor stays unchanged. Returns kv.
     """
-    tokens = anchor.shape[-2]
-    if tokens == kv.shape[-2]:
-        return torch.lerp(kv, anchor.to(kv), a)
-    out = kv.clone()
-    part = out.narrow(-2, start, tokens)
-    part.copy_(torch.lerp(part, anchor.to(kv), a))
-    return out
+    return kv.lerp_(anchor.to(kv), a)

@@ -287,14 +287,14 @@ def anchored(name):
 
 @pytest.mark.parametrize("name", [n for n in CASES if n not in NO_ANCHORS])
 def test_anchors_are_the_videos_tokens_behind_those_of_a_reference(name, monkeypatch):
-    spans, blend = set(), attention.blend
+    spans, blend = set(), attention.Forward._blend
 
-    def record(tokens, anchor, a, start):
-        spans.add((start, anchor.shape[-2]))
-        return blend(tokens, anchor, a, start)
+    def record(self, k, v, layer, start):
+        spans.add((start, self.tokens))
+        blend(self, k, v, layer, start)
 
     plain = run(name, windowed(name), denoise=0.6)
-    monkeypatch.setattr(attention, "blend", record)
+    monkeypatch.setattr(attention.Forward, "_blend", record)
     video = run(name, anchored(name), denoise=0.6)
     assert {count for _, count in spans} == {CASES[name].video_tokens(LENGTH)}
     if name.startswith("wan"):

@@ -2,20 +2,24 @@
 
 import gc
 import logging
+import re
 import weakref
 
 import comfy.ldm.modules.attention as core_attention
 import comfy.model_management
 import comfy.sample
+import comfy.sampler_helpers
 import pytest
 import torch
 import zoo
 from longtake.nodes.abam import LongTakeABAM
 from longtake.samplers.adapters import attention
-from longtake.samplers.adapters.attention import CACHES, OPTION, AnchorSettings, apply_anchor
+from longtake.samplers.adapters.anchor_store import DeviceStore, MemoryStore
+from longtake.samplers.adapters.attention import CACHES, HOOK, AnchorSettings, apply_anchor
 from longtake.samplers.adapters.engine import apply_windows
+from longtake.samplers.adapters.hooks import PATH_HOOKS
 from longtake.samplers.adapters.video_tokens import LAYOUTS, Layout
-from longtake.samplers.glc.anchors import blend
+from longtake.samplers.glc.anchors import blend_
 from longtake.samplers.glc.paths import GlobalPath
 from longtake.samplers.windows import WindowSettings
 from test_zoo import DENOISE, FRAMES, NAMES, difference, overridden
@@ -26,12 +30,12 @@ LENGTH, OVERLAP, A = 5, 2, 0.3
 every_model = pytest.mark.parametrize("name", NAMES)
 
 
-def run(name, patcher, *, steps=2, positive=None, seed=5, sampler="euler"):
+def run(name, patcher, *, steps=2, positive=None, seed=5, sampler="euler", callback=None):
     model, latent = zoo.zoo()[name], zoo.zoo()[name].latent(FRAMES)
     return comfy.sample.sample(
         patcher, comfy.sample.prepare_noise(latent, seed), steps, 2.0, sampler, "simple",
         positive or model.conditioning(1, FRAMES), model.conditioning(2, FRAMES), latent,
-        denoise=DENOISE.get(name, 1.0), disable_pbar=True, seed=seed,
+        denoise=DENOISE.get(name, 1.0), disable_pbar=True, seed=seed, callback=callback,
     )  # fmt: skip
 
 
@@ -195,14 +199,14 @@ def test_range_of_steps():
     plain = run(name, windowed(zoo.patcher(name)), steps=4)
     whole = run(name, anchored(windowed(zoo.patcher(name))), steps=4)
     half = anchored(windowed(zoo.patcher(name)), end=0.5)
-    original = attention.AnchorPath.begin
+    original = attention.AnchorPath.begin_call
 
-    def begin(self, options, *args):
-        steps.add(options["longtake"]["step"])
-        return original(self, options, *args)
+    def begin(self, call):
+        steps.add(call.options["longtake"]["step"])
+        return original(self, call)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(attention.AnchorPath, "begin", begin)
+        patch.setattr(attention.AnchorPath, "begin_call", begin)
         early = run(name, half, steps=4)
     assert steps == {0, 1, 2}  # sigma 1, 0.75 and 0.5 of the tiny Wan's schedule
     assert difference(early, plain) > 1e-3 and difference(early, whole) > 1e-4
@@ -223,16 +227,16 @@ def test_two_prompts_in_one_branch(cache):
 def test_paths_have_their_own_anchors():
     name, calls = "wan21_t2v", []
     patcher = anchored(windowed(zoo.patcher(name), extra_path=GlobalPath(gamma0=0.5), window_batch=8))
-    original = attention.AnchorPath.begin
+    original = attention.AnchorPath.begin_call
 
-    def begin(self, options, *args):
-        calls.append((id(self), options["longtake"]["path"]))
-        return original(self, options, *args)
+    def begin(self, call):
+        calls.append((self, call.options["longtake"]["path"]))
+        return original(self, call)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(attention.AnchorPath, "begin", begin)
+        patch.setattr(attention.AnchorPath, "begin_call", begin)
         run(name, patcher, steps=1)
-    assert [path for _, path in calls] == ["local", "global"] and len({i for i, _ in calls}) == 2
+    assert [path for _, path in calls] == ["local", "global"] and len({p for p, _ in calls}) == 2
 
 
 @every_model
@@ -250,11 +254,12 @@ def test_with_an_anchor_frame_in_front(name):
 
 
 def test_blend_only_touches_its_tokens():
-    kv, anchor = torch.randn(3, 2, 7, 4), torch.randn(2, 5, 4)
-    out = blend(kv, anchor, 0.25, 1)
+    kv, anchor = torch.randn(2, 7, 4), torch.randn(2, 5, 4)
+    out = kv.clone()
+    blend_(out.narrow(-2, 1, 5), anchor, 0.25)
     assert torch.equal(out[..., 0, :], kv[..., 0, :]) and torch.equal(out[..., 6, :], kv[..., 6, :])
     torch.testing.assert_close(out[..., 1:6, :], 0.75 * kv[..., 1:6, :] + 0.25 * anchor)
-    assert torch.equal(blend(kv, kv[0], 0.4)[0], kv[0])
+    assert torch.equal(blend_(kv.clone(), kv, 0.4), kv)
 
 
 def test_auto_follows_free_memory(monkeypatch, caplog):
@@ -272,35 +277,142 @@ def test_auto_follows_free_memory(monkeypatch, caplog):
     assert "computed in every call" in caplog.text
 
 
-def test_nothing_stays(monkeypatch):
-    """Anchors live for one step; the cached model is as before after a run, a cancelled and a failed one."""
-    name = "wan21_t2v"
-    patcher = anchored(windowed(zoo.patcher(name)))
-    paths, before = [], repr(patcher.model_options)
-    weights = {k: v.clone() for k, v in patcher.model.state_dict().items()}
-    original = attention.AnchorPath.__init__
+@pytest.fixture
+def paths(monkeypatch):
+    """Weak references to every path that is begun."""
+    begun, original = [], attention.AnchorPath.__init__
 
     def init(self, *args):
         original(self, *args)
-        paths.append(weakref.ref(self))
+        begun.append(weakref.ref(self))
 
     monkeypatch.setattr(attention.AnchorPath, "__init__", init)
-    expected = run(name, patcher)
+    return begun
+
+
+@pytest.fixture
+def no_collector():
+    """Python's cycle collector is off: what reference counts do not free stays."""
+    gc.collect()
+    gc.disable()
+    yield
+    gc.enable()
+
+
+def keeping(paths):
+    return sum(1 for p in paths if p() is not None and p().kept is not None and p().kept.kept)
+
+
+@pytest.mark.parametrize("cache", ["gpu", "cpu"])
+def test_nothing_stays(paths, no_collector, cache):
+    """Anchors live for one path of one step; the cached model stays as it was, also when a run fails."""
+    name = "wan21_t2v"
+    patcher = anchored(windowed(zoo.patcher(name), extra_path=GlobalPath(gamma0=0.5)), cache=cache)
+    before = repr(patcher.model_options)
+    weights = {k: v.clone() for k, v in patcher.model.state_dict().items()}
+    most, left = [], []
+
+    def watch(func, *args, **kwargs):
+        most.append(keeping(paths))
+        return func(*args, **kwargs)
+
+    watched = patcher.clone()
+    watched.model_options["transformer_options"]["optimized_attention_override"] = watch
+    expected = run(name, watched, steps=3, callback=lambda *args: left.append(keeping(paths)))
+    assert max(most) == 1 and left == [0, 0, 0]
+    assert len(paths) == 6 and [p() for p in paths] == [None] * 6
 
     for kind in (comfy.model_management.InterruptProcessingException, RuntimeError):
+        calls = []
 
-        def fail(func, *args, kind=kind, **kwargs):
-            raise kind("out of luck")
+        def fail(func, *args, kind=kind, calls=calls, **kwargs):
+            calls.append(1)
+            if len(calls) == 5:
+                raise kind("out of luck")
+            return func(*args, **kwargs)
 
         broken = patcher.clone()
         broken.model_options["transformer_options"]["optimized_attention_override"] = fail
-        with pytest.raises(kind):
+        with pytest.raises(kind) as error:
             run(name, broken)
-    gc.collect()
-    assert len(paths) == 4 and [p() for p in paths] == [None] * 4
+        assert keeping(paths) == 0  # even while the error holds on to the frames it passed
+        del error
     assert repr(patcher.model_options) == before
     assert all(torch.equal(v, weights[k]) for k, v in patcher.model.state_dict().items())
-    assert difference(run(name, patcher), expected) == 0
+    assert difference(run(name, patcher, steps=3), expected) == 0
+
+
+@every_model
+def test_the_size_that_is_budgeted_is_the_size_that_is_kept(name, monkeypatch):
+    kept, put = [], DeviceStore.put
+
+    def record(self, key, tensors):
+        put(self, key, tensors)
+        kept.append(sum(t.numel() * t.element_size() for t in self.kept[key]))
+
+    monkeypatch.setattr(DeviceStore, "put", record)
+    patcher = anchored(windowed(zoo.patcher(name)))
+    run(name, patcher, steps=1)
+    hook = patcher.model_options["transformer_options"][PATH_HOOKS][HOOK]
+    shape = list(zoo.zoo()[name].latent(LENGTH).shape)
+    assert hook.memory(patcher, [2 * shape[0], *shape[1:]]) == sum(kept)
+
+
+@pytest.mark.parametrize("cache", ["gpu", "cpu", "recompute"])
+@pytest.mark.parametrize("batch", [1, 2, 4])
+def test_cost_line_is_what_runs(cache, batch, caplog):
+    """Counted evaluations of windows, each CFG branch one; a call holds no more windows than it may."""
+    name, counted = "wan21_t2v", []
+    patcher = windowed(zoo.patcher(name), extra_path=GlobalPath(gamma0=0.5, until=0.5), window_batch=batch)
+    patcher = anchored(patcher, cache=cache, end=0.6)
+
+    def count(apply, args):
+        counted.append((len(args["c"]["transformer_options"]["longtake"]["windows"]), args["input"].shape[0]))
+        return apply(args["input"], args["timestep"], **args["c"])
+
+    patcher.set_model_unet_function_wrapper(count)
+    with caplog.at_level(logging.INFO):
+        run(name, patcher, steps=4)
+    (said,) = re.findall(r"= (\d+) window evaluations", caplog.text)
+    assert int(said) == sum(rows for _, rows in counted)
+    assert max(windows for windows, _ in counted) <= (max(batch, 2) if cache == "recompute" else batch)
+
+
+def test_memory_of_anchors_is_budgeted(monkeypatch):
+    """What core reserves for the run: one call's windows, and the anchor's keys and values beside them."""
+    name, shapes = "wan21_t2v", []
+    original = comfy.sampler_helpers.estimate_memory
+
+    def record(model, noise_shape, conds):
+        shapes.append(list(noise_shape))
+        return original(model, noise_shape, conds)
+
+    monkeypatch.setattr(comfy.sampler_helpers, "estimate_memory", record)
+    for cache, batch in (("gpu", 1), ("recompute", 1), ("recompute", 4)):
+        patcher = anchored(windowed(zoo.patcher(name), window_batch=batch), cache=cache)
+        run(name, patcher, steps=1)
+        required = patcher.model.memory_required
+        windows = max(batch, 2 if cache == "recompute" else 1)
+        hook = patcher.model_options["transformer_options"][PATH_HOOKS][HOOK]
+        one = [1, *zoo.zoo()[name].latent(LENGTH).shape[1:]]
+        kept = hook.memory(patcher, [2, *one[1:]])
+        assert (kept > 0) == (cache == "gpu")
+        reserved = required([2 * shapes[-1][0], *shapes[-1][1:]])
+        pair = required([2, *one[1:]])
+        assert windows * pair + kept <= reserved < (windows + 1) * pair + kept
+        assert shapes[-1][2] == LENGTH
+
+
+def test_system_memory_gives_back_what_it_got():
+    store = MemoryStore()
+    tensors = {key: [torch.randn(2, 3), torch.randn(2, 3)] for key in ((0, 0, 0), (1, 0, 0), (0, 0, 1))}
+    for key, pair in tensors.items():
+        store.put(key, pair)
+    for key, pair in tensors.items():
+        assert all(map(torch.equal, store.get(key, torch.device("cpu")), pair))
+    assert store.get((5, 0, 0), torch.device("cpu")) is None
+    store.clear()
+    assert store.get((0, 0, 0), torch.device("cpu")) is None
 
 
 def test_applied_twice_the_last_one_counts():
@@ -312,10 +424,10 @@ def test_applied_twice_the_last_one_counts():
 def test_node():
     model = windowed(zoo.patcher("wan21_t2v"))
     out = LongTakeABAM.execute(model, 0.1, 0, -1, 0.0, 0.5, "cpu").args[0]
-    settings = out.model_options["transformer_options"][OPTION]
+    settings = out.model_options["transformer_options"][PATH_HOOKS][HOOK].settings
     sampling = model.get_model_object("model_sampling")
     assert settings == AnchorSettings(0.1, 0, -1, sampling.percent_to_sigma(0.0), sampling.percent_to_sigma(0.5), "cpu")
-    assert OPTION not in model.model_options["transformer_options"]
+    assert PATH_HOOKS not in model.model_options["transformer_options"]
 
 
 def test_unknown_model(monkeypatch):
@@ -331,7 +443,7 @@ def test_needs_longtake_windows():
 
 def test_never_does_nothing_silently(monkeypatch):
     """A model whose attention is not where the table says: an error, not a video without ABAM."""
-    monkeypatch.setitem(LAYOUTS, "WanModel", Layout(lambda m: (1, 1, 1), lambda m: len(m.blocks)))
+    monkeypatch.setitem(LAYOUTS, "WanModel", Layout(lambda m: (1, 1, 1), lambda m: len(m.blocks), lambda m: m.dim))
     with pytest.raises(RuntimeError, match=r"LongTakeABAM.*no self-attention over"):
         run("wan21_t2v", anchored(windowed(zoo.patcher("wan21_t2v"))))
 

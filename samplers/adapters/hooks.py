@@ -1,0 +1,94 @@
+"""What a method can hook into while the engine evaluates a video: a path begins, a model call begins, the path ends.
+
+A method puts a PathHook into the MODEL's transformer_options under PATH_HOOKS, by a name of its own; the engine knows
+no method. A hook is never written to: what it needs for one path of one evaluation is the PathRun that it makes.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+
+from .steps import Moment, Run
+from .window import ContextWindow
+
+PATH_HOOKS = "longtake_path_hooks"  # key in transformer_options: {name: PathHook}
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """One evaluation of the whole video, which all of its model calls share.
+
+    calc: core's calc_cond_batch; conds: one list of entries (or None) per CFG branch; x [B, C, F, H, W]: what windows
+    are cut from; timestep: core's, one sigma per video of the batch; options: model_options, this evaluation's own
+    copy; run: the sampling run it belongs to; moment: where that run stands.
+    """
+
+    calc: Callable
+    model: Any
+    conds: list
+    x: torch.Tensor
+    timestep: torch.Tensor
+    options: dict
+    run: Run
+    moment: Moment
+
+    @property
+    def sigma(self) -> torch.Tensor:
+        return self.timestep.flatten()[0]
+
+    @property
+    def transformer_options(self) -> dict:
+        return self.options["transformer_options"]
+
+
+@dataclass(frozen=True)
+class Call:
+    """One model call: the numbers of its windows within their path, the windows, the first one's entries per CFG
+    branch, and transformer_options, which are the call's own to change."""
+
+    indices: tuple[int, ...]
+    windows: tuple[ContextWindow, ...]
+    conds: list
+    options: dict
+
+
+class PathRun(Protocol):
+    """A hook's part in one path of one evaluation.
+
+    companion: the window that runs in every call, beside others (None: none); apart: what to say, with the way out,
+    where windows' conditioning does not fit into one call.
+    """
+
+    companion: int | None
+    apart: str
+
+    def begin_call(self, call: Call) -> None:
+        """Before a model call."""
+
+    def repeats(self, sigma: float) -> bool:
+        """Whether at a step of this sigma, too, a companion runs in every call."""
+
+    def end(self) -> None:
+        """The path is over, done or failed: nothing may be kept."""
+
+
+class PathHook(Protocol):
+    """What a method's node puts into the options.
+
+    node: its name for messages; least_windows: windows that a call holds at least.
+    """
+
+    node: str
+    least_windows: int
+
+    def begin_path(
+        self, evaluation: Evaluation, windows: list[ContextWindow], entries: Callable[[], int], limit: int
+    ) -> PathRun | None:
+        """None where this path is left alone. entries(): cond entries of one window over all CFG branches; limit:
+        windows per model call."""
+
+    def memory(self, model, shape: list[int]) -> int:
+        """Bytes that it keeps on the ModelPatcher's device during a path, for a window's latent of this shape (the
+        batch holds all CFG branches)."""

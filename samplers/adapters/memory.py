@@ -1,0 +1,59 @@
+"""What one model call of windows takes: what core reserves before a run, and how many windows go into a call."""
+
+import math
+
+import comfy.model_management
+
+from .hooks import PATH_HOOKS, Evaluation
+from .latents import DIM, NODE
+
+# Most windows per call when automatic. A GPU is full with FULL latent positions (frames x height x width, of all
+# windows and cond entries of a call): one window of Wan at 480p has 131,000, of LTX-Video 5,000. That is by arithmetic;
+# measured was a CPU only, where four are quicker than one at any size that is bearable there.
+AUTO_BATCH = {"cpu": 4, "cuda": 4}  # elsewhere one
+FULL = 2**16
+
+
+def auto_batch(evaluation: Evaluation, entries: list[dict], length: int) -> int:
+    """As many windows as the device has work for and core's memory estimate lets into its free memory.
+
+    entries: the cond entries of one window, of all CFG branches; length: its latent frames.
+    """
+    model, x = evaluation.model, evaluation.x
+    shape = [x.shape[0] * len(entries), x.shape[1], length, *x.shape[3:]]
+    most = AUTO_BATCH.get(x.device.type, 1)
+    if x.device.type != "cpu":
+        most = min(most, FULL // (shape[0] * math.prod(shape[2:])))
+    if most <= 1:
+        return 1
+    free = getattr(model.current_patcher, "get_free_memory", comfy.model_management.get_free_memory)(x.device)
+    keys = {key for entry in entries for key in entry["model_conds"]}
+    for n in range(most, 1, -1):
+        shapes = {k: [e["model_conds"][k].size() for e in entries if k in e["model_conds"]] * n for k in keys}
+        if model.memory_required([n * shape[0], *shape[1:]], cond_shapes=shapes) * 1.5 < free:
+            return n
+    return 1
+
+
+def prepare(executor, model, noise_shape, *args, **kwargs):
+    """PREPARE_SAMPLING: memory for one call's windows, and for what hooks keep beside them; models whose audio has no
+    windows are refused at once."""
+    options = kwargs["model_options"]
+    settings = getattr(options.get("context_handler"), "settings", None)  # None: core's windows took ours' place
+    noise_shape = list(noise_shape)
+    if settings is not None:
+        packed = len(noise_shape) == 3 and noise_shape[1] == 1
+        if packed and not hasattr(model.model, "map_context_window_to_modalities"):
+            raise ValueError(
+                f"{NODE}: model: {type(model.model).__name__} samples video and audio packed into one latent, and this "
+                f"ComfyUI does not know which audio belongs to a window of its video; bypass this node"
+            )
+        if len(noise_shape) == 5:
+            frames = min(noise_shape[DIM], settings.length)
+            windows = max(settings.window_batch, 1)
+            pair = [2 * noise_shape[0], noise_shape[1], frames, *noise_shape[3:]]  # core counts two CFG branches
+            for hook in options.get("transformer_options", {}).get(PATH_HOOKS, {}).values():
+                windows = max(windows, hook.least_windows)
+                windows += math.ceil(hook.memory(model, pair) / model.model.memory_required(pair))
+            noise_shape[0] *= windows
+    return executor(model, noise_shape, *args, **kwargs)
