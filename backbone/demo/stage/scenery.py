@@ -44,7 +44,7 @@ def texture(background: str, pixels: int) -> torch.Tensor:
     if background == "black":  # night
         stars = [(0.047, 0.055, 0.018), (0.170, 0.172, 0.013)]
         wall = 1 + 5 * sum(_dots(x, y, 2 * cell, (a, b), r, pixels) for a, b, r in stars)
-        floor = 2.4 * floor
+        floor = 1.7 * floor
     elif background == "navy":  # a glow over the sea
         wall = 0.85 + 0.45 * low**2
         floor = 0.62 * floor + 0.45 * _lines(y, cell / 2, cell / 4, pixels)
