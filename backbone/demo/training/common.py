@@ -116,7 +116,7 @@ class Run:
         self.base = [[g["lr"] for g in o.param_groups] for o in optimizers]
         self.step, self.spent = 0, 0.0
         self.fast = channels_last(copy.deepcopy(model).bfloat16())
-        self.clock = time.time if args.device == "cuda" else time.process_time
+        self.clock = time.time if args.device.startswith("cuda") else time.process_time
         for name in keep:
             self.fast.get_submodule(name).float()
         self.path = args.out / "checkpoint.pt"

@@ -75,9 +75,9 @@ class Pool:
         drawn = [training_scene(WORLDS[self.name].world, self.rng) for _ in range(count // 2)]
         scenes = [s for scene in drawn for s in (scene, other_shape(scene, self.rng))]
         videos = clips.render(self.name, scenes, [0.0] * len(scenes), self.frames, self.workers)
-        for part in videos.split(16):
-            raw = parallel_vae.encode(self.vae, clips.normalised(part.to(self.device)).bfloat16()).float()
-            self.latents = torch.cat([self.latents, Wan21().process_in(raw).half().cpu()])
+        new = [parallel_vae.encode(self.vae, clips.normalised(part.to(self.device)).bfloat16()).float()
+               for part in videos.split(16)]
+        self.latents = torch.cat([self.latents, *(Wan21().process_in(raw).half().cpu() for raw in new)])
         self.named += [(s.colour, s.shape, s.motion, s.background) for s in scenes]
 
     def batch(self, rng: random.Random, count: int) -> tuple[torch.Tensor, list[str], torch.Tensor]:
