@@ -135,7 +135,7 @@ def test_missing_or_truncated_weights_are_named(tmp_path, damage):
     """A server whose copy of the pack has lost a weight file."""
     pack = tmp_path / "custom_nodes" / "DamagedPack"
     shutil.copytree(ROOT, pack, ignore=shutil.ignore_patterns(".git", "__pycache__", "tests", "runs", "output"))
-    weights = pack / "backbone" / "vae.safetensors"
+    weights = pack / "backbone" / "demo" / "vae.safetensors"
     whole = weights.read_bytes()
     weights.unlink() if damage == "missing" else weights.write_bytes(whole[: len(whole) // 2])
     with Server(Path(os.environ["COMFYUI_PATH"]), Path(sys.executable), tmp_path, tmp_path / "output",
