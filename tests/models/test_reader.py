@@ -97,6 +97,18 @@ def test_two_subjects_and_none(world, reader):
         assert torch.isnan(reading.x).all()
 
 
+def test_fading_backgrounds(world, reader):
+    """Half way from any background to the next the subject is where it was."""
+    rng, names = random.Random(9), list(world.BACKGROUNDS)
+    for before, after in zip(names, names[1:] + names[:1], strict=True):
+        scene = world.sample_scene(rng, "yellow", "square", "circling", before)
+        video = (world.render(scene, 4) + world.render(world.change(scene, background=after), 4)) / 2
+        reading = reader.read(video)
+        x, y, *_ = world.pose(scene, torch.arange(4))
+        assert reading.count.tolist() == [1] * 4 and reading.shape == "square"
+        assert torch.hypot(reading.x - x, reading.y - y).max() < 0.5 / world.SIZE
+
+
 def test_motion_of_spans(world, reader):
     rng = random.Random(7)
     wrong = []
@@ -116,6 +128,7 @@ def test_motion_of_spans(world, reader):
 
 
 def test_noise_and_wrong_layouts(reader):
+    assert reader.read(torch.full((2, 64, 64, 3), 0.46)).count.tolist() == [0, 0]
     assert reader.read(torch.rand(2, 64, 64, 3)).fit.max() < 0.5  # noise is no subject that can be explained
     with pytest.raises(ValueError, match=r"square video \[T, H, W, 3\]"):
         reader.read(torch.zeros(2, 3, 64, 64))

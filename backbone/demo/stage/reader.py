@@ -1,13 +1,14 @@
 """Read a decoded video of the stage back: what is in every frame, and how it moves.
 
-Analysis by synthesis, as the shipped world's reader does it, with the stage's formulas. Per frame: (1) the wall's
-colour names the background's texture, and a plane of light times that texture is fitted; what is evenly darker on the
+Analysis by synthesis, as the shipped world's reader does it, with the stage's formulas. Per frame: (1) the
+border tells the background's texture, and a plane of light times that texture is fitted; what is evenly darker on the
 floor is the shadow; (2) what differs is the subject, and its convex hull gives centre and scale; (3) the difference,
 resampled to polar coordinates, is correlated with every shape, mark and angle, all layers at once; (4) the best match
 is refined by Gauss-Newton steps on centre, size and angle.
 """
 
 import functools
+import itertools
 import math
 
 import torch
@@ -82,27 +83,40 @@ def _read(video: torch.Tensor, bridge: bool) -> dict[str, torch.Tensor]:
 def _background(video: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """The empty stage [T, H, W, 3] with its shadow, its colour in the middle [T, 3], its light's slope [T, 2].
 
-    Reweighted least squares: the wall's border names the texture, then border, then all that looks like background.
+    Two textures, each times a plane of light, for a background may be faint or fade into another. Reweighted least
+    squares: the border tells which two, then border, then all that looks like background.
     """
     frames, pixels = video.shape[:2]
     axis = (torch.arange(pixels) + 0.5) / pixels - 0.5
     v, u = torch.meshgrid(axis, axis, indexing="ij")
-    planes = torch.stack((torch.ones_like(u), u, v), -1).view(-1, 3)  # [P, 3]
     flat = video.reshape(frames, -1, 3)
     edge = torch.maximum(u.abs(), v.abs()).view(-1) > 0.5 - 3 / pixels
-    wall = edge & (v.reshape(-1) < scenery.HORIZON - 0.5 - 1 / pixels)
-    terms = _solve(planes.expand(frames, -1, 3)[:, wall], flat[:, wall], (0.3, 0.15, 0.1))
-    names = plain.nearest(terms[:, 0] / plain.MEAN_LIGHT, world.BACKGROUNDS)
-    textures = torch.stack([scenery.texture(name, pixels) for name in BACKGROUNDS]).view(len(BACKGROUNDS), -1)
-    design = textures[names][..., None] * planes  # [T, P, 3]
+    pairs = _pairs(pixels)
+    losses, some = [], edge.nonzero()[::3, 0]
+    for design in pairs[:, some]:
+        terms = _solve(design.expand(frames, -1, -1), flat[:, some], (0.15, 0.08))
+        losses.append(((flat[:, some] - design @ terms).square().sum(-1) / 0.05**2).log1p().mean(1))
+    design = pairs[torch.stack(losses).argmin(0)]  # [T, P, 6]
     terms = _solve(design[:, edge], flat[:, edge], (0.15, 0.08, 0.05))
     terms = _solve(design, flat, (0.06, 0.04), terms, 0.05 + edge.float())
     plane = (design @ terms).view_as(video)
+    terms = terms[:, :3] + terms[:, 3:]
     light = terms[:, 1:].mean(2) / terms[:, :1].mean(2).clamp_min(0.02)
     rows = ((axis + 0.5 - scenery.SHADOW_Y).abs() < SHADE_ROWS).view(1, -1, 1)
     lit = F.avg_pool2d(torch.stack(((video * plane).sum(-1), plane.square().sum(-1)), 1), 3, 1, 1)
     left = (lit[:, 0] / lit[:, 1].clamp_min(1e-6)).clamp(1 - 1.1 * scenery.SHADOW_DARK, 1)
     return plane * torch.where(rows, left, 1.0)[..., None], terms[:, 0], light
+
+
+@functools.cache
+def _pairs(pixels: int) -> torch.Tensor:
+    """Every two textures, no texture among them (then one is faint), each times 1, u and v: [pairs, P, 6]."""
+    axis = (torch.arange(pixels) + 0.5) / pixels - 0.5
+    v, u = torch.meshgrid(axis, axis, indexing="ij")
+    planes = torch.stack((torch.ones_like(u), u, v), -1)
+    textures = [torch.ones_like(u), *(scenery.texture(name, pixels) for name in BACKGROUNDS)]
+    lit = [(texture[..., None] * planes).view(-1, 3) for texture in textures]
+    return torch.stack([torch.cat(pair, 1) for pair in itertools.combinations(lit, 2)])
 
 
 def _solve(design, values, widths, terms=None, prior=None):
@@ -113,7 +127,7 @@ def _solve(design, values, widths, terms=None, prior=None):
             error = (values - design @ terms).square().sum(-1) / width**2
             weight = 1 / (1 + error).square() * (1 if prior is None else prior)
         weighted = (design * weight[..., None]).transpose(1, 2)
-        terms = torch.linalg.solve(weighted @ design + 1e-6 * torch.eye(design.shape[-1]), weighted @ values)
+        terms = torch.linalg.solve(weighted @ design + 1e-3 * torch.eye(design.shape[-1]), weighted @ values)
     return terms
 
 
