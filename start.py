@@ -12,11 +12,11 @@ checkout. Standard library only; the file parses on older Pythons, so that they 
 
 import argparse
 import copy
-import errno
 import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -27,16 +27,18 @@ from tools.environment import (
     TEST_TOOLS,
     StartError,
     check_python,
-    disk_full,
+    exit_code,
     get_comfyui,
     longtake_home,
     need_modules,
     own_comfyui,
+    python_environ,
     say,
     short_hash,
+    spawn,
+    stop,
     usable_gpu,
 )
-from tools.headless import Server, check_port
 
 ROOT = Path(os.path.abspath(__file__)).parent
 GRAPHS = ROOT / "workflows" / "api"
@@ -94,46 +96,6 @@ def change_graph(graph, prompt=None, frames=None, seed=None, prefix=None):
     return graph
 
 
-class Progress:
-    """Turns the server's events into one progress line per node."""
-
-    def __init__(self, graph, stream=None):
-        self.graph, self.stream = graph, stream or sys.stdout
-        self.live = self.stream.isatty()
-        self.node, self.quarter, self.started = None, 0, 0.0
-
-    def __call__(self, event, data):
-        if event == "executing":
-            self.enter(data.get("node"))
-        elif event == "progress":
-            if data.get("node") != self.node:
-                self.enter(data.get("node"))
-            self.update(data["value"], data["max"])
-
-    def enter(self, node):
-        if self.live and self.node is not None:
-            self.stream.write("\n")
-        self.node, self.quarter, self.started = node, 0, time.monotonic()
-        if node is not None:
-            self.stream.write("  " + self.title() + ("" if self.live else "\n"))
-            self.stream.flush()
-
-    def title(self):
-        node = self.graph.get(str(self.node), {})
-        return node.get("_meta", {}).get("title") or node.get("class_type", str(self.node))
-
-    def update(self, value, total):
-        part = value / max(total, 1)
-        seconds = time.monotonic() - self.started
-        text = "[{:<30}] {}/{} {:.0f} s".format("#" * int(30 * part), value, total, seconds)
-        if self.live:
-            self.stream.write(f"\r  {self.title()}  {text}\x1b[K")
-        elif int(4 * part) > self.quarter:
-            self.quarter = int(4 * part)
-            self.stream.write(f"    {text}\n")
-        self.stream.flush()
-
-
 def prepare_output(folder):
     """Make the output folder and prove that it can be written, before minutes of work."""
     folder = Path(folder).expanduser().absolute()
@@ -157,14 +119,17 @@ def base_folder():
     return base
 
 
-def contact_sheet(python, video):
-    sheet = video.with_suffix(".png")
-    command = [str(python), str(ROOT / "tools" / "contact_sheet.py"), str(video), str(sheet)]
-    made = subprocess.run(command, capture_output=True, text=True)
-    if made.returncode:
-        reason = made.stderr.strip().splitlines() or ["no reason given"]
-        raise StartError(f"no contact sheet of {video}: {reason[-1]}")
-    return sheet
+def run_command(command, python, server, cpu, **job):
+    """Do a command of tools/commands.py with the Python that runs ComfyUI. Returns its exit code."""
+    job["server"] = dict(server, python=python, cpu=cpu or not usable_gpu(python))
+    args = ["-m", "tools.commands", command, json.dumps(job, default=str)]  # str: of paths
+    process = spawn(python, args, None, cwd=str(ROOT), env=python_environ(python))
+    try:
+        while process.poll() is None:  # not wait(): Windows delivers Ctrl-C only between calls
+            time.sleep(0.2)
+    finally:
+        stop(process, 15)  # it stops ComfyUI first
+    return process.returncode
 
 
 def demo(options):
@@ -180,37 +145,31 @@ def demo(options):
     )
     output = prepare_output(options.out)
     comfyui, python = get_comfyui()
-    started = time.monotonic()
-    cpu = options.cpu or not usable_gpu(python)
-    say(f"starting ComfyUI on the {'CPU' if cpu else 'GPU'}")
-    with Server(comfyui, python, base_folder(), output, cpu=cpu) as server:
-        say(f"rendering '{options.method}' (server ready after {time.monotonic() - started:.0f} s)")
-        files = server.files(server.queue(graph, Progress(graph)))
-    videos = [path for path in files if path.suffix == ".mp4"]
-    if not videos:
-        raise StartError(f"the graph of '{options.method}' saved no mp4.")
-    say(f"done in {time.monotonic() - started:.0f} s")
-    for video in videos:
-        say(f"video:         {video}")
-        say(f"contact sheet: {contact_sheet(python, video)}")
+    server = {"comfyui": comfyui, "base": base_folder(), "output": output}
+    return run_command("demo", python, server, options.cpu, graph=graph, method=options.method)
+
+
+def check_port(port):
+    with socket.socket() as probe:
+        if os.name != "nt":  # there it would let two programs share a port
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except (OSError, OverflowError) as error:
+            raise StartError(f"port {port} is taken or not allowed: choose another with --port N.") from error
 
 
 def serve(options):
     check_port(options.port)
     comfyui, python = get_comfyui()
-    base, extra = base_folder(), []
+    base = base_folder()
+    server = {"comfyui": comfyui, "base": base, "output": base / "output", "port": options.port}
     if own_comfyui():  # the user's weights stay usable
         models = {path.name: path.name for path in (comfyui / "models").iterdir() if path.is_dir()}
         config = base / "models.yaml"  # JSON is YAML
         config.write_text(json.dumps({"own": dict(models, base_path=str(comfyui / "models"))}), encoding="utf-8")
-        extra = ["--extra-model-paths-config", config]
-    cpu = options.cpu or not usable_gpu(python)
-    with Server(comfyui, python, base, base / "output", options.port, cpu, echo=True, extra=extra) as server:
-        say(f"\nComfyUI with LongTake: {server.url}   (results: {server.output}; Ctrl-C stops it)")
-        while server.process.poll() is None:
-            server.show_log()
-            time.sleep(0.3)
-        raise server.died("ended")
+        server["extra"] = ["--extra-model-paths-config", config]
+    return run_command("serve", python, server, options.cpu)
 
 
 def test(arguments):
@@ -245,28 +204,21 @@ def parse(arguments):
     return parser.parse_args(arguments)
 
 
+def run(arguments):
+    check_python()
+    if arguments[:1] == ["test"]:
+        return test(arguments[1:])
+    options = parse(arguments)
+    return {"demo": demo, "serve": serve}[options.command](options)
+
+
 def main(arguments):
-    try:
-        check_python()
-        if arguments[:1] == ["test"]:
-            return test(arguments[1:])
-        options = parse(arguments)
-        return {"demo": demo, "serve": serve}[options.command](options) or 0
-    except StartError as error:
-        sys.stderr.write(f"start.py: {error}\n")
-        return 1
-    except OSError as error:
-        sys.stderr.write(f"start.py: {disk_full(longtake_home()) if error.errno == errno.ENOSPC else error}\n")
-        return 1
-    except KeyboardInterrupt:
+    code = exit_code(run, arguments)
+    if code == 130:
         sys.stderr.write("\nstart.py: stopped\n")
-        return 130
-
-
-def interrupted(*_):
-    raise KeyboardInterrupt
+    return code
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGTERM, interrupted)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C
     sys.exit(main(sys.argv[1:]))

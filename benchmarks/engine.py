@@ -1,6 +1,6 @@
 """The window engine against (a) the sum of its model calls and (b) ComfyUI's own context windows.
 
-    COMFYUI_PATH=... python benchmarks/engine.py [--weights model.safetensors] [--write]
+    COMFYUI_PATH=... python -m benchmarks engine [--weights model.safetensors] [--write]
 
 Time: within one sampling run, on the same latent and sigma, whole evaluations (all windows, both CFG branches) of each
 contender take turns; the table has medians, and the median of the ratios within a round. "model calls" are the same
@@ -12,22 +12,32 @@ import argparse
 import json
 import platform
 import statistics
-import subprocess
 import sys
 import time
 from dataclasses import replace
 from pathlib import Path
 
-import _pack
+import comfy.model_management
+import comfy.sample
+import comfy.samplers
+import comfy.sd
+import psutil
+import torch
+from comfy import context_windows
+
+from ..backbone.demo.loader import load_model
+from ..samplers.adapters.engine import NEW_CORE, LongTakeContextHandler
+from ..samplers.windows import WindowSettings, group, latent_length, latent_overlap, local_windows
+from . import command
 
 CLIP = 49  # pixel frames per window, the demo model's clip
 OVERLAP = 28
 LENGTHS = {1: 49, 3: 145, 6: 293, 20: 961}  # pixel frames per multiple of the clip
-RESULT = Path(__file__).parent / "results" / "engine.md"
+RESULT = command.RESULTS / "engine.md"
 
 
-def parse():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def parse(argv=None):
+    parser = command.parser("engine", __doc__)
     parser.add_argument("--weights", help="a Wan model (safetensors); default: the pack's demo model")
     parser.add_argument("--scales", type=int, nargs="+", default=[3, 6, 20], choices=list(LENGTHS))
     parser.add_argument("--batches", type=int, nargs="+", default=[1, 2, 4, 8], help="windows per call; 0: automatic")
@@ -36,24 +46,18 @@ def parse():
     parser.add_argument("--threads", type=int, help="CPU threads")
     parser.add_argument("--write", action="store_true", help=f"write {RESULT.parent.name}/{RESULT.name}")
     parser.add_argument("--case", help=argparse.SUPPRESS)  # a child process: memory:<contender>:<scale>
-    return parser.parse_args()
+    return parser.parse_args(argv)
 
 
 class Setup:
     """The model, a long noise latent and its conditioning."""
 
     def __init__(self, args, scale: int):
-        import comfy.sd
-        import torch
-        from longtake.samplers.windows import WindowSettings, latent_length, latent_overlap
-
         if args.threads:
             torch.set_num_threads(args.threads)
         if args.weights:
             self.model = comfy.sd.load_diffusion_model(args.weights)
         else:
-            from longtake.backbone.demo.loader import load_model
-
             self.model = load_model()
         length = latent_length(CLIP, 4)
         self.settings = WindowSettings(length, latent_overlap(OVERLAP, length, 4), window_batch=1)
@@ -63,9 +67,6 @@ class Setup:
         self.positive, self.negative = [[rows[0], {}]], [[rows[1], {}]]
 
     def sample(self, model, sampler, steps: int):
-        import comfy.sample
-        import comfy.samplers
-
         sigmas = comfy.samplers.calculate_sigmas(model.get_model_object("model_sampling"), "simple", steps)
         return comfy.sample.sample_custom(
             model, self.noise, 4.0, sampler, sigmas, self.positive, self.negative, self.noise * 0, disable_pbar=True
@@ -74,13 +75,11 @@ class Setup:
 
 def contenders(setup, batches) -> dict:
     """Name -> context handler."""
-    import comfy.context_windows as core
-    from longtake.samplers.adapters.engine import NEW_CORE, LongTakeContextHandler
-
     extra = {"causal_window_fix": False} if NEW_CORE else {}
     handlers = {
-        "core": core.IndexListContextHandler(
-            core.get_matching_context_schedule("standard_static"), core.get_matching_fuse_method("pyramid"),
+        "core": context_windows.IndexListContextHandler(
+            context_windows.get_matching_context_schedule("standard_static"),
+            context_windows.get_matching_fuse_method("pyramid"),
             context_length=setup.settings.length, context_overlap=setup.settings.overlap, dim=2, **extra,
         )
     }  # fmt: skip
@@ -89,11 +88,6 @@ def contenders(setup, batches) -> dict:
 
 def measure_time(args, scale: int) -> dict[str, list[float]]:
     """Seconds of each round, per contender and for the bare model calls ("calls n")."""
-    import comfy.samplers
-    import torch
-    from comfy.model_management import get_torch_device
-    from longtake.samplers.windows import group, local_windows
-
     setup = Setup(args, scale)
     handlers = contenders(setup, args.batches)
     windows = local_windows(setup.settings, setup.noise.shape[2], 0)
@@ -131,16 +125,12 @@ def measure_time(args, scale: int) -> dict[str, list[float]]:
         return x
 
     setup.sample(setup.model, comfy.samplers.KSAMPLER(rounds), 4)
-    print(f"x{scale} on {get_torch_device()}: {len(windows)} windows", file=sys.stderr)
+    print(f"x{scale} on {comfy.model_management.get_torch_device()}: {len(windows)} windows", file=sys.stderr)
     return {name: values[1:] for name, values in seconds.items()}
 
 
 def measure_memory(args, contender: str, scale: int) -> dict:
     """MB: in use once the model is loaded, peak of a two-step run, latent."""
-    import comfy.model_management
-    import comfy.samplers
-    import torch
-
     setup = Setup(args, scale)
     handler = contenders(setup, [1]).get(contender)
     model = setup.model.clone()
@@ -158,8 +148,6 @@ def measure_memory(args, contender: str, scale: int) -> dict:
 
 def memory(which: str) -> int:
     """Bytes of this process."""
-    import psutil
-
     info = psutil.Process().memory_info()
     if which == "now":
         return info.rss
@@ -174,16 +162,11 @@ def memory(which: str) -> int:
 
 
 def child(args, case: str) -> dict:
-    command = [sys.executable, __file__, "--case", case, "--size", str(args.size)]
-    command += ["--weights", args.weights] if args.weights else []
-    command += ["--threads", str(args.threads)] if args.threads else []
-    out = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
-    return json.loads(out.stdout.splitlines()[-1])
+    words = ["--case", case, "--size", str(args.size), *(["--weights", args.weights] if args.weights else [])]
+    return command.child("engine", *words, *(["--threads", str(args.threads)] if args.threads else []))
 
 
 def table(args) -> str:
-    import torch
-
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else f"CPU, {torch.get_num_threads()} threads"
     lines = [
         f"Measured on {device}, torch {torch.__version__}, Python {platform.python_version()}; windows of {CLIP} pixel "
@@ -227,9 +210,8 @@ def table(args) -> str:
     return "\n".join(lines) + "\n"
 
 
-def main():
-    args = parse()
-    _pack.register()
+def main(argv=None):
+    args = parse(argv)
     if args.case:
         _, contender, scale = args.case.split(":")
         print(json.dumps(measure_memory(args, contender, int(scale))))
@@ -240,6 +222,3 @@ def main():
         RESULT.parent.mkdir(exist_ok=True)
         RESULT.write_text("# The window engine: time and memory\n\n" + text, encoding="utf-8")
 
-
-if __name__ == "__main__":
-    main()

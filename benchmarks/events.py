@@ -1,9 +1,9 @@
 """SynCoS and its ablations on multi-event videos of the demo model: the paper's Tables 2 and 3, measured here.
 
-    COMFYUI_PATH=... python benchmarks/events.py [--resume]
+    COMFYUI_PATH=... python -m benchmarks events [--resume]
 
-48 scenarios (scenarios.py), each one video per variant; event_metrics.py measures what the analytic reader sees. Writes
-syncos.md, syncos.png and syncos_cost.png (metrics over cost); syncos_runs.jsonl keeps every finished run. With
+48 scenarios (scenarios.py), each one video per variant; metrics/events.py measures what the analytic reader sees.
+Writes syncos.md, syncos.png and syncos_cost.png (metrics over cost); syncos_runs.jsonl keeps every finished run. With
 --unnamed no prompt names the subject's colour, and all names begin with syncos_unnamed. --resume goes on from the runs
 kept. It knows settings and weights, but not code: after a change to a node or a sampler, start without.
 
@@ -13,20 +13,26 @@ preset=balanced balanced's. Keys: those of SynCoSSettings, `preset`, the window 
 parts of GLC-Diffusion: anchor (ABAM's, 0 = none) and mode (Noise Reinit's, random = none).
 """
 
-import argparse
 import hashlib
 import json
 import math
-import shlex
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 
-import _pack
-import plots
-import variants
-from quality import CLIP, Demo, boundaries, decoded, node
-from tables import LEGEND, PAIRS, Runs, Table
-from variants import INPUTS, REFERENCE, typed
+import comfy_extras.nodes_custom_sampler as core
+import torch
+from PIL import Image
+
+from ..backbone.demo import reader
+from ..nodes.prompts import encode_timeline
+from ..samplers.adapters.syncos import syncos_sampler
+from ..samplers.prompts import timeline
+from ..samplers.syncos.coupling import PRESETS, SynCoSSettings
+from . import command, plots, scenarios, variants
+from .metrics import events as event_metrics
+from .quality import CLIP, Demo, boundaries, decoded, node
+from .tables import LEGEND, PAIRS, Runs, Table
+from .variants import INPUTS, REFERENCE, typed
 
 SEED = 9_000_001  # of the first scenario; each has its own
 SHEETS = 6  # scenarios that --sheet draws
@@ -82,8 +88,6 @@ class Variant:
 
 def variant(text: str, everywhere: list[str]) -> tuple[str, Variant]:
     """ "syncos_paper:iters=10" -> (its label, what it means). Raises ValueError."""
-    from longtake.samplers.syncos.coupling import PRESETS, SynCoSSettings
-
     name, _, own = text.partition(":")
     if name not in VARIANTS:
         raise ValueError(f"--variants: {name} is not one of {', '.join(VARIANTS)}")
@@ -116,14 +120,14 @@ def variant(text: str, everywhere: list[str]) -> tuple[str, Variant]:
 
 
 def parse(argv=None):
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command.parser("events", __doc__)
     parser.add_argument("--variants", nargs="+", default=list(VARIANTS), metavar="NAME[:KEY=VALUE,...]")
     parser.add_argument("--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE")
     parser.add_argument("--scenarios", type=int, default=48, help="the first so many, 1..48")
     parser.add_argument("--steps", type=int, default=24)
     parser.add_argument("--cfg", type=float, default=4.0)
     parser.add_argument("--weights", type=Path, help="folder of the demo model's .safetensors files")
-    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results", help="folder")
+    parser.add_argument("--out", type=Path, default=command.RESULTS, help="folder")
     parser.add_argument("--resume", action="store_true", help="keep the runs that the .jsonl file has")
     parser.add_argument("--sheet", type=Path, help=f"folder for filmstrips of the first {SHEETS} scenarios")
     parser.add_argument("--events", type=int, choices=(2, 3, 4), help="of these, those with so many events")
@@ -141,8 +145,6 @@ def parse(argv=None):
 
 def prompts(scenario, structured: bool, frames: int) -> tuple[str, list[str], list]:
     """(ordinary prompt, each event's prompt, spans); unstructured: an event's prompt says nothing of the subject."""
-    from longtake.samplers.prompts import timeline
-
     events = scenario.timeline(frames)
     ordinary, texts = timeline.join_prompts(scenario.prompt, events)
     return ordinary, texts if structured else scenario.local_prompts, timeline.spans(events)
@@ -150,10 +152,6 @@ def prompts(scenario, structured: bool, frames: int) -> tuple[str, list[str], li
 
 def sample(demo: Demo, way: Variant, scenario, seed: int):
     """(video [T, H, W, 3], window evaluations, seconds without the VAE)."""
-    import comfy_extras.nodes_custom_sampler as core
-    from longtake.nodes.prompts import encode_timeline
-    from longtake.samplers.adapters.syncos import syncos_sampler
-
     model, windows = demo.windows(**way.windows)
     sampler = syncos_sampler(way.syncos) if way.syncos else core.KSamplerSelect.execute("euler").result[0]
     positive = encode_timeline(demo.clip, *prompts(scenario, way.structured, decoded(scenario.frames)))
@@ -176,10 +174,6 @@ def key_of(args, weights: str, way: Variant, scenario, seed: int) -> str:
 
 def run(args, runs: Runs, demo: Demo, chosen: dict) -> None:
     """Sample and measure all that is missing, scenario by scenario: a break leaves all variants about as far."""
-    import torch
-    from longtake.backbone.demo import reader
-    from longtake.benchmarks.metrics import events as event_metrics
-
     if args.sheet:
         (args.sheet / "strips").mkdir(parents=True, exist_ok=True)
     for i, scenario in chosen.items():
@@ -205,37 +199,33 @@ def run(args, runs: Runs, demo: Demo, chosen: dict) -> None:
 
 def table(args, runs: Runs, weights: str, chosen: dict, heading: str, keep=lambda scenario: True) -> Table:
     """The runs of the scenarios that `keep` picks."""
-    from longtake.benchmarks.metrics.events import METRICS
-
     def of(way):
         keys = [key_of(args, weights, way, s, SEED + i) for i, s in chosen.items() if keep(s)]
         return [runs.found.get(key) for key in keys]
 
     rows = {label: of(way) for label, way in args.table.items()}
-    told = {name: metric for name, metric in METRICS.items() if args.unnamed or name != "same_hue"}
+    told = {name: metric for name, metric in event_metrics.METRICS.items() if args.unnamed or name != "same_hue"}
     return Table(f"{heading}: {sum(map(keep, chosen.values()))} scenarios", told, rows, of(variant(REFERENCE, [])[1]))
 
 
-def command(args) -> str:
+def command_line(args) -> str:
     """The command line, without what says only where files are."""
     words = ["--variants", *args.variants] if args.variants != list(VARIANTS) else []
     words += ["--set", *args.set] if args.set else []
     words += ["--unnamed"] if args.unnamed else []
     words += ["--events", str(args.events)] if args.events else []
     words += ["--scenarios", str(args.scenarios), "--steps", str(args.steps), "--cfg", f"{args.cfg:g}"]
-    return shlex.join(["python", "benchmarks/events.py", *words])
+    return command.line("events", *words)
 
 
 def report(args, whole: Table, parts: list[Table], weights: str) -> str:
-    from longtake.benchmarks.scenarios import LENGTHS
-
     main = [name for name, metric in whole.metrics.items() if metric.main]
     first = main[: main.index("colour_drift")]
     hue = "same hue, of the later events whose subject has the first one's colour name; " if args.unnamed else ""
-    lengths = ", ".join(f"{n} events in {decoded(frames)} pixel frames" for n, frames in LENGTHS.items())
+    lengths = ", ".join(f"{n} events in {decoded(frames)} pixel frames" for n, frames in scenarios.LENGTHS.items())
     lines = [
         "# SynCoS on multi-event videos of the demo model", "",
-        f"Written by `{command(args)}` (weights {weights}).", "",
+        f"Written by `{command_line(args)}` (weights {weights}).", "",
         "One subject through two to four events that change its motion, its background or both (`scenarios.py`): "
         f"{lengths}, evenly timed, without cross-fade. "
         f"{'No prompt names the colour of the subject. ' if args.unnamed else ''}{args.steps} steps, simple "
@@ -248,12 +238,12 @@ def report(args, whole: Table, parts: list[Table], weights: str) -> str:
         "events reach. Event right: motion and background as its prompt says. Subject right: colour and shape as the "
         f"global prompt says. All in %: {hue}same subject, of the later events' frames that show the first event's "
         "subject (shape, mark, colour, size); subject's colour (of a channel's range), shape, mark (of frames) and "
-        "size: how far the later events' differ from the first one's. Colour drift as in `metrics.py`: to the first "
-        "49 frames. "
-        "Background within an event: change of its colour; between: from event to event where both ask for the same. "
+        "size: how far the later events' differ from the first one's. Colour drift as in `metrics/video.py`: to the "
+        "first 49 frames. Background within an event: change of its colour; between: from event to event where both "
+        "ask for the same. "
         "Border jump and flash: the largest step of the subject (place and size, of the side) and the largest change "
         "of the picture near a border, beyond the largest inside the events beside it. Seams: inside the events. "
-        "Formulas: `event_metrics.py`. Evaluations (of a window by the model, each CFG branch one, counted as they "
+        "Formulas: `metrics/events.py`. Evaluations (of a window by the model, each CFG branch one, counted as they "
         f"reach it) and seconds (of sampling, without the VAE): times {REFERENCE}'s.", "",
         *(f"- `{name}`: {MEANING[name]}" for name in dict.fromkeys(label.partition(":")[0] for label in args.table)),
         "", f"## {whole.title}", "", whole.spent(), "",
@@ -281,8 +271,6 @@ def draw(args, whole: Table) -> None:
 
 def film(args, chosen: dict, weights: str) -> None:
     """One sheet per scenario, a row per variant."""
-    from PIL import Image
-
     for i, scenario in list(chosen.items())[:SHEETS]:
         strips = {
             label: Image.open(args.sheet / "strips" / f"{key_of(args, weights, way, scenario, SEED + i)}.png")
@@ -292,10 +280,8 @@ def film(args, chosen: dict, weights: str) -> None:
 
 
 def main(argv=None):
-    from longtake.benchmarks.scenarios import CHANGES, scenarios, unnamed
-
     args = parse(argv)
-    demo, every = Demo(args), (unnamed if args.unnamed else scenarios)()[: args.scenarios]
+    demo, every = Demo(args), (scenarios.unnamed if args.unnamed else scenarios.scenarios)()[: args.scenarios]
     chosen = {i: scenario for i, scenario in enumerate(every) if args.events in (None, len(scenario.events))}
     runs = Runs(args.out / f"{args.name}_runs.jsonl", args.resume)
     run(args, runs, demo, chosen)
@@ -303,7 +289,7 @@ def main(argv=None):
     headings = ("The motion changes", "The background changes", "Both change")
     parts = [
         table(args, runs, demo.hash, chosen, heading, lambda s, name=name: s.changes == name)
-        for heading, name in zip(headings, CHANGES, strict=True)
+        for heading, name in zip(headings, scenarios.CHANGES, strict=True)
     ]
     text = report(args, whole, [p for p in parts if p.reference], demo.hash)
     (args.out / f"{args.name}.md").write_text(text, encoding="utf-8")
@@ -312,7 +298,3 @@ def main(argv=None):
         film(args, chosen, demo.hash)
     print(text)
 
-
-if __name__ == "__main__":
-    _pack.register()
-    main()

@@ -1,6 +1,6 @@
 """When does the model decide what? A second event's prompt takes over from the first one's at a step of one clip's run.
 
-    COMFYUI_PATH=... python benchmarks/handover.py
+    COMFYUI_PATH=... python -m benchmarks handover
 
 Both events share everything until that step: the first prompt's whole noisy state goes on. What the result keeps of the
 first clip's subject was decided before, and whether it still shows the second event says what can be decided after. Two
@@ -8,13 +8,18 @@ chunks coupled down to a noise level can hardly agree on more than two clips tha
 SynCoS can hold on a model, and where t_min should be. Writes handover.md and handover.png.
 """
 
-import argparse
 from dataclasses import dataclass
 from pathlib import Path
 
-import _pack
-import plots
-from quality import CLIP, Demo
+import comfy_extras.nodes_custom_sampler as core
+import torch
+
+from ..backbone.demo import reader, world
+from ..samplers.prompts import timeline
+from ..samplers.windows import latent_length
+from . import command, plots, scenarios
+from .metrics import events as em
+from .quality import CLIP, Demo
 
 SEED = 7_000_001  # of the first pair; each has its own
 OTHER = -1  # in place of a step: another seed from the start, what chance gives
@@ -36,14 +41,14 @@ class Pair:
     background: str
 
 
-def parse():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def parse(argv=None):
+    parser = command.parser("handover", __doc__)
     parser.add_argument("--pairs", type=int, default=48, help="pairs of events, 1..48")
     parser.add_argument("--steps", type=int, default=16)
     parser.add_argument("--cfg", type=float, default=4.0)
     parser.add_argument("--weights", type=Path, help="folder of the demo model's .safetensors files")
-    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results", help="folder")
-    args = parser.parse_args()
+    parser.add_argument("--out", type=Path, default=command.RESULTS, help="folder")
+    args = parser.parse_args(argv)
     if not 1 <= args.pairs <= 48:
         parser.error(f"--pairs: {args.pairs} is not in 1..48")
     return args
@@ -51,9 +56,6 @@ def parse():
 
 def pairs(unnamed: bool, count: int) -> list[Pair]:
     """The first two events of the multi-event scenarios."""
-    from longtake.benchmarks import scenarios
-    from longtake.samplers.prompts import timeline
-
     found = []
     for scenario in (scenarios.unnamed if unnamed else scenarios.scenarios)()[:count]:
         _, prompts = timeline.join_prompts(scenario.prompt, scenario.timeline(scenario.frames))
@@ -65,16 +67,12 @@ class Clips:
     """Clips of the demo model, from any step on."""
 
     def __init__(self, demo: Demo):
-        import comfy_extras.nodes_custom_sampler as core
-
         self.demo = demo
         (self.sampler,) = core.KSamplerSelect.execute("euler").result
         (self.sigmas,) = core.BasicScheduler.execute(demo.model, "simple", demo.args.steps, 1.0).result
 
     def run(self, latent: dict, prompt: str, seed: int | None, first: int, last: int) -> dict:
         """The latents after steps first..last-1; seed None: no noise is added."""
-        import comfy_extras.nodes_custom_sampler as core
-
         demo = self.demo
         (guider,) = core.CFGGuider.execute(demo.model, demo.encode(prompt), demo.encode(""), demo.args.cfg).result
         (noise,) = (core.DisableNoise.execute() if seed is None else core.RandomNoise.execute(seed)).result
@@ -83,10 +81,6 @@ class Clips:
 
     def measure(self, pair: Pair, seed: int, steps: list[int]) -> dict[int, dict[str, float]]:
         """Per step of `steps` (and OTHER): the traits' differences and whether the second event is shown."""
-        import torch
-        from longtake.backbone.demo import world
-        from longtake.samplers.windows import latent_length
-
         end = len(self.sigmas) - 1
         empty = {"samples": torch.zeros(1, 16, latent_length(CLIP, 4), world.SIZE // 8, world.SIZE // 8)}
         states, state = [], empty
@@ -111,9 +105,6 @@ class Clips:
 
 def compare(video, pair: Pair) -> dict[str, float]:
     """The second half of `video` with the first."""
-    from longtake.backbone.demo import reader
-    from longtake.benchmarks.metrics import events as em
-
     seen = reader.read(video)
     halves = [(0, CLIP), (CLIP, 2 * CLIP)]
     subject = em.subject_consistency(seen, halves)
@@ -134,11 +125,8 @@ def table(found: dict, steps: list[int], total: int) -> list[str]:
     return [f"| {' | '.join(row)} |" for row in rows]
 
 
-def main():
-    import torch
-    from longtake.benchmarks.metrics.events import mean
-
-    args = parse()
+def main(argv=None):
+    args = parse(argv)
     args.out.mkdir(parents=True, exist_ok=True)
     demo = Demo(args)
     clips, steps = Clips(demo), list(range(0, args.steps // 2 + 1))
@@ -147,14 +135,14 @@ def main():
         chosen = pairs(unnamed, args.pairs)
         with torch.inference_mode():
             runs = [clips.measure(pair, SEED + i, steps) for i, pair in enumerate(chosen)]
-        found = {k: {name: mean([r[k][name] for r in runs]) for name in panels} for k in (*steps, OTHER)}
+        found = {k: {name: em.mean([r[k][name] for r in runs]) for name in panels} for k in (*steps, OTHER)}
         lines += ["", f"## {words[0].upper() + words[1:]}", "", *table(found, steps, args.steps)]
         for name, panel in panels.items():
             curve = [(1 - k / args.steps, 100 * found[k][name]) for k in steps]
             panel[words] = plots.Curve(curve, 100 * found[OTHER][name])
     text = "\n".join([
         "# What the demo model decides at which noise level", "",
-        f"Written by `python benchmarks/handover.py --pairs {args.pairs} --steps {args.steps} --cfg {args.cfg:g}` "
+        f"Written by `python -m benchmarks handover --pairs {args.pairs} --steps {args.steps} --cfg {args.cfg:g}` "
         f"(weights {demo.hash}).", "",
         "Two clips of one seed: the second takes over the first one's noisy state, all of it, at a place in the "
         "schedule (1 all noise, 0 clean), and goes on with its own prompt. Chunks coupled down to there can hardly "
@@ -170,7 +158,3 @@ def main():
     )  # fmt: skip
     print(text)
 
-
-if __name__ == "__main__":
-    _pack.register()
-    main()

@@ -1,37 +1,45 @@
 """GLC-Diffusion and its parts on long videos of the demo model: the paper's ablation (Table 2), measured here.
 
-    COMFYUI_PATH=... python benchmarks/quality.py [--resume]
+    COMFYUI_PATH=... python -m benchmarks quality [--resume]
 
-Each variant (variants.py) is a composition of the pack's own nodes around ComfyUI's SamplerCustomAdvanced; video.py
-measures what the analytic reader sees in the videos. Writes glc.md and glc.png; glc_runs.jsonl keeps every finished
-run. --resume goes on from there. It knows settings and weights, but not code: after a change to a node, start without.
+Each variant (variants.py) is a composition of the pack's own nodes around ComfyUI's SamplerCustomAdvanced;
+metrics/video.py measures what the analytic reader sees in the videos. Writes glc.md and glc.png; glc_runs.jsonl keeps
+every finished run. --resume goes on from there. It knows settings and weights, but not code: after a change to a node,
+start without.
 
 A trial of other settings: --variants genl ours ours:gamma0=0.05,anchor=0.3 (for one variant), or --set gamma0=0.05 (for
 every variant but genl, with which all are compared). Parts: windows, noise, abam, vmcr; "vmcr=off" leaves one out.
 """
 
-import argparse
 import hashlib
 import importlib
 import json
 import math
 import random
-import shlex
 import time
 from pathlib import Path
 
-import _pack
-import plots
-from tables import LEGEND, PAIRS, Runs, Table
-from variants import INPUTS, MEANING, REFERENCE, VARIANTS, effective, variant
+import comfy.utils
+import comfy_extras.nodes_custom_sampler as core
+import torch
+from comfy.patcher_extension import WrappersMP
+from PIL import Image
+
+from ..backbone.demo import loader, reader, world
+from ..backbone.demo.quality import omit
+from ..samplers.windows import latent_length, latent_overlap, static_starts
+from . import command, plots
+from .metrics.video import METRICS, measure
+from .tables import LEGEND, PAIRS, Runs, Table
+from .variants import INPUTS, MEANING, REFERENCE, VARIANTS, effective, variant
 
 CLIP = 49  # pixel frames per window, the demo model's clip
 SEED = 8_000_001  # of the first prompt; each prompt has its own, whatever the batch
 SHEETS = 4  # prompts that --sheet draws
 
 
-def parse():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def parse(argv=None):
+    parser = command.parser("quality", __doc__)
     parser.add_argument("--variants", nargs="+", default=list(VARIANTS), metavar="NAME[:KEY=VALUE,...]")
     parser.add_argument("--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE")
     parser.add_argument("--lengths", type=int, nargs="+", default=[147, 293], help="pixel frames")
@@ -41,10 +49,10 @@ def parse():
     parser.add_argument("--cfg", type=float, default=4.0)
     parser.add_argument("--batch", type=int, default=6, help="prompts per sampler call")
     parser.add_argument("--weights", type=Path, help="folder of the demo model's .safetensors files")
-    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results", help="folder")
+    parser.add_argument("--out", type=Path, default=command.RESULTS, help="folder")
     parser.add_argument("--resume", action="store_true", help="keep the runs that glc_runs.jsonl has")
     parser.add_argument("--sheet", type=Path, help=f"folder for filmstrips of the first {SHEETS} prompts")
-    args = parser.parse_args()
+    args = parser.parse_args(argv)
     if args.skip < 0 or not 1 <= args.prompts <= 60 - args.skip:
         parser.error(f"--prompts {args.prompts} --skip {args.skip}: the held-out prompts are 60")
     if min(args.lengths) < 2 * CLIP:
@@ -60,10 +68,7 @@ class Prompts:
     """Held-out prompts: their attributes (None: left open in every second one) and seeds."""
 
     def __init__(self, count: int, skip: int = 0):
-        from longtake.backbone.demo.quality import omit
-        from longtake.backbone.demo.world import held_out
-
-        specs = [omit(s, random.Random(f"open {i}")) if i % 2 else s for i, s in enumerate(held_out())]
+        specs = [omit(s, random.Random(f"open {i}")) if i % 2 else s for i, s in enumerate(world.held_out())]
         self.specs = specs[skip : skip + count]
         self.seeds = [SEED + i for i in range(skip, skip + count)]
 
@@ -75,8 +80,6 @@ class EachItsOwn:
         self.noises, self.seed = noises, noises[0].seed
 
     def generate_noise(self, latent: dict):
-        import torch
-
         samples = latent["samples"].split(1)
         rows = [n.generate_noise({"samples": s}) for n, s in zip(self.noises, samples, strict=True)]
         return torch.cat(rows)
@@ -86,9 +89,6 @@ class Demo:
     """The demo model, and videos sampled from it."""
 
     def __init__(self, args):
-        import comfy.utils
-        from longtake.backbone.demo import loader
-
         if args.weights:
             loader.FOLDER = args.weights.resolve()
         comfy.utils.PROGRESS_BAR_ENABLED = False
@@ -107,10 +107,6 @@ class Demo:
 
     def sample(self, parts: dict, frames: int, specs: list[tuple], seeds: list[int]):
         """What `video` returns, for the variant with these parts, and a prompt and a seed for each video."""
-        import comfy_extras.nodes_custom_sampler as core
-        import torch
-        from longtake.backbone.demo import world
-
         scheduled, windows = self.windows(**(parts.get("windows") or INPUTS["windows"]))
         model = scheduled if "windows" in parts else self.model
         if "abam" in parts:
@@ -131,12 +127,6 @@ class Demo:
 
         Counted are the latent frames that reach the diffusion model, in units of a window.
         """
-        import comfy_extras.nodes_custom_sampler as core
-        import torch
-        from comfy.patcher_extension import WrappersMP
-        from longtake.backbone.demo import world
-        from longtake.samplers.windows import latent_length
-
         seen = 0
 
         def see(executor, x, *args, **kwargs):
@@ -159,7 +149,7 @@ class Demo:
 
 def node(module: str, name: str):
     """A node of the pack by its id."""
-    classes = importlib.import_module(f"longtake.nodes.{module}").NODES
+    classes = importlib.import_module(f"...nodes.{module}", __name__).NODES
     return next(c for c in classes if c.define_schema().node_id == name)
 
 
@@ -168,8 +158,6 @@ def boundaries(parts: dict, frames: int) -> list[int]:
 
     Variants whose windows move, or that have none, are judged at the same places.
     """
-    from longtake.samplers.windows import latent_length, latent_overlap, static_starts
-
     length = latent_length(CLIP, 4)
     stride = length - latent_overlap((parts.get("windows") or INPUTS["windows"])["overlap"], length, 4)
     return [4 * (s - 1) + 1 for s in static_starts(latent_length(frames, 4), length, stride) if s > 0]
@@ -182,10 +170,6 @@ def key_of(args, weights: str, parts: dict, frames: int, spec: tuple, seed: int)
 
 def run(args, runs: Runs, demo: Demo, prompts: Prompts) -> None:
     """Sample and measure all that is missing, batch by batch: a break leaves all variants about as far."""
-    import torch
-    from longtake.backbone.demo import reader
-    from longtake.benchmarks.metrics.video import measure
-
     if args.sheet:
         (args.sheet / "strips").mkdir(parents=True, exist_ok=True)
     every = range(len(prompts.specs))
@@ -222,8 +206,6 @@ def run(args, runs: Runs, demo: Demo, prompts: Prompts) -> None:
 
 def table(args, runs: Runs, weights: str, prompts: Prompts, length: int) -> Table:
     """The runs of one length."""
-    from longtake.benchmarks.metrics.video import METRICS
-
     def of(parts):
         keys = [key_of(args, weights, parts, length, *p) for p in zip(prompts.specs, prompts.seeds, strict=True)]
         return [runs.found.get(key) for key in keys]
@@ -232,22 +214,20 @@ def table(args, runs: Runs, weights: str, prompts: Prompts, length: int) -> Tabl
     return Table(title(length), METRICS, rows, of(variant(REFERENCE, [])[1]))
 
 
-def command(args) -> str:
+def command_line(args) -> str:
     """The command line, without what says only where files are."""
     words = ["--variants", *args.variants] if args.variants != list(VARIANTS) else []
     words += ["--set", *args.set] if args.set else []
     words += ["--lengths", *map(str, args.lengths), "--prompts", str(args.prompts)]
     words += [*(["--skip", str(args.skip)] if args.skip else []), "--steps", str(args.steps)]
-    return shlex.join(["python", "benchmarks/quality.py", *words, "--cfg", f"{args.cfg:g}", "--batch", str(args.batch)])
+    return command.line("quality", *words, "--cfg", f"{args.cfg:g}", "--batch", str(args.batch))
 
 
 def report(args, tables: list[Table], weights: str) -> str:
-    from longtake.benchmarks.metrics.video import METRICS
-
     main = [n for n, m in METRICS.items() if m.main]
     lines = [
         "# GLC-Diffusion and its parts on the demo model", "",
-        f"Written by `{command(args)}` (weights {weights}).", "",
+        f"Written by `{command_line(args)}` (weights {weights}).", "",
         f"Means over {args.prompts} held-out prompts, one video each; every second prompt leaves one or two attributes "
         f"open, so that windows can disagree on them. {args.steps} steps, euler, simple, CFG {args.cfg:g}; windows of "
         f"{CLIP} pixel frames. All variants start from the same seeds.", "",
@@ -258,8 +238,8 @@ def report(args, tables: list[Table], weights: str) -> str:
         "of frames). Seams: change at the static windows' boundaries over the change around them, about 1 when nothing "
         "shows (MAE of the pixels; acceleration of the subject's track, which a real bounce raises too). Jerk and "
         "speed: % of the picture's side per frame^3 and per frame; a slow or still video is smooth for free. Flicker "
-        "as in VBench, in %. Sharpness: variance of the Laplacian. Formulas: `video.py`. Evaluations (of a window by "
-        f"the model, both CFG branches) and seconds (of sampling, without the VAE): times {REFERENCE}'s.", "",
+        "as in VBench, in %. Sharpness: variance of the Laplacian. Formulas: `metrics/video.py`. Evaluations (of a "
+        f"window by the model, both CFG branches) and seconds (of sampling, without the VAE): times {REFERENCE}'s.", "",
         *(f"- `{name}`: {MEANING[name]}" for name in dict.fromkeys(label.partition(":")[0] for label in args.table)),
     ]  # fmt: skip
     for table in tables:
@@ -279,9 +259,6 @@ def title(length: int) -> str:
 
 def film(args, prompts: Prompts, weights: str) -> None:
     """One sheet per length and prompt, a row per variant."""
-    from longtake.backbone.demo.world import prompt
-    from PIL import Image
-
     for length in args.lengths:
         for i, (spec, seed) in enumerate(zip(prompts.specs[:SHEETS], prompts.seeds, strict=False)):
             strips = {
@@ -289,12 +266,11 @@ def film(args, prompts: Prompts, weights: str) -> None:
                 for label, parts in args.table.items()
             }
             name = f"x{round(length / CLIP)}_prompt{i + args.skip:02d}.png"
-            plots.film_sheet(f"{prompt(*spec)}   ({title(length)})", decoded(length), strips, args.sheet / name)
+            plots.film_sheet(f"{world.prompt(*spec)}   ({title(length)})", decoded(length), strips, args.sheet / name)
 
 
-def main():
-    args = parse()
-    _pack.register()
+def main(argv=None):
+    args = parse(argv)
     demo, prompts = Demo(args), Prompts(args.prompts, args.skip)
     runs = Runs(args.out / "glc_runs.jsonl", args.resume)
     run(args, runs, demo, prompts)
@@ -306,6 +282,3 @@ def main():
         film(args, prompts, demo.hash)
     print(text)
 
-
-if __name__ == "__main__":
-    main()

@@ -5,8 +5,8 @@ import math
 import statistics
 from pathlib import Path
 
-import plots
-from variants import REFERENCE
+from . import plots
+from .variants import REFERENCE
 
 PAIRS = 6  # runs from which on a difference may be called one
 LEGEND = f"reference: {REFERENCE}; whiskers: standard error of the difference"

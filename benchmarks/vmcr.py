@@ -1,23 +1,26 @@
 """What VMCR costs per sampling step: time, memory, and operations against one step of a Wan-1.3B-sized model.
 
-    COMFYUI_PATH=... python benchmarks/vmcr.py [--frames 1000] [--threads 1]
+    COMFYUI_PATH=... python -m benchmarks vmcr [--frames 1000] [--threads 1]
 
 Both sides count operations on the same latent. The model: windows of 21 latent frames without overlap and one CFG
 branch, the least that a step over so many frames can take. VMCR: two FFTs and two inverse FFTs per motion vector at
 2.5 n log2 n, and ELEMENTWISE operations per value for the rest. A share of time follows from the speed of a matrix
 product on this machine, as if the model ran at that speed throughout. Memory: one process per length, what it needs
-above x and x0, which a sampler holds anyway; the refined latent itself is part of it.
+above x, which it refines in place, and x0, both of which a sampler holds anyway.
 """
 
 import argparse
 import json
 import math
 import resource
-import subprocess
 import sys
 import time
 
-import _pack
+import psutil
+import torch
+
+from ..samplers.adapters.vmcr import RefineSettings, refine_
+from . import command
 
 CHANNELS, HEIGHT, WIDTH = 16, 60, 104  # 480 x 832 pixels
 WINDOW = 21  # latent frames, Wan's clip
@@ -47,8 +50,6 @@ def peak_mib() -> float:
 
 def matrix_speed() -> float:
     """Operations per second of a float32 matrix product."""
-    import torch
-
     a, seconds = torch.randn(2048, 2048), []
     for _ in range(4):
         start = time.perf_counter()
@@ -59,29 +60,21 @@ def matrix_speed() -> float:
 
 def measure(frames: int) -> dict:
     """One refinement in this process: its seconds, and the peak above the two latents that a sampler has anyway."""
-    import psutil
-    import torch
-    from longtake.samplers.adapters.vmcr import RefineSettings, refine
-
     x, x0 = (torch.randn(1, CHANNELS, frames, HEIGHT, WIDTH) for _ in range(2))
-    refine(x[:, :, :4], x0[:, :, :4], RefineSettings(), None)  # FFT plans, threads
+    refine_(x[:, :, :4].clone(), x0[:, :, :4], RefineSettings(), None)  # FFT plans, threads
     before, start = psutil.Process().memory_info().rss / 2**20, time.perf_counter()
     with torch.inference_mode():
-        refine(x, x0, RefineSettings(), None)
+        refine_(x, x0, RefineSettings(), None)
     seconds = time.perf_counter() - start
     return {"seconds": seconds, "latent": x.nbytes / 2**20, "memory": peak_mib() - before}
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def main(argv=None):
+    parser = command.parser("vmcr", __doc__)
     parser.add_argument("--frames", type=int, nargs="+", default=[21, 100, 1000], help="latent frames")
     parser.add_argument("--threads", type=int, help="CPU threads")
     parser.add_argument("--case", type=int, help=argparse.SUPPRESS)  # a child process: one length, one peak
-    args = parser.parse_args()
-    _pack.register()
-
-    import torch
-
+    args = parser.parse_args(argv)
     if args.threads:
         torch.set_num_threads(args.threads)
     if args.case:
@@ -95,8 +88,7 @@ def main():
         "|---|---|---|---|---|---|---|---|"
     )
     for frames in args.frames:
-        child = [sys.executable, __file__, "--case", str(frames), "--threads", str(torch.get_num_threads())]
-        row = json.loads(subprocess.run(child, check=True, stdout=subprocess.PIPE, text=True).stdout.splitlines()[-1])
+        row = command.child("vmcr", "--case", str(frames), "--threads", str(torch.get_num_threads()))
         ours, model = vmcr_operations(frames), model_operations(frames)
         print(
             f"| {frames} | {row['seconds']:.1f} | {row['latent']:.0f} | {row['memory']:.0f} | {ours / 1e9:.1f} | "
@@ -105,6 +97,3 @@ def main():
         if ours >= 0.01 * model:
             raise SystemExit("VMCR takes 1 % or more of a step")
 
-
-if __name__ == "__main__":
-    main()

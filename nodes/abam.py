@@ -46,7 +46,8 @@ class LongTakeABAM(io.ComfyNode):
                     "cache", options=list(CACHES), default="auto",
                     tooltip="Where the first window's keys and values wait for the other windows of the step. gpu: "
                     "fastest; cpu: system memory, copied per layer; recompute: nothing is kept, the first window runs "
-                    "again in every call; auto: the first of these that fits into free memory. The log says the size.",
+                    "again in every call (at least two windows to a call); auto: the first of these that fits into "
+                    "free memory. The log says the size.",
                 ),
             ],
             outputs=[io.Model.Output(display_name="model")],

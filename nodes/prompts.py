@@ -4,7 +4,7 @@ answer as its texts; nothing is sent anywhere)."""
 import comfy.hooks
 import node_helpers
 
-from ..samplers.adapters.conds import SPAN_KEY
+from ..samplers.adapters.timeline import SPAN_KEY
 from ..samplers.prompts import structured, timeline
 from ._api import io
 
@@ -46,8 +46,9 @@ class PromptTimeline(io.ComfyNode):
                     default="",
                     placeholder='a | b | c\nor  0s: a   (48f: 48 frames, 30%: percent)\nor  {"0": "a", "6s": "b"}',
                     tooltip=(
-                        "What happens when. Equal parts: a | b | c. One timed prompt a line: '0s: a', '48f: b', "
-                        "'30%: c' or '[0-3s] a'. JSON: {\"0\": \"a\", \"48\": \"b\"}. Bare numbers are pixel frames."
+                        "What happens when. Equal parts: a | b | c, or a numbered list. One timed prompt a line: "
+                        "'0s: a', '48f: b', '30%: c' or '[0-3s] a'. JSON: {\"0\": \"a\", \"48\": \"b\"}. Bare "
+                        f"numbers are pixel frames. At most {timeline.MOST_EVENTS} events."
                     ),
                 ),
                 io.Int.Input(
@@ -114,6 +115,8 @@ class PromptTimeline(io.ComfyNode):
 def encode_timeline(clip, ordinary: str, prompts: list[str], spans: list[timeline.Span]) -> list:
     """CONDITIONING: the ordinary prompt ("longtake_span": None), then each event's ("longtake_span": Span, inactive).
 
+    Equal texts share one encoding, and stay on the device that the CLIP gives them: core's is the CPU, from where each
+    window's is copied when it is evaluated (with --gpu-only the GPU).
     A CLIP with scheduled hooks gives several entries per prompt; all carry their span. The range is set after the
     encoding, which would drop scheduled entries outside it.
     """
@@ -142,7 +145,7 @@ class LongTakeEventHooks(io.ComfyNode):
                     "the model; the prompt is encoded already.",
                 ),
                 io.Int.Input(
-                    "event", default=1, min=1, max=5000,
+                    "event", default=1, min=1, max=timeline.MOST_EVENTS,
                     tooltip="Number of the event in the timeline, from 1, up to as many as it has.",
                 ),
             ],
@@ -193,8 +196,8 @@ class LongTakeStructuredPrompt(io.ComfyNode):
                 io.String.Input(
                     "reply", multiline=True, dynamic_prompts=False, default="",
                     placeholder=structured.EXAMPLE,
-                    tooltip="The language model's answer: JSON with global and local, or plain lines (Global: ..., "
-                    "then one event a line). Empty: only the instruction is made.",
+                    tooltip="The language model's answer: JSON with global and local, or lines (Global: ..., then one "
+                    "event a line, numbered or not), also inside sentences. Empty: only the instruction is made.",
                 ),
             ],
             outputs=[

@@ -200,8 +200,9 @@ class LongTakeWindowScheduler(io.ComfyNode):
                 ),
                 io.Int.Input(
                     "window_batch", default=0, min=0, max=64,
-                    tooltip="Windows per model call. 0: automatic from free GPU memory; 1: one by one; n: at most n. "
-                    "Affects speed and memory; results agree to rounding.",
+                    tooltip="Windows per model call. 0: automatic, up to 4 of small windows (one of Wan at 480p fills "
+                    "a GPU alone), the same for the whole run; 1: one by one; n: at most n. Affects speed and memory; "
+                    "results agree to rounding.",
                 ),
                 io.Int.Input(
                     "length", default=0, min=0, max=1000000,

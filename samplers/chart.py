@@ -44,7 +44,7 @@ def chart_data(
     for i in range(steps):
         local, share = [Window(range(frames), frames)], 0.0
         if not whole:
-            paths = step_paths(settings, frames, step=i, steps=steps, t=1000 * (1 - i / steps), key=i)
+            paths = step_paths(settings, frames, index=i, place=i / steps, t=1000 * (1 - i / steps), key=i)
             local = next((p.windows for p in paths if p.name == "local"), [])
             share = next((p.share for p in paths if p.name != "local"), 0.0)
         starts = [w.indices[0] for w in local]

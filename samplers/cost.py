@@ -25,26 +25,36 @@ class Cost:
 
 @dataclass(frozen=True)
 class Details:
-    """What is known of a run that has begun, per step: training timestep 0..1000, and whether the first window runs
-    again in every model call of the step (None: no); limit: windows per call."""
+    """What is known of a run that has begun. Per step: its training timestep 0..1000, its place in the whole schedule
+    (see windows.ExtraPath), and whether the first window runs again in every model call (None: no). index: of the first
+    step in the whole schedule; limit: windows per call."""
 
     times: Sequence[float]
+    places: Sequence[float]
     repeats: Sequence[bool] | None = None
+    index: int = 0
     limit: int = 1
+
+
+def even_details(steps: int) -> Details:
+    """Of a whole schedule whose steps are evenly spaced in time."""
+    places = [step / steps for step in range(steps)]
+    return Details([1000 * (1 - place) for place in places], places)
 
 
 def run_cost(
     settings: WindowSettings, frames: int, keys: Sequence[int], branches: int, details: Details | None = None
 ) -> Cost:
-    """Cost of one run over `frames` latent frames: per step its key (see windows.shift_offset). The training timestep
-    decides whether a path has all of the weight; without details: evenly spaced ones, and nothing runs again."""
+    """Cost of one run over `frames` latent frames: per step its key (see windows.shift_offset). Without details: of a
+    whole schedule, evenly spaced, where nothing runs again."""
     steps = len(keys)
     if frames <= settings.length:
         return Cost(1, 0, 0, steps, steps * branches, steps * branches)
-    details = details or Details([1000 * (1 - step / steps) for step in range(steps)])
+    details = details or even_details(steps)
     path, local, extra = settings.extra_path, [], []
     for step, (key, t) in enumerate(zip(keys, details.times, strict=True)):
-        share = path.share(t) if path is not None and path.active(step, steps) else 0.0
+        active = path is not None and path.active(details.index + step, details.places[step])
+        share = path.share(t) if active else 0.0
         local.append(local_count(settings, frames, key) if share < 1 else 0)
         extra.append(path.count(frames, settings.length) if share > 0 else 0)
     again = sum(

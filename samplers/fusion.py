@@ -52,7 +52,7 @@ def accumulate(out: torch.Tensor, part: torch.Tensor, window: Window, weights: t
     if place is None:
         out.index_add_(dim, torch.tensor(window.indices[: window.real], device=out.device), weighted)
     else:
-        out[(slice(None),) * dim + (place,)] += weighted
+        out[(slice(None),) * dim + (place,)].add_(weighted)
 
 
 def frames_slice(indices: Sequence[int]) -> slice | None:
@@ -61,3 +61,12 @@ def frames_slice(indices: Sequence[int]) -> slice | None:
     if step < 1 or any(b - a != step for a, b in zip(indices, indices[1:], strict=False)):
         return None
     return slice(first, indices[-1] + 1, step)
+
+
+def frames_of(tensor: torch.Tensor, dim: int, indices: list[int]) -> torch.Tensor:
+    """These frames of axis `dim`, in their order. A view where they are evenly spaced, like most windows: core copies
+    what it hands to a model. No index goes to the device, which would wait for it."""
+    place = frames_slice(indices)
+    if place is not None:
+        return tensor[(slice(None),) * dim + (place,)]
+    return torch.cat([tensor.narrow(dim, i, 1) for i in indices], dim)

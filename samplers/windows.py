@@ -33,9 +33,11 @@ class ExtraPath(Protocol):
     """A second path over the video, mixed in with the local windows at some of the steps: glc.paths.GlobalPath."""
 
     name: str
+    counts: bool
+    """Whether active() looks at the index."""
 
-    def active(self, step: int, steps: int) -> bool:
-        """Whether it runs at `step` of `steps`."""
+    def active(self, index: int, place: float) -> bool:
+        """Whether it runs at a step: its index in the whole schedule, and its place there (0 all noise, 1 clean)."""
 
     def share(self, t: float) -> float:
         """Its weight in the fused prediction at training timestep t (0..1000)."""
@@ -170,11 +172,11 @@ class Path:
     share: float
 
 
-def step_paths(settings: WindowSettings, frames: int, *, step: int, steps: int, t: float, key: int) -> list[Path]:
+def step_paths(settings: WindowSettings, frames: int, *, index: int, place: float, t: float, key: int) -> list[Path]:
     """What one step evaluates: x0 = share * T_extra + (1 - share) * T_local (GLC Eq. 9). A path of weight 0 is left
-    out."""
+    out. index, place: of the step in the whole schedule, see ExtraPath; t: training timestep; key: see shift_offset."""
     extra = settings.extra_path
-    share = extra.share(t) if extra is not None and extra.active(step, steps) else 0.0
+    share = extra.share(t) if extra is not None and extra.active(index, place) else 0.0
     paths = []
     if share < 1:
         paths.append(Path("local", local_windows(settings, frames, key), 1 - share))

@@ -1,9 +1,9 @@
 """Test set-up: the pack is importable as `longtake`, ComfyUI (COMFYUI_PATH) as itself, on the CPU.
 
-The repository root must not be on sys.path: its `nodes/` would hide ComfyUI's `nodes.py`.
+The repository root must not be on sys.path: its `nodes/` would hide ComfyUI's `nodes.py`. tests/ is there for `support`
+alone, last, so that none of its folders hides a module of ComfyUI.
 """
 
-import importlib
 import os
 import sys
 import types
@@ -27,8 +27,8 @@ from comfy.cli_args import args  # noqa: E402
 
 args.cpu = True
 
-HERE = Path(__file__).resolve().parent
-sys.path[:0] = [str(HERE / name) for name in ("support", "maths", "engine", "methods", "models", "nodes", "browser")]
+sys.path.append(str(ROOT / "tests"))
+pytest.register_assert_rewrite("support")
 
 import torch  # noqa: E402
 from longtake.tools.headless import Server  # noqa: E402
@@ -49,12 +49,3 @@ def one_thread():
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(threads)
-
-
-@pytest.fixture(scope="module")
-def scripts():
-    """Imports a script of benchmarks/ by name; scripts import their neighbours."""
-    folder = str(ROOT / "benchmarks")
-    sys.path.append(folder)
-    yield importlib.import_module
-    sys.path.remove(folder)

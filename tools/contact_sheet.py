@@ -1,8 +1,8 @@
 """Make one picture of a video: frames in reading order, with the time of each row.
 
-    python contact_sheet.py video.mp4 sheet.png [--columns 8] [--seconds-per-row 1]
+    python -m tools.contact_sheet video.mp4 sheet.png [--columns 8] [--seconds-per-row 1]
 
-Needs PyAV and Pillow, which ComfyUI brings.
+From the repository's root. Needs PyAV and Pillow, which ComfyUI brings.
 """
 
 import argparse

@@ -31,28 +31,6 @@ PACKAGES = ["torch==2.11.0", "torchvision==0.26.0", "torchaudio==2.11.0", "reque
 TEST_TOOLS = ["pytest>=8", "pytest-timeout>=2.3", "ruff>=0.8", "playwright>=1.50", "diffusers>=0.35,<1"]
 NEEDED_GB = 8
 
-# Children run under this: when start.py is gone, however it ended, they and their children go too.
-WATCHED = """
-import os, runpy, signal, sys, threading, time
-parent = int(sys.argv[1])
-def watch():
-    if os.name == "nt":
-        import _winapi
-        _winapi.WaitForSingleObject(_winapi.OpenProcess(0x100000, False, parent), _winapi.INFINITE)
-        os._exit(1)
-    while os.getppid() == parent:
-        time.sleep(0.5)
-    os.killpg(0, signal.SIGKILL)
-threading.Thread(target=watch, daemon=True).start()
-if sys.argv[2] == "-m":
-    sys.argv[:3] = []
-    runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
-else:
-    sys.argv[:2] = []
-    sys.path[0] = os.path.dirname(sys.argv[0])
-    runpy.run_path(sys.argv[0], run_name="__main__")
-"""
-
 
 class StartError(Exception):
     """Something the user can act on; shown as it is, without a traceback."""
@@ -62,21 +40,43 @@ def say(text):
     print(text, flush=True)
 
 
+def exit_code(action, *args, **kwargs):
+    """Do a command and return its exit code. What a user can act on becomes one line; 130 is Ctrl-C."""
+    try:
+        return action(*args, **kwargs) or 0
+    except KeyboardInterrupt:
+        return 130
+    except StartError as error:
+        line = error
+    except OSError as error:
+        line = disk_full(longtake_home()) if error.errno == errno.ENOSPC else error
+    sys.stderr.write(f"start.py: {line}\n")
+    return 1
+
+
 # ---- child processes --------------------------------------------------------------------------------------------
 
 
+def python_environ(python):
+    """The environment for `python`: what this Python's user put on the import path is not for another one."""
+    ours = Path(sys.executable) == Path(python)
+    return {k: v for k, v in os.environ.items() if ours or k not in ("PYTHONPATH", "PYTHONHOME")}
+
+
 def spawn(python, args, log, **options):
-    """Start `python args` in its own process group, output to the open file `log`, bound to this process's life."""
+    """Start `python args` in its own process group, bound to this process's life. Its output goes to the open file
+    `log`; None: to where this process writes."""
     if os.name == "nt":
         options["creationflags"] = subprocess.CREATE_NEW_PROCESS_GROUP
     else:
         options["start_new_session"] = True
-    command = [str(python), "-c", WATCHED, str(os.getpid()), *map(str, args)]
-    return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, **options)
+    command = [str(python), str(ROOT / "tools" / "watched.py"), str(os.getpid()), *map(str, args)]
+    errors = log and subprocess.STDOUT
+    return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=errors, **options)
 
 
-def stop(process):
-    """End a spawned process and its children."""
+def stop(process, seconds=5):
+    """End a spawned process and its children; it has `seconds` to do so itself."""
 
     def send(name):
         if os.name == "nt":
@@ -88,7 +88,7 @@ def stop(process):
         if process.poll() is None:
             send("SIGTERM")
             with contextlib.suppress(subprocess.TimeoutExpired):
-                process.wait(5)
+                process.wait(seconds)
         send("SIGKILL")
     process.wait()
 
@@ -203,7 +203,7 @@ def pip(folder, args, label):
     scratch = folder / "tmp"  # on the disk that was checked, not in a small /tmp
     shutil.rmtree(scratch, ignore_errors=True)
     scratch.mkdir()
-    env = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "PYTHONHOME")}
+    env = python_environ(venv_python(folder))
     env.update(PIP_USER="0", PIP_NO_INPUT="1", PIP_DISABLE_PIP_VERSION_CHECK="1", PIP_PROGRESS_BAR="off")
     env.update(TMPDIR=str(scratch), TEMP=str(scratch), TMP=str(scratch))
     started = time.monotonic()

@@ -1,88 +1,28 @@
-"""A headless ComfyUI server with this pack: start it, queue API graphs, follow them. Standard library only."""
+"""A headless ComfyUI server with this pack: start it, queue API graphs, follow them.
 
-import base64
+Needs aiohttp, which ComfyUI brings. Every method waits for its answer; the client's event loop runs in a thread of its
+own, so that they also work where another loop runs (Playwright's) and while queue() calls on_event.
+"""
+
+import asyncio
 import contextlib
-import hashlib
-import http.client
 import json
 import os
-import select
 import shutil
 import socket
 import sys
 import tempfile
+import threading
 import time
 import uuid
 from pathlib import Path
 
+import aiohttp
+
 from .environment import ROOT, StartError, spawn, stop, tail
 
 PACK = "ComfyUI-LongTake"
-
-
-class WebSocket:
-    """The client side of RFC 6455, as much as ComfyUI's /ws needs."""
-
-    def __init__(self, port, path, host="127.0.0.1"):
-        self.buffer = b""
-        self.socket = socket.create_connection((host, port), timeout=30)
-        key = base64.b64encode(os.urandom(16)).decode()
-        self.socket.sendall(
-            f"GET {path} HTTP/1.1\r\nHost: {host}:{port}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-            f"Sec-WebSocket-Key: {key}\r\nSec-WebSocket-Version: 13\r\n\r\n".encode()
-        )
-        while b"\r\n\r\n" not in self.buffer:
-            self._receive()
-        head, self.buffer = self.buffer.split(b"\r\n\r\n", 1)
-        accept = hashlib.sha1((key + "258EAFA5-E914-47DA-95CA-C5AB0DC85B11").encode()).digest()
-        if b" 101 " not in head.split(b"\r\n")[0] or base64.b64encode(accept) not in head:
-            raise ConnectionError(f"no websocket at {path}: {head.decode(errors='replace').splitlines()[0]}")
-
-    def _receive(self):
-        # select, not a blocking recv: Windows delivers Ctrl-C only between calls
-        while not select.select([self.socket], [], [], 0.5)[0]:
-            pass
-        chunk = self.socket.recv(65536)
-        if not chunk:
-            raise ConnectionError("the server closed the connection")
-        self.buffer += chunk
-
-    def _take(self, count):
-        while len(self.buffer) < count:
-            self._receive()
-        data, self.buffer = self.buffer[:count], self.buffer[count:]
-        return data
-
-    def _send(self, opcode, data):
-        """Send a control frame (data under 126 bytes), masked as clients must."""
-        mask = os.urandom(4)
-        masked = bytes(byte ^ mask[i % 4] for i, byte in enumerate(data))
-        self.socket.sendall(bytes([0x80 | opcode, 0x80 | len(data)]) + mask + masked)
-
-    def receive(self):
-        """The next message: str for text, bytes for binary. ConnectionError when the server has closed."""
-        kind, parts = None, []
-        while True:
-            first, length = self._take(2)
-            if length >= 126:
-                length = int.from_bytes(self._take(2 if length == 126 else 8), "big")
-            data = self._take(length)
-            opcode = first & 15
-            if opcode == 8:
-                self._send(8, data[:2])
-                raise ConnectionError("the server closed the connection")
-            if opcode == 9:
-                self._send(10, data)
-            elif opcode < 8:
-                kind = opcode or kind  # 0 continues the message before
-                parts.append(data)
-                if first & 0x80:
-                    return b"".join(parts).decode() if kind == 1 else b"".join(parts)
-
-    def close(self):
-        with contextlib.suppress(OSError):
-            self._send(8, (1000).to_bytes(2, "big"))
-        self.socket.close()
+NO_ANSWER = (aiohttp.ClientError, ConnectionError, asyncio.TimeoutError)
 
 
 class GraphError(StartError):
@@ -118,16 +58,6 @@ def free_port():
         return probe.getsockname()[1]
 
 
-def check_port(port):
-    with socket.socket() as probe:
-        if os.name != "nt":  # there it would let two programs share a port
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(("127.0.0.1", port))
-        except (OSError, OverflowError) as error:
-            raise StartError(f"port {port} is taken or not allowed: choose another with --port N.") from error
-
-
 def link_pack(custom_nodes):
     """Make custom_nodes/ComfyUI-LongTake lead to this checkout."""
     link = custom_nodes / PACK
@@ -154,7 +84,7 @@ class Server:
     """
 
     def __init__(self, comfyui, python, base, output, port=None, cpu=True, echo=False, extra=()):
-        self.comfyui, self.python, self.base, self.output = comfyui, python, Path(base), Path(output)
+        self.comfyui, self.python, self.base, self.output = Path(comfyui), python, Path(base), Path(output)
         self.port = port or free_port()
         self.cpu, self.echo, self.extra = cpu, echo, list(extra)
         self.url = f"http://127.0.0.1:{self.port}"
@@ -169,22 +99,45 @@ class Server:
         args += ["--disable-all-custom-nodes", "--whitelist-custom-nodes", PACK]
         args += (["--cpu"] if self.cpu else []) + self.extra
         env = dict(os.environ, PYTHONUNBUFFERED="1", PYTHONIOENCODING="utf-8")
-        if self.python != Path(sys.executable):
-            env = {k: v for k, v in env.items() if k not in ("PYTHONPATH", "PYTHONHOME")}
-        with open(self.log, "wb") as log:
-            self.process = spawn(self.python, args, log, cwd=str(self.comfyui), env=env)
-        self.shown = 0
-        try:
+        with contextlib.ExitStack() as undo:
+            undo.push(self._tidy)
+            with open(self.log, "wb") as log:
+                self.process = spawn(self.python, args, log, cwd=str(self.comfyui), env=env)
+            undo.callback(stop, self.process)
+            self.shown = 0
+            undo.enter_context(self._connected())
             self._wait_until_ready()
-        except BaseException:
-            stop(self.process)
-            raise
+            self.leave = undo.pop_all()
         return self
 
-    def __exit__(self, kind, *_):
-        stop(self.process)
+    def __exit__(self, *raised):
+        self.leave.__exit__(*raised)
+
+    def _tidy(self, kind, *_):
         if not kind or issubclass(kind, KeyboardInterrupt):  # after an error the log stays
             shutil.rmtree(self.work, ignore_errors=True)
+
+    @contextlib.contextmanager
+    def _connected(self):
+        """Holds an aiohttp client in `self.client`, on an event loop in a thread."""
+
+        async def connect():
+            return aiohttp.ClientSession(self.url, timeout=aiohttp.ClientTimeout(total=60))
+
+        self.loop = asyncio.new_event_loop()
+        thread = threading.Thread(target=self.loop.run_forever, daemon=True)
+        thread.start()
+        self.client = self._wait(connect())
+        try:
+            yield
+        finally:
+            self._wait(self.client.close())
+            self.loop.call_soon_threadsafe(self.loop.stop)
+            thread.join()
+            self.loop.close()
+
+    def _wait(self, coroutine):
+        return asyncio.run_coroutine_threadsafe(coroutine, self.loop).result()
 
     def _wait_until_ready(self, seconds=300):
         deadline = time.monotonic() + seconds
@@ -192,7 +145,7 @@ class Server:
             self.show_log()
             if self.process.poll() is not None:
                 raise self.died("did not start")
-            with contextlib.suppress(OSError, http.client.HTTPException):
+            with contextlib.suppress(*NO_ANSWER):
                 if self.request("/system_stats")[0] == 200:
                     return
             time.sleep(0.2)
@@ -212,62 +165,62 @@ class Server:
 
     def request(self, path, body=None):
         """GET, or POST where `body` is given. Returns (status, parsed JSON or None)."""
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)  # urllib would heed proxies
-        try:
-            data = None if body is None else json.dumps(body)
-            connection.request("GET" if body is None else "POST", path, data, {"Content-Type": "application/json"})
-            response = connection.getresponse()
-            text = response.read()
-        finally:
-            connection.close()
-        is_json = "json" in response.getheader("Content-Type", "")
-        return response.status, json.loads(text) if is_json and text else None
+
+        async def ask():
+            async with self.client.request("GET" if body is None else "POST", path, json=body) as response:
+                text = await response.read()
+                return response.status, json.loads(text) if text and "json" in response.content_type else None
+
+        return self._wait(ask())
 
     def interrupt(self):
         self.request("/interrupt", {})
 
-    def queue(self, graph, on_event=None):
+    def queue(self, graph, on_event=lambda event, data: None):
         """Run an API graph and return its history entry. on_event(type, data) gets the websocket's messages, and
         ("binary", bytes) for previews and texts."""
         client, prompt_id = uuid.uuid4().hex, str(uuid.uuid4())
-        web_socket = WebSocket(self.port, "/ws?clientId=" + client)
         try:
-            body = {"prompt": graph, "client_id": client, "prompt_id": prompt_id}
-            status, reply = self.request("/prompt", body)
-            if status != 200:
-                raise refusal(graph, reply or {})
-            while True:
-                text = web_socket.receive()
-                if isinstance(text, bytes):  # previews and texts
-                    if on_event:
-                        on_event("binary", text)
-                    continue
-                message = json.loads(text)
-                event, data = message["type"], message["data"]
-                if on_event:
-                    on_event(event, data)
-                if data.get("prompt_id") != prompt_id:
-                    continue
-                if event == "execution_error":
-                    where = describe(graph, data["node_id"])
-                    reason = f"{data['exception_type']}: {data['exception_message']}".strip()
-                    raise GraphError(f"{where} failed. {reason}", data)
-                if event == "execution_interrupted":
-                    raise GraphError("the run was interrupted", data)
-                if event == "execution_success":
-                    break
-            while True:  # the entry is written just after the message
+            ws = self._wait(self.client.ws_connect("/ws?clientId=" + client, max_msg_size=0))
+            try:
+                status, reply = self.request("/prompt", {"prompt": graph, "client_id": client, "prompt_id": prompt_id})
+                if status != 200:
+                    raise refusal(graph, reply or {})
+                self._follow(ws, graph, prompt_id, on_event)
+            finally:
+                self._wait(ws.close())
+            while True:  # the entry is written just after the last message
                 history = self.request("/history/" + prompt_id)[1]
                 if history:
                     return history[prompt_id]
                 time.sleep(0.05)
-        except (ConnectionError, http.client.HTTPException) as error:
+        except NO_ANSWER as error:
             time.sleep(0.5)
             if self.process.poll() is None:
-                raise
+                raise self.died("closed the connection") from error
             raise self.died("ended in the middle of the run (out of memory?)") from error
-        finally:
-            web_socket.close()
+
+    def _follow(self, ws, graph, prompt_id, on_event):
+        """Pass on the websocket's messages until the prompt has succeeded."""
+        while True:
+            message = self._wait(ws.receive())
+            if message.type == aiohttp.WSMsgType.BINARY:
+                on_event("binary", message.data)
+                continue
+            if message.type != aiohttp.WSMsgType.TEXT:
+                raise ConnectionError(f"the websocket ended: {message}")
+            event, data = (message.json()[key] for key in ("type", "data"))
+            on_event(event, data)
+            if data.get("prompt_id") != prompt_id:
+                continue
+            if event == "execution_error":
+                where = describe(graph, data["node_id"])
+                reason = f"{data['exception_type']}: {data['exception_message']}".strip()
+                raise GraphError(f"{where} failed. {reason}", data)
+            if event == "execution_interrupted":
+                raise GraphError("the run was interrupted", data)
+            if event == "execution_success":
+                return
 
     def files(self, entry):
         """The files in the output folder that a history entry names, in the graph's order."""

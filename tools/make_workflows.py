@@ -1,10 +1,10 @@
 """Build the UI graphs of workflows/ from the API graphs of workflows/api/: layout, notes, reports, model links.
 
-    python3 start.py serve                                        # in another terminal
-    python benchmarks/make_workflows.py [http://127.0.0.1:8188]   # a ComfyUI with this pack, asked for node definitions
+    python3 start.py serve                                   # in another terminal
+    python3 -m tools.make_workflows [http://127.0.0.1:8188]  # a ComfyUI with this pack, asked for node definitions
 
-The files have the shape that ComfyUI's front-end saves (schema 0.4). The notes are in workflow_notes.md.
-Standard library only.
+From the repository's root. The files have the shape that ComfyUI's front-end saves (schema 0.4); the notes are in
+workflow_notes.md. Standard library only.
 """
 
 import json

@@ -10,6 +10,7 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 
 import comfy.utils
 import folder_paths
+import safetensors
 
 NODE = "Load CogVideoX (LongTakeCogVideoXLoader)"
 IN_FOLDER = "from the model folder"
@@ -140,6 +141,21 @@ def weight_files(folder: Path, stem: str, page: str = PAGES) -> list[Path]:
     return files
 
 
+def _unreadable(path: Path, page: str, error: Exception) -> ValueError:
+    return ValueError(
+        f"{NODE}: {path} cannot be read as safetensors ({error}). It may be truncated: get it again from {page} {HUB}"
+    )
+
+
+def read_shapes(path: Path, page: str = PAGES) -> dict[str, tuple[int, ...]]:
+    """The shapes of a file's tensors by name, from its header alone."""
+    try:
+        with safetensors.safe_open(str(path), framework="pt") as file:
+            return {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
+    except Exception as error:
+        raise _unreadable(path, page, error) from error
+
+
 def read_weights(files: list[Path], page: str = PAGES) -> tuple[dict, dict]:
     """(state dict of all `files` together, metadata of the first)."""
     weights, metadata = {}, {}
@@ -147,10 +163,7 @@ def read_weights(files: list[Path], page: str = PAGES) -> tuple[dict, dict]:
         try:
             part, header = comfy.utils.load_torch_file(str(path), safe_load=True, return_metadata=True)
         except Exception as error:
-            raise ValueError(
-                f"{NODE}: {path} cannot be read as safetensors ({error}). It may be truncated: get it again from "
-                f"{page} {HUB}"
-            ) from error
+            raise _unreadable(path, page, error) from error
         weights.update(part)
         metadata = metadata or header or {}
     return weights, metadata

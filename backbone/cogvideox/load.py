@@ -9,6 +9,7 @@ from pathlib import Path
 
 import comfy.model_management
 import comfy.model_patcher
+import comfy.patcher_extension
 import comfy.utils
 import torch
 
@@ -22,6 +23,7 @@ from .files import (
     find_file,
     find_folder,
     read_json,
+    read_shapes,
     read_weights,
     weight_files,
 )
@@ -97,33 +99,33 @@ def _checked_network(network: dict, where) -> dict:
     return network
 
 
-def _guess_network(weights: dict, path: Path) -> dict:
+def _guess_network(shapes: dict, path: Path) -> dict:
     """The transformer's config from the shapes of a single file in diffusers' format."""
     try:
         block = "transformer_blocks.0.attn1."
-        width, head = weights[block + "to_q.weight"].shape[0], weights[block + "norm_q.weight"].shape[0]
-        proj, out = weights["patch_embed.proj.weight"], weights["proj_out.weight"].shape[0]
-        text = weights["patch_embed.text_proj.weight"].shape[1]
-        time = weights["time_embedding.linear_1.weight"].shape[0]
+        width, head = shapes[block + "to_q.weight"][0], shapes[block + "norm_q.weight"][0]
+        proj, out = shapes["patch_embed.proj.weight"], shapes["proj_out.weight"][0]
+        text = shapes["patch_embed.text_proj.weight"][1]
+        time = shapes["time_embedding.linear_1.weight"][0]
     except KeyError as error:
         raise ValueError(
             f"{NODE}: model: {path} is not a CogVideoX transformer in diffusers' format: it has no {error.args[0]}; "
             f"use a file or folder of {PAGES} {HUB}"
         ) from error
-    paired = proj.ndim == 2  # 1.5: two latent frames to a patch
-    ofs = weights.get("ofs_embedding.linear_1.weight")
+    paired = len(proj) == 2  # 1.5: two latent frames to a patch
+    ofs = shapes.get("ofs_embedding.linear_1.weight")
     heads = width // head
     return {
         "num_attention_heads": heads, "attention_head_dim": head, "time_embed_dim": time, "text_embed_dim": text,
-        "num_layers": 1 + max(int(k.split(".")[1]) for k in weights if k.startswith("transformer_blocks.")),
-        "in_channels": proj.shape[1] // 8 if paired else proj.shape[1],
+        "num_layers": 1 + max(int(k.split(".")[1]) for k in shapes if k.startswith("transformer_blocks.")),
+        "in_channels": proj[1] // 8 if paired else proj[1],
         "out_channels": out // 8 if paired else out // 4,
         "patch_size": 2, "patch_size_t": 2 if paired else None,
-        "patch_bias": "patch_embed.proj.bias" in weights,
-        "attention_bias": block + "to_q.bias" in weights,
-        "ofs_embed_dim": None if ofs is None else ofs.shape[1],
+        "patch_bias": "patch_embed.proj.bias" in shapes,
+        "attention_bias": block + "to_q.bias" in shapes,
+        "ofs_embed_dim": None if ofs is None else ofs[1],
         "use_rotary_positional_embeddings": heads != 30,  # only the 2B has 30 heads, and only it has no RoPE
-        "use_learned_positional_embeddings": heads != 30 and "patch_embed.pos_embedding" in weights,
+        "use_learned_positional_embeddings": heads != 30 and "patch_embed.pos_embedding" in shapes,
         "sample_height": 96 if paired else 60, "sample_width": 170 if paired else 90,
         "sample_frames": 81 if paired else 49,
     }  # fmt: skip
@@ -176,8 +178,8 @@ def load_transformer(network, files, page, sampling, latent, invert, dtype, disa
     weights, _ = read_weights(files, page)
     if not network["use_learned_positional_embeddings"]:
         weights.pop("patch_embed.pos_embedding", None)  # old files store the sines
-    check_weights(weights, network.expected_shapes(network), str(files[0]), page)
-    config = network.CogVideoXConfig(network, sampling, network.CogVideoXLatent(*latent), invert)
+    check_weights(weights, networks.expected_shapes(network), str(files[0]), page)
+    config = networks.CogVideoXConfig(network, sampling, networks.CogVideoXLatent(*latent), invert)
     manage = comfy.model_management
     load_device, offload_device = manage.get_torch_device(), manage.unet_offload_device()
     supported = config.supported_inference_dtypes
@@ -193,6 +195,7 @@ def load_transformer(network, files, page, sampling, latent, invert, dtype, disa
         patcher_class = getattr(comfy.model_patcher, "CoreModelPatcher", patcher_class)
     patcher = patcher_class(model, load_device=load_device, offload_device=offload_device)
     model.load_model_weights(weights, **({"assign": patcher.is_dynamic()} if hasattr(patcher, "is_dynamic") else {}))
+    patcher.add_callback(comfy.patcher_extension.CallbacksMP.ON_CLEANUP, networks.forget_positions)
     patcher.cached_patcher_init = (load_transformer, (network, files, page, sampling, latent, invert, dtype))
     return patcher
 
@@ -243,7 +246,7 @@ def load(model: str, vae: str, text_encoder: str, weight_dtype: str) -> tuple:
     single = Path(model).suffix.lower() in (".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".pkl")
     if single:
         folder, files = None, [find_file("diffusion_models", model, "model")]
-        network = _guess_network(read_weights(files)[0], files[0])
+        network = _guess_network(read_shapes(files[0]), files[0])
         for widget, value in (("vae", vae), ("text_encoder", text_encoder)):
             if value == IN_FOLDER:
                 raise ValueError(
@@ -253,7 +256,7 @@ def load(model: str, vae: str, text_encoder: str, weight_dtype: str) -> tuple:
     else:
         folder = find_folder(model)
         path = folder / "transformer" / "config.json"
-        cls = network.CogVideoXTransformer3DModel
+        cls = networks.CogVideoXTransformer3DModel
         network = _arguments(read_json(path), cls, path, PAGES)
         files = weight_files(path.parent, WEIGHTS, Variant.of(network).page)
     variant = Variant.of(_checked_network(network, files[0]))

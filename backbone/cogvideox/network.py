@@ -30,6 +30,7 @@ from torch import nn
 from .files import NODE
 
 OFS = 2.0  # the value diffusers feeds to CogVideoX 1.5 I2V's ofs embedding
+SIZES = 2  # of clips whose positions are kept: windows, and windows with a frame in front
 
 
 class JointAttention:
@@ -76,6 +77,32 @@ def use_operations(module: nn.Module, operations, **kwargs) -> None:
         setattr(module, name, new)
 
 
+class SinePositions:
+    """Adds diffusers' sine positions to the tokens of CogVideoX-2B's patch embedding (a forward hook).
+
+    diffusers makes them in float64 in each call, gigabytes of writing; here they are made once per size, device and
+    type, and kept for SIZES of them until `forget`, at the end of a run.
+    """
+
+    def __init__(self):
+        self.made: dict[tuple, torch.Tensor] = {}
+
+    def __call__(self, embed, inputs, tokens: torch.Tensor) -> torch.Tensor:
+        frames, _, height, width = inputs[1].shape[1:]
+        key = (frames, height, width, tokens.device, tokens.dtype)
+        positions = self.made.get(key)
+        if positions is None:
+            for oldest in list(self.made)[: 1 - SIZES]:
+                self.made.pop(oldest, None)
+            clip = (frames - 1) * embed.temporal_compression_ratio + 1
+            positions = embed._get_positional_embeddings(height, width, clip, device=tokens.device).to(tokens.dtype)
+            self.made[key] = positions
+        return tokens + positions
+
+    def forget(self) -> None:
+        self.made.clear()
+
+
 class DiffusersCogVideoX(CogVideoXTransformer3DModel):
     """x [B, C, T, H, W] (C with concatenated image latents), timestep [B], context [B, tokens, 4096] -> v like x.
 
@@ -91,13 +118,16 @@ class DiffusersCogVideoX(CogVideoXTransformer3DModel):
         for index, block in enumerate(self.transformer_blocks):
             block.attn1.set_processor(JointAttention(index))
         embed = self.patch_embed
+        self.positions = SinePositions()
         if embed.use_learned_positional_embeddings:
             kept = dtype if dtype.itemsize > 1 else torch.bfloat16  # not fp8: they are added as they are
             embed.pos_embedding = torch.zeros(embed.pos_embedding.shape, dtype=kept, device=device)
             embed._get_positional_embeddings = self.learned_positions
+            embed.sample_frames = 0  # no clip has that length: positions are asked for in each call
         elif embed.use_positional_embeddings:
             del embed.pos_embedding
-        embed.sample_frames = 0  # no clip has that length: positions are made for each call, never taken as stored
+            embed.use_positional_embeddings = False
+            embed.register_forward_hook(self.positions)
 
     @property
     def dtype(self) -> torch.dtype:
@@ -120,7 +150,7 @@ class DiffusersCogVideoX(CogVideoXTransformer3DModel):
                 f"({4 * frames - 3} pixel frames); set window_length, or the length of a video without windows, to "
                 f"{less} or {more}, and first_latent of the window scheduler to as_is"
             )
-        if not self.patch_embed.use_positional_embeddings and not self.patch_embed.use_learned_positional_embeddings:
+        if c.use_rotary_positional_embeddings and not c.use_learned_positional_embeddings:
             return
         if tokens != c.max_text_seq_length:
             raise ValueError(
@@ -263,6 +293,11 @@ class CogVideoXConfig(comfy.supported_models_base.BASE):
 
     def get_model(self, state_dict, prefix="", device=None):
         return CogVideoX(self, device)
+
+
+def forget_positions(patcher) -> None:
+    """What a ModelPatcher does at the end of a run, whatever its end."""
+    patcher.model.diffusion_model.positions.forget()
 
 
 def expected_shapes(network: dict) -> dict[str, torch.Size]:

@@ -117,8 +117,8 @@ def report(args, errors: dict[int, torch.Tensor], full: list[tuple], loose: list
     names = ("colour", "background", "shape", "motion")
     lines = [
         "# Measured quality of the demo model", "",
-        "Written by `python -m backbone.demo.quality` (run it from the repository's root with `COMFYUI_PATH` set),\n"
-        "through ComfyUI's own loaders, sampler and VAE. The analytic reader (`reader.py`, tested on ground truth)\n"
+        "Written by `python -m backbone.demo.quality` (from the repository's root, with `COMFYUI_PATH` set), through\n"
+        "ComfyUI's own loaders, sampler and VAE. The analytic reader (`reader.py`, tested against ground truth)\n"
         f"judges the samples: {len(full)} held-out prompts, each a combination of attributes that training never saw,\n"
         f"unseen seeds, single clips of {world.FRAMES} frames, {args.steps} steps, euler, simple, CFG {args.cfg:g}.",
         "",

@@ -26,7 +26,6 @@ from .windows import LIMITS, checked, number
 
 PATH = "/longtake/timeline"
 MAX_BYTES = 1_000_000
-MAX_EVENTS = 5000
 MAX_LENGTH = 1_000_000  # as in the node
 MAX_WINDOWS = 10_000
 MAX_LOOKUPS = 2_000_000  # windows times events: under a second of work
@@ -52,7 +51,7 @@ def answer(body: bytes) -> dict:
     blend = _get(request, "blend", int, 0, MAX_LENGTH)
     if request.get("edit") is not None:
         text = writer.write_timeline(text, _edits(request["edit"], length), length, fps)
-    events = timeline.parse_timeline(text, length, fps)
+    events, reading = timeline.read_timeline(text, length, fps)
     spans, warning = None, None
     try:
         spans = timeline.spans(events, blend)
@@ -63,7 +62,7 @@ def answer(body: bytes) -> dict:
         windows = window_events(_window_settings(_get(request, "windows", dict)), spans)
     return {
         "text": text,
-        "way": writer.way_of(text),
+        "way": reading.way,
         "warning": warning,
         "events": [{"text": e.text, "start": e.start, "end": e.end} for e in events],
         "windows": windows,
@@ -114,8 +113,9 @@ def _edits(edit, length: int) -> list[writer.Edit]:
     if not isinstance(edit, dict):
         raise BadRequest("edit is not a JSON object.")
     events = _get(edit, "events", list)
-    if not 1 <= len(events) <= min(MAX_EVENTS, length):
-        raise BadRequest(f"edit has {len(events)} events; it can have 1 to {min(MAX_EVENTS, length)}.")
+    most = min(timeline.MOST_EVENTS, length)
+    if not 1 <= len(events) <= most:
+        raise BadRequest(f"edit has {len(events)} events; it can have 1 to {most}.")
     borders = timeline.equal_borders(len(events), length)
     equal = _get(edit, "equal", bool)
     edits = []
@@ -127,7 +127,7 @@ def _edits(edit, length: int) -> list[writer.Edit]:
             writer.Edit(
                 text=_get(event, "text", str),
                 start=borders[i] if equal else _get(event, "start", int, 0, MAX_LENGTH),
-                origin=None if origin is None else _get(event, "origin", int, 0, MAX_EVENTS),
+                origin=None if origin is None else _get(event, "origin", int, 0, timeline.MOST_EVENTS),
             )
         )
     return edits

@@ -1,8 +1,8 @@
 """Where the anchor window's keys and values of one path wait for the other windows: on the device, or in system memory.
 
-put(key, tensors) keeps copies, get(key, device) gives them back there (None: never put), clear() lets go of all. A key
-names an attention layer of one cond entry; a path puts and gets its keys in the same order, so that with CUDA the next
-layer's are on their way, on a stream of their own, while the model computes this one's.
+put(key, tensors) keeps copies of the first, get(key, device) gives them back there (None: never put), clear() lets go
+of all. A key names an attention layer of one prompt; a path puts and gets its keys in the same order, so that with CUDA
+the next layer's are on their way, on a stream of their own, while the model computes this one's.
 """
 
 import torch
@@ -16,10 +16,15 @@ class DeviceStore:
         self.kept: dict[tuple, list[torch.Tensor]] = {}
 
     def put(self, key: tuple, tensors: list[torch.Tensor]) -> None:
-        self.kept[key] = [t.to(t.device, copy=True) for t in tensors]
+        if key not in self.kept:
+            self.kept[key] = [t.to(t.device, copy=True) for t in tensors]
 
     def get(self, key: tuple, device: torch.device) -> list[torch.Tensor] | None:
         return self.kept.get(key)
+
+    def has(self, prompt: tuple) -> bool:
+        """Whether anything was put for a prompt, what keys begin with."""
+        return any(key[: len(prompt)] == prompt for key in self.kept)
 
     def clear(self) -> None:
         self.kept.clear()
@@ -47,6 +52,8 @@ class MemoryStore(DeviceStore):
         self.streams: dict[torch.device, torch.cuda.Stream] = {}
 
     def put(self, key: tuple, tensors: list[torch.Tensor]) -> None:
+        if key in self.kept:
+            return
         self.kept[key] = [host_copy(t) for t in tensors]
         if self.last is not None:
             self.next[self.last] = key

@@ -14,11 +14,13 @@ import torch
 from comfy.model_management import get_free_memory as free_memory
 from comfy.model_management import get_total_memory as total_memory
 from comfy.patcher_extension import WrappersMP
+from einops import rearrange
 
 from ..glc.anchors import blend_
 from .anchor_store import STORES
 from .engine import LongTakeContextHandler
 from .hooks import PATH_HOOKS, Call, Evaluation
+from .timeline import PART_KEY
 from .video_tokens import Layout, layout_of
 from .window import ContextWindow
 
@@ -135,9 +137,9 @@ class AnchorPath:
                 f"{NODE}: cache: recompute does not go together with first_latent: anchor of the window scheduler, "
                 f"whose later windows are one frame longer; use gpu or cpu"
             )
-        entries = {e["uuid"]: i for branch in call.conds if branch is not None for i, e in enumerate(branch)}
+        parts = {e["uuid"]: e[PART_KEY] for branch in call.conds if branch is not None for e in branch}
         anchor = call.indices.index(0) if 0 in call.indices else None
-        anchor_call = AnchorCall(len(call.indices), anchor, int(True in longer), entries)
+        anchor_call = AnchorCall(len(call.indices), anchor, int(True in longer), parts)
         previous = call.options.get("optimized_attention_override")
 
         def override(func, *args, **kwargs):
@@ -169,12 +171,12 @@ class AnchorPath:
 @dataclass(frozen=True)
 class AnchorCall:
     """The windows of one model call: how many, where the anchor is among them (None: it ran before), frames that stand
-    in front of each (see first_latent), and the place of each cond entry within its CFG branch by uuid."""
+    in front of each (see first_latent), and which prompt of its CFG branch each cond entry is, by uuid."""
 
     windows: int
     anchor: int | None
     skip: int
-    entries: dict
+    parts: dict
 
 
 class Forward:
@@ -232,16 +234,19 @@ class Forward:
         """Eq. 10 in place, on the video's tokens from `start` on. k, v: [entries x windows x videos, ..]."""
         call, kept = self.call, self.path.kept
         tokens = self.tokens - call.skip * self.frame
-        parts = zip(*(t.chunk(len(self.branches)) for t in (k, v)), self.branches, self.uuids, strict=True)
-        for *tensors, branch, uuid in parts:
-            key = (branch, call.entries.get(uuid, 0), layer)
-            windows = [t.unflatten(0, (call.windows, -1)).narrow(-2, start, tokens) for t in tensors]
+        count = len(self.branches)
+        video = [rearrange(t, "(e w b) ... -> e w b ...", e=count, w=call.windows).narrow(-2, start, tokens)
+                 for t in (k, v)]  # fmt: skip
+        for *windows, branch, uuid in zip(*video, self.branches, self.uuids, strict=True):
+            key = (branch, call.parts.get(uuid, 0), layer)
             if call.anchor is not None:
                 anchor = [w[call.anchor] for w in windows]
                 if kept is not None:
                     kept.put(key, anchor)
             else:
-                anchor = kept.get(key, tensors[0].device)
+                anchor = kept.get(key, k.device)
+                if anchor is None and not kept.has(key[:2]):
+                    continue  # a prompt that does not act in the first window, e.g. one with an area in time
                 if anchor is None:
                     raise RuntimeError(
                         f"{NODE}: layer {layer} ran for a window but not for the first one; a patch that skips layers "

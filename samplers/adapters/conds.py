@@ -1,4 +1,4 @@
-"""Conditioning of one window: which timeline entry it gets, what core does not slice, and several windows as one batch.
+"""Conditioning of one window: what core does not slice, and several windows as one batch.
 
 Works on ComfyUI's preprocessed conds: a list of dicts, "model_conds" holding comfy.conds objects.
 """
@@ -7,83 +7,21 @@ import itertools
 
 import torch
 
-from ..prompts.timeline import Span, span_weights
-from ..windows import window_centre
+from ..fusion import frames_of
+from .timeline import SPAN_KEY
 
-SPAN_KEY = "longtake_span"
 ONE_ROW = ("ref_latent", "guiding_frame_index")  # HunyuanVideo's, which core's model takes with a batch of one only
 WHOLE = ("reference_latent", "ref_latent", "time_dim_concat")  # images beside the video
 FIRST = ("guiding_frame_index", "reference_motion")  # HunyuanVideo's image as frame 0; what came before Wan S2V's video
 IN_LATENT = ("denoise_mask", "guiding_frame_index")  # say that frames of the latent itself are given
+# What other packs' step caches write into transformer_options.
+STEP_CACHES = {
+    "teacache": "TeaCache", "rel_l1_thresh": "TeaCache", "magcache": "MagCache", "taylorseer": "TaylorSeer",
+    "dicache": "DiCache", "fbcache": "First Block Cache", "first_block_cache": "First Block Cache",
+}  # fmt: skip
 # Frame axis and entries per latent frame of audio_embed, by its number of axes: Wan S2V's [B, layers, C, 4 F] and
 # HuMo's [B, F, 8, 5, C].
 AUDIO = {4: (3, 4), 5: (1, 1)}
-TIME_KEYS = ("start_percent", "end_percent", "timestep_start", "timestep_end")
-
-
-def window_entries(cond: list[dict], indices, path: str, compression: int) -> list[dict]:
-    """The entries active in one window: of each timeline (see samplers/timeline.py) what this window gets, others stay.
-
-    A local window gets the event at its centre, in the place and time range of the timeline's global prompt; a window
-    of the global path gets the global prompt. A prompt can have several entries, one per range of scheduled hooks.
-    """
-    if not any(SPAN_KEY in entry for entry in cond):
-        return cond
-    parts: list[tuple[list[dict], list[dict]]] = []  # global entries and events of a timeline, or a single other entry
-    timeline = None
-    for entry in cond:
-        if entry.get(SPAN_KEY) is not None and timeline is not None:
-            timeline[1].append(entry)
-        elif SPAN_KEY in entry and entry[SPAN_KEY] is None:
-            if timeline is None or timeline[1]:
-                timeline = ([], [])
-                parts.append(timeline)
-            timeline[0].append(entry)
-        else:
-            parts.append(([entry], []))
-    if path != "local":
-        return [entry for heads, _ in parts for entry in heads]
-    centre = window_centre(indices, compression)
-    return [entry for heads, events in parts for entry in (_event(heads, events, centre) if events else heads)]
-
-
-def timeline_total(conds: list) -> int | None:
-    """Pixel frames the first timeline among the CFG branches was written for, or None."""
-    spans = (entry.get(SPAN_KEY) for cond in conds if cond is not None for entry in cond)
-    return next((span.total for span in spans if isinstance(span, Span)), None)
-
-
-def _event(heads: list[dict], events: list[dict], centre: float) -> list[dict]:
-    by_index: dict[int, list[dict]] = {}
-    for entry in events:
-        by_index.setdefault(entry[SPAN_KEY].index, []).append(entry)
-    weights = sorted(span_weights([e[0][SPAN_KEY] for e in by_index.values()], centre), key=lambda item: -item[1])
-    chosen = []
-    for event in by_index[weights[0][0]]:
-        head = _same_hooks(event, heads)
-        entry = {k: v for k, v in event.items() if k not in TIME_KEYS}
-        entry |= {k: head[k] for k in TIME_KEYS if k in head}
-        if len(weights) > 1:
-            other = _same_hooks(event, by_index[weights[1][0]])["model_conds"]
-            entry["model_conds"] = {k: _lerp(v, other.get(k), weights[1][1]) for k, v in event["model_conds"].items()}
-        chosen.append(entry)
-    return chosen
-
-
-def _same_hooks(entry: dict, others: list[dict]) -> dict:
-    """The entry of another prompt that belongs to the same range of scheduled hooks."""
-    keys = ("clip_start_percent", "clip_end_percent")
-    return next((o for o in others if all(o.get(k) == entry.get(k) for k in keys)), others[0])
-
-
-def _lerp(a, b, weight: float):
-    """a + weight * (b - a) for float tensors of one shape; anything else keeps a, the nearer event's."""
-    x, y = getattr(a, "cond", None), getattr(b, "cond", None)
-    if type(a) is not type(b) or not (isinstance(x, torch.Tensor) and isinstance(y, torch.Tensor)):
-        return a
-    if x is y or x.shape != y.shape or not x.is_floating_point():
-        return a
-    return a._copy_with(torch.lerp(x, y, weight))
 
 
 def uncuttable(conds: list, options: dict, frames: int, new_core: bool, guides: bool, retain=()) -> str | None:
@@ -95,6 +33,13 @@ def uncuttable(conds: list, options: dict, frames: int, new_core: bool, guides: 
             "model: EasyCache keeps one result per prompt and would hand one window's to another; use LazyCache, which "
             "caches whole steps"
         )
+    for key in options:
+        for mark, name in STEP_CACHES.items():
+            if mark in str(key).lower():
+                return (
+                    f"model: {name} keeps one result per prompt and would hand one window's to another; bypass its "
+                    f"node, or use ComfyUI's LazyCache, which caches whole steps"
+                )
     if "audio_embeds" in options:
         return "model: InfiniteTalk lays its audio over the whole video; bypass its node (WanInfiniteTalkToVideo)"
     for key, value in (item for cond in conds if cond for entry in cond for item in entry["model_conds"].items()):
@@ -155,18 +100,18 @@ def cut_conds(
             elif key == "time_dim_replace":  # Kandinsky 5: image latents in the place of the first frames
                 given = list(itertools.takewhile(lambda f, n=tensor.shape[2]: f < n, shown))
                 if given:
-                    conds[key] = value._copy_with(tensor[:, :, given])
+                    conds[key] = value._copy_with(frames_of(tensor, 2, given))
                 else:
                     del conds[key]
             elif key == "audio_embed":
                 dim, rate = AUDIO[tensor.ndim]
-                places = torch.tensor([f * rate + i for f in seen for i in range(rate)], device=tensor.device)
-                conds[key] = value._copy_with(tensor.index_select(dim, places))
+                places = [f * rate + i for f in seen for i in range(rate)]
+                conds[key] = value._copy_with(frames_of(tensor, dim, places))
             elif not new_core and isinstance(tensor, torch.Tensor):
                 vace = key == "vace_context"
                 dim = 3 if vace else window.dim
                 if tensor.ndim == ndim + vace and tensor.shape[dim] == frames:
-                    conds[key] = value._copy_with(tensor.index_select(dim, torch.tensor(shown, device=tensor.device)))
+                    conds[key] = value._copy_with(frames_of(tensor, dim, shown))
 
 
 def merge_windows(per_window: list, batch: int):
@@ -200,11 +145,18 @@ def _same_settings(a: dict, b: dict) -> bool:
         return False
     for key in (a.keys() | b.keys()) - {"model_conds", "uuid", SPAN_KEY}:
         x, y = a.get(key), b.get(key)
-        if x is y or (key != "mask" and isinstance(x, torch.Tensor) and isinstance(y, torch.Tensor)):
-            continue  # prompts' raw tensors were read when model_conds were made
-        if isinstance(x, torch.Tensor) or isinstance(y, torch.Tensor) or x != y:
+        if x is y or (key != "mask" and _raw(x) and _raw(y)):
+            continue  # read when model_conds were made
+        if _raw(x) or _raw(y) or x != y:
             return False
     return True
+
+
+def _raw(value) -> bool:
+    """A prompt's tensor, or its list of tensors."""
+    if isinstance(value, (list, tuple)):
+        return bool(value) and all(map(_raw, value))
+    return isinstance(value, torch.Tensor)
 
 
 def _merge(values: list, batch: int):

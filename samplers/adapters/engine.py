@@ -29,12 +29,16 @@ from ..windows import (
     planned_calls,
     step_paths,
 )
-from . import preview, progress
-from .conds import cut_conds, merge_windows, timeline_total, uncuttable, window_entries
+from . import preview, progress, timeline_notes
+from .conds import cut_conds, merge_windows, uncuttable, window_frames
 from .hooks import PATH_HOOKS, Call, Evaluation
 from .latents import DIM, NODE
 from .memory import auto_batch, prepare
+from .regions import window_regions
+from .schedule import first_index, place
+from .shared_conds import share_video
 from .steps import Moment, Run, begin_runs, training_timestep
+from .timeline import window_entries
 from .window import NEW_CORE, ContextWindow, fuse_weights
 
 logger = logging.getLogger(__name__)
@@ -123,6 +127,9 @@ class LongTakeContextHandler(IndexListContextHandler):
                 "LongTake windows: the video (%d latent frames) is not longer than the window (%d): one window is "
                 "used, the same as sampling without this node.", frames, self.settings.length,
             )  # fmt: skip
+            if (note := timeline_notes.one_window(conds, frames, self.settings)) is not None:
+                logger.warning("%s.", note)
+                progress.show(note)
         return False
 
     def _refuse_uncuttable(self, model, conds, options: dict, frames: int):
@@ -136,7 +143,12 @@ class LongTakeContextHandler(IndexListContextHandler):
             return None
         path = getattr(window, "path", "local")
         entries = window_entries(cond_in, window.index_list, path, self.settings.compression)
+        if x_in.ndim == 5:
+            entries = window_regions(entries, window_frames(window), x_in)
         resized = super().get_resized_cond(entries, x_in, window, device)
+        for entry, cut in zip(entries, resized, strict=True):
+            if "mask" in entry:
+                cut["mask"] = entry["mask"]
         cut_conds(entries, resized, window, x_in.shape[self.dim], x_in.ndim, NEW_CORE, self.cond_retain_index_list)
         return resized
 
@@ -162,9 +174,10 @@ class LongTakeContextHandler(IndexListContextHandler):
 
     def _single(self, evaluation: Evaluation, chunks: Chunks, like: torch.Tensor) -> list[torch.Tensor]:
         frames = evaluation.x.shape[DIM]
-        if frames <= self.settings.length:
+        whole = frames <= self.settings.length  # then the prompt of the whole video, as in any other sampler
+        windows = [self._context_window(w, "whole" if whole else "local", frames) for w in chunks.windows]
+        if whole:
             self.cond_retain_index_list = []  # the one chunk has all frames in their places
-        windows = [self._context_window(w, "local", frames) for w in chunks.windows]
         out = [torch.empty_like(like) for _ in evaluation.conds]
         for i, results, _ in self._evaluate(evaluation, windows, self._batch_limit(evaluation, windows), []):
             for branch, result in zip(out, results, strict=True):
@@ -179,8 +192,9 @@ class LongTakeContextHandler(IndexListContextHandler):
         model, conds, x, timestep = evaluation.model, evaluation.conds, evaluation.x, evaluation.timestep
         frames, moment = x.shape[DIM], self.moment
         self._refuse_too_many(frames)
+        places, index = self._schedule(evaluation)
         paths = step_paths(
-            self.settings, frames, step=moment.step, steps=len(moment.keys), key=moment.key,
+            self.settings, frames, index=index + moment.step, place=places[moment.step], key=moment.key,
             t=training_timestep(model.model_sampling, evaluation.sigma),
         )  # fmt: skip
         out = [torch.zeros_like(x) for _ in conds]
@@ -210,6 +224,15 @@ class LongTakeContextHandler(IndexListContextHandler):
             return out
         finally:
             self._callback(IndexListCallbacks.EXECUTE_CLEANUP, model, x, conds, timestep, evaluation.options)
+
+    def _schedule(self, evaluation: Evaluation) -> tuple[list[float], int]:
+        """Each step's place in the whole noise schedule, and the index of the first one there."""
+        sampling, sigmas = evaluation.model.model_sampling, evaluation.transformer_options["sample_sigmas"]
+        path = self.settings.extra_path
+        if path is None:
+            return [0.0] * len(self.moment.keys), 0
+        places = evaluation.run.once("places", lambda: [place(sampling, sigma) for sigma in sigmas[:-1].tolist()])
+        return places, evaluation.run.once("index", lambda: first_index(sampling, sigmas)) if path.counts else 0
 
     def _refuse_too_many(self, frames: int):
         count = local_count(self.settings, frames, self.moment.key)
@@ -323,19 +346,17 @@ class LongTakeContextHandler(IndexListContextHandler):
     def _log_start(self, evaluation: Evaluation, limit: int, hooks: list):
         conds, frames, moment = evaluation.conds, evaluation.x.shape[DIM], self.moment
         sigmas = evaluation.transformer_options["sample_sigmas"][:-1]
+        places, index = self._schedule(evaluation)
         times = [training_timestep(evaluation.model.model_sampling, sigma) for sigma in sigmas]
         repeats = [any(hook.repeats(sigma) for hook in hooks) for sigma in sigmas.tolist()]
         branches = sum(cond is not None for cond in conds)
-        cost = cost_text(self.settings, frames, moment.keys, branches, Details(times, repeats, limit))
+        details = Details(times, places, repeats, index, limit)
+        cost = cost_text(self.settings, frames, moment.keys, branches, details)
         logger.info("LongTake windows: %s", cost)
         progress.show(cost)
-        total, video = timeline_total(conds), pixel_length(frames, self.settings.compression)
-        if total is not None and total != video:
-            logger.warning(
-                "LongTake windows: the prompt timeline was made for %d pixel frames, the video has %d: %s.",
-                total, video,
-                "prompts after its end stay unused" if total > video else "its last prompt extends to the end",
-            )  # fmt: skip
+        for note in timeline_notes.notes(conds, self.settings, frames, moment.keys):
+            logger.warning("%s.", note)
+            progress.show(f"{note}. {cost}")
 
 
 def apply_windows(model, settings: WindowSettings):
@@ -351,5 +372,6 @@ def apply_windows(model, settings: WindowSettings):
     ):
         model.remove_wrappers_with_key(stage, key)
         model.add_wrapper_with_key(stage, key, wrapper)
+    share_video(model)
     begin_runs(model)
     return model

@@ -1,11 +1,16 @@
 """What one model call of windows takes: what core reserves before a run, and how many windows go into a call."""
 
+import logging
 import math
 
 import comfy.model_management
 
+from . import progress
 from .hooks import PATH_HOOKS, Evaluation
 from .latents import DIM, NODE
+from .timeline_notes import without_windows
+
+logger = logging.getLogger(__name__)
 
 # Most windows per call when automatic. A GPU is full with FULL latent positions (frames x height x width, of all
 # windows and cond entries of a call): one window of Wan at 480p has 131,000, of LTX-Video 5,000. That is by arithmetic;
@@ -35,7 +40,7 @@ def auto_batch(evaluation: Evaluation, entries: list[dict], length: int) -> int:
     return 1
 
 
-def prepare(executor, model, noise_shape, *args, **kwargs):
+def prepare(executor, model, noise_shape, conds, *args, **kwargs):
     """PREPARE_SAMPLING: memory for one call's windows, and for what hooks keep beside them; models whose audio has no
     windows are refused at once."""
     options = kwargs["model_options"]
@@ -56,4 +61,7 @@ def prepare(executor, model, noise_shape, *args, **kwargs):
                 windows = max(windows, hook.least_windows)
                 windows += math.ceil(hook.memory(model, pair) / model.model.memory_required(pair))
             noise_shape[0] *= windows
-    return executor(model, noise_shape, *args, **kwargs)
+    elif (note := without_windows(list(conds.values()))) is not None:
+        logger.warning("%s.", note)
+        progress.show(note)
+    return executor(model, noise_shape, conds, *args, **kwargs)

@@ -6,7 +6,7 @@ import comfy.patcher_extension
 import comfy.sample
 import torch
 
-from ..glc.noise import NoiseSettings, reinitialised
+from ..glc.noise import NoiseSettings, reinitialise_
 from ..seeds import derived_seed, generator
 
 NODE = "Noise Reinit (LongTakeNoiseReinit)"
@@ -53,13 +53,12 @@ class ReinitNoise:
             fresh = comfy.sample.prepare_noise(latent, derived_seed(self.seed, "fresh noise"), indices)
         # Drawn last: prepare_noise seeds torch's own generator, which now stands where RandomNoise leaves it.
         base = comfy.sample.prepare_noise(latent, self.seed, indices)
-        frames_in_batch = latent.ndim == 4
-        if frames_in_batch:
-            base = base.movedim(0, 1)[None]
-            fresh = None if fresh is None else fresh.movedim(0, 1)[None]
+        video, other = base, fresh
+        if latent.ndim == 4:  # the frames are the batch: [T, C, H, W] seen as [1, C, T, H, W]
+            video, other = (t if t is None else t.movedim(0, 1)[None] for t in (base, fresh))
         shuffle = generator(derived_seed(self.seed, "shuffle"))
-        noise = reinitialised(base, fresh, self.settings, self.length, self.stride, shuffle)
-        return noise[0].movedim(1, 0).contiguous() if frames_in_batch else noise
+        reinitialise_(video, other, self.settings, self.length, self.stride, shuffle)
+        return base
 
 
 def apply_noise(model, noise):

@@ -13,6 +13,7 @@ import comfy.utils
 import torch
 from comfy.cli_args import args
 from comfy_execution.utils import get_executing_context
+from einops import rearrange
 from latent_preview import Latent2RGBPreviewer, LatentPreviewMethod
 from PIL import Image
 
@@ -34,8 +35,7 @@ def strip_indices(frames: int, most: int = FRAMES) -> list[int]:
 
 def strip_image(previewer, x0: torch.Tensor, indices: list[int]) -> Image.Image:
     """Latent frames [B, C, F, H, W] of the first video side by side, in the previewer's colours."""
-    frames = x0[:1, :, indices]
-    wide = frames.permute(0, 1, 3, 2, 4).flatten(3).unsqueeze(2)  # [1, C, 1, H, n * W]
+    wide = rearrange(x0[:1, :, indices], "b c f h w -> b c 1 h (f w)")
     image = previewer.decode_latent_to_preview(wide)
     low, high = CELL
     if image.height < low:

@@ -1,10 +1,17 @@
-"""SynCoS as a ComfyUI SAMPLER: coupled steps over the window engine's chunks (adapter of syncos.py and csd.py)."""
+"""SynCoS as a ComfyUI SAMPLER (adapter of samplers/syncos): what Algorithm 1 asks of the model, by the guider, the
+window engine's chunks and model_sampling; masks, cancel and progress.
+
+A SAMPLER is called after core has loaded the model. Where it brings its own windows, core did not know of them: see
+load_for_chunks.
+"""
 
 import copy
 import functools
 import logging
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+import comfy.sampler_helpers
 import comfy.samplers
 import torch
 from comfy.model_management import throw_exception_if_processing_interrupted
@@ -12,18 +19,18 @@ from comfy.utils import ProgressBar
 from tqdm.auto import tqdm
 
 from ..seeds import derived_seed, generator
-from ..syncos.coupling import SynCoSSettings, coupled_steps, evaluations, new_optimizer, picked_chunks, step_lr
-from ..syncos.csd import average, csd_direction
-from ..windows import Window, WindowSettings, latent_length, local_windows
+from ..syncos.coupling import SynCoSSettings, coupled_steps, evaluations, sample
+from ..syncos.csd import take
+from ..windows import Window, WindowSettings, latent_length, local_count, local_windows
 from . import preview, progress
 from .engine import CHUNKS, Chunks, LongTakeContextHandler
-from .latents import temporal_compression
-from .steps import Moment
+from .latents import DIM, temporal_compression
+from .schedule import first_index
+from .steps import Moment, Run, begun
 
 logger = logging.getLogger(__name__)
 
 NODE = "SynCoS (LongTakeSynCoSSampler, LongTakeSynCoSKSampler)"
-FREE_RANGE = (0.02, 0.98)  # places in the schedule that free timesteps come from
 
 
 @dataclass(frozen=True)
@@ -52,13 +59,15 @@ class _Run:
                 f"{NODE}: the latent has the shape {tuple(x.shape)}; a video latent has 5 dimensions [batch, channels, "
                 f"frames, height, width] (not an image, not audio and video packed together)"
             )
-        options = extra_args["model_options"]
+        options, self.frames = extra_args["model_options"], x.shape[DIM]
+        self.bar = ProgressBar(len(options["transformer_options"]["sample_sigmas"]) - 1)
         if settings.couples and "easycache" in options["transformer_options"]:
             raise ValueError(
                 f"{NODE}: model: EasyCache and LazyCache skip steps that look like the one before; coupled iterations "
                 f"are no steps. Bypass that node"
             )
         handler = options.get("context_handler")
+        self.own_windows = handler is None
         if handler is None:
             if chunks is None:
                 raise ValueError(f"{NODE}: model: has no windows; put the Global/Local Window Scheduler before it")
@@ -86,131 +95,151 @@ class _Run:
         """On the CPU, for one purpose of one step: the same however the run reached that step."""
         return generator(derived_seed(self.seed, f"syncos {purpose} {key} {iteration}"))
 
-    def noise(self, like: torch.Tensor, key: int, iteration: int = 0) -> torch.Tensor:
-        return torch.randn(like.shape, generator=self.draw("noise", key, iteration)).to(like)
-
-    def noised(self, x0: torch.Tensor, noise: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor:
-        return self.sampling.noise_scaling(sigma, noise, x0)
-
-    def kept(self, x: torch.Tensor, noise: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor:
-        """x with what the mask keeps as the model wants it: core's KSamplerX0Inpaint, with this step's noise."""
-        if self.mask is None:
-            return x
-        level = sigma * x.new_ones(x.shape[0])
-        given = self.guider.inner_model.scale_latent_inpaint(x=x, sigma=level, noise=noise, latent_image=self.given)
-        return x * self.mask + given * (1 - self.mask)
-
-    def levels(self, sigma: torch.Tensor) -> tuple[float, float]:
-        """Amplitudes of signal and noise in the model's x at sigma."""
-        one = sigma.new_ones(1, 1, 1, 1, 1)
-        return float(self.noised(one, one * 0, sigma)), float(self.noised(one * 0, one, sigma))
+    def parts(self) -> Iterator[slice]:
+        """The video's frames, as many at a time as a chunk has, for what is done value by value."""
+        return (slice(i, i + self.windows.length) for i in range(0, self.frames, self.windows.length))
 
     def sigma_at(self, place: float) -> float:
         """Sigma at a place in the schedule, 1 = all noise."""
         return float(self.sampling.percent_to_sigma(1 - place))
 
-    def predict(self, x: torch.Tensor, sigma: torch.Tensor, windows: list[Window], what: str) -> torch.Tensor:
-        """x0 of single chunks of the noisy video x, with guidance: [n, B, C, L, H, W]."""
-        transformer = {**self.options["transformer_options"], CHUNKS: Chunks(x, tuple(windows))}
-        x0 = self.coupled_guider(
-            torch.cat(cut(x, windows), 2), sigma * x.new_ones(x.shape[0]),
-            model_options={**self.options, "transformer_options": transformer}, seed=self.seed,
+
+class _Step:
+    """One step of a run: coupling.Step over ComfyUI."""
+
+    def __init__(self, run: _Run, model, sigma, following, moment: Moment, coupled: bool, meter, callback):
+        self.run, self.model, self.moment, self.meter, self.callback = run, model, moment, meter, callback
+        self.sigma, self.following, self.coupled, self.mask = sigma, following, coupled, run.mask
+        self.name = f"step {moment.step + 1} of {len(moment.keys)}"
+        self.checks: list[tuple[str, torch.Tensor]] = []  # of the coupled predictions
+
+    def fused(self, x: torch.Tensor) -> torch.Tensor:
+        x0 = self.model(x, self.sigma * x.new_ones(x.shape[0]), **self.run.extra_args)
+        refuse_infinite([(self.name, finite(x0))])
+        return x0
+
+    @functools.cached_property
+    def windows(self) -> list[Window]:
+        return local_windows(self.run.windows, self.run.frames, self.moment.key)
+
+    def predict(self, x: torch.Tensor, sigma: torch.Tensor, windows: Sequence[Window], iteration: int) -> torch.Tensor:
+        run = self.run
+        transformer = {**run.options["transformer_options"], CHUNKS: Chunks(x, tuple(windows))}
+        x0 = run.coupled_guider(
+            torch.cat([take(x, window) for window in windows], DIM), sigma * x.new_ones(x.shape[0]),
+            model_options={**run.options, "transformer_options": transformer}, seed=run.seed,
         )  # fmt: skip
-        return finite(torch.stack(x0.split(len(windows[0].indices), 2)), f"{what}, chunks {spans(windows)}")
-
-    def couple(self, x0: torch.Tensor, sigma: torch.Tensor, moment: Moment, eps: torch.Tensor, report) -> torch.Tensor:
-        """Stage 2: x0' after `iters` iterations at one step; eps is the baseline noise."""
-        settings, key = self.settings, moment.key
-        windows = local_windows(self.windows, x0.shape[2], key)
-        chunks, places = self.draw("chunks", key), self.draw("places", key)
-        x0 = x0.detach().clone()
-        optimizer = new_optimizer(settings, x0)
-        for k in range(settings.iters):
-            throw_exception_if_processing_interrupted()
-            if settings.timestep == "free":
-                low, high = FREE_RANGE
-                place = low + (high - low) * float(torch.rand(1, generator=places))
-                sigma = torch.as_tensor(self.sigma_at(place)).to(sigma)
-            if settings.noise == "fresh":
-                eps = self.noise(x0, key, k + 1)
-            signal, noise = self.levels(sigma)
-            picked = picked_chunks(settings, len(windows), chunks)
-            chosen = [windows[i] for i in picked]
-            x = self.kept(self.noised(x0, eps, sigma), eps, sigma)
-            what = f"step {moment.step + 1} of {len(moment.keys)}, coupled iteration {k + 1} of {settings.iters}"
-            r = torch.stack(cut(x0, chosen)) - self.predict(x, sigma, chosen, what)
-            moved, scored = (windows, picked) if settings.exchange else (chosen, None)
-            y = torch.stack(cut(x, moved)) / noise
-            g = average(csd_direction(y, r, signal / noise, settings.exchange, scored), moved, x0)
-            x0.grad = g if self.mask is None else g * self.mask
-            for group in optimizer.param_groups:
-                group["lr"] = step_lr(settings, signal / noise, k)
-            optimizer.step()
-            report(k, what)
+        spans = ", ".join(f"{w.indices[0]}-{w.indices[-1]}" for w in windows)
+        self.checks.append((f"{self.iteration(iteration)}, chunks {spans}", finite(x0)))
         return x0
 
+    def renoise(self, x0: torch.Tensor, eps: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor:
+        x = torch.empty_like(x0)
+        for part in self.run.parts():
+            x[:, :, part] = self.run.sampling.noise_scaling(sigma, eps[:, :, part], x0[:, :, part])
+        return x
 
-def cut(x: torch.Tensor, windows: list[Window]) -> list[torch.Tensor]:
-    return [x[:, :, w.indices[0] : w.indices[-1] + 1] for w in windows]
+    def shown(self, x: torch.Tensor, eps: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor:
+        """As core's KSamplerX0Inpaint, with this step's noise."""
+        if self.mask is None:
+            return x
+        level, mask = sigma * x.new_ones(x.shape[0]), self.mask.expand_as(x)
+        for part in self.run.parts():
+            given = self.run.guider.inner_model.scale_latent_inpaint(
+                x=x[:, :, part], sigma=level, noise=eps[:, :, part], latent_image=self.run.given[:, :, part]
+            )
+            x[:, :, part] = x[:, :, part] * mask[:, :, part] + given * (1 - mask[:, :, part])
+        return x
+
+    def levels(self, sigma: torch.Tensor) -> tuple[float, float]:
+        one, scaled = sigma.new_ones(1), self.run.sampling.noise_scaling
+        signal, noise = torch.cat([scaled(sigma, one * 0, one), scaled(sigma, one, one * 0)]).tolist()
+        return signal, noise
+
+    def sigma_at(self, place: float) -> torch.Tensor:
+        return torch.as_tensor(self.run.sigma_at(place)).to(self.sigma)
+
+    def draw(self, purpose: str, iteration: int = 0) -> torch.Generator:
+        return self.run.draw(purpose, self.moment.key, iteration)
+
+    def iteration(self, k: int) -> str:
+        return f"{self.name}, coupled iteration {k} of {self.run.settings.iters}"
+
+    def progress(self, iteration: int) -> None:
+        self.meter.update()
+        if iteration:
+            self.run.bar.update_absolute(self.moment.step + iteration / (self.run.settings.iters + 1))
+            progress.show(f"SynCoS: {self.iteration(iteration)}")
+        throw_exception_if_processing_interrupted()
+
+    def done(self, x: torch.Tensor, x0: torch.Tensor) -> None:
+        refuse_infinite(self.checks)  # once per step: to look at them waits for the device
+        if self.callback is not None:
+            self.callback(x, x0)
 
 
-def spans(windows: list[Window]) -> str:
-    return ", ".join(f"{w.indices[0]}-{w.indices[-1]}" for w in windows)
+def finite(x0: torch.Tensor) -> torch.Tensor:
+    """Whether all values are finite, on the device, without a copy of them: a sum is only where they are."""
+    return x0.sum(dtype=torch.promote_types(x0.dtype, torch.float32)).isfinite()
 
 
-def finite(x0: torch.Tensor, what: str) -> torch.Tensor:
-    """x0 itself. Raises ValueError where a prediction is NaN or infinite, before it makes a black video."""
-    if bool(torch.isfinite(x0).all()):
-        return x0
-    raise ValueError(
-        f"{NODE}: {what}: the model predicted NaN or infinite values. Likely causes: weights or attention in fp16 "
-        f"that overflow (try bf16, or --fp32-unet), a damaged LoRA or checkpoint, a model sampling patch for another "
-        f"kind of model"
-    )
+def refuse_infinite(checks: list[tuple[str, torch.Tensor]]) -> None:
+    """Raises ValueError with the first prediction that is NaN or infinite, before it makes a black video."""
+    if not checks:
+        return
+    for (what, _), good in zip(checks, torch.stack([check for _, check in checks]).tolist(), strict=True):
+        if not good:
+            raise ValueError(
+                f"{NODE}: {what}: the model predicted NaN or infinite values. Likely causes: weights or attention in "
+                f"fp16 that overflow (try bf16, or --fp32-unet), a damaged LoRA or checkpoint, a model sampling patch "
+                f"for another kind of model"
+            )
 
 
-@torch.no_grad()
+def load_for_chunks(guider, x: torch.Tensor, length: int) -> None:
+    """Load the weights that did not fit beside a whole video but fit beside a chunk of `length` latent frames.
+
+    Core loads the model before it calls a SAMPLER (CFGGuider.outer_sample), with memory for a call on the whole latent.
+    This is the same call of core's for what the run's calls really hold; the weights that are loaded stay.
+    """
+    patcher = guider.model_patcher
+    if length < x.shape[DIM] and patcher.loaded_size() < patcher.model_size():
+        shape = [*x.shape[:DIM], length, *x.shape[DIM + 1 :]]
+        comfy.sampler_helpers.prepare_sampling(patcher, shape, guider.conds, guider.model_options)
+
+
 def sample_syncos(model, x, sigmas, extra_args=None, callback=None, disable=None, *, settings, chunks):
     """A k-diffusion sampler: Algorithm 1 over the sigmas given. Where a step is not coupled it is core's euler."""
     run = _Run(model, x, extra_args or {}, settings, chunks)
     whole = run.options["transformer_options"]["sample_sigmas"]
-    plan = coupled_steps(settings, whole[:-1].tolist(), run.sigma_at(settings.t_min))
-    alone = settings.stages == "second"
-    if alone and len(whole) != len(sigmas):
+    t_min = run.sigma_at(settings.t_min)
+    counted = settings.max_coupled and float(whole[0]) > t_min  # else it does not matter how many steps came before
+    index = first_index(run.sampling, whole) if counted else 0
+    plan = coupled_steps(settings, whole[:-1].tolist(), t_min, index)
+    if settings.stages == "second" and len(whole) != len(sigmas):
         raise ValueError(f"{NODE}: stages: second cannot be run one step at a time (by VMCR); its steps share a state")
-    log_start(run, plan, x.shape[2], Moment.of(sigmas[:1], run.options))
-    steps = len(whole) - 1
-    bar = ProgressBar(steps)
-    x0 = x / run.levels(sigmas[0])[1]  # CSD alone starts from noise
-    with tqdm(total=sum(1 + settings.iters * on for on in plan), disable=disable) as meter:
+    start = Moment.of(sigmas[:1], run.options)
+    if start.first:
+        log_start(run, plan, start)
+        if run.own_windows:
+            load_for_chunks(run.guider, x, run.windows.length)
+
+    def steps(meter) -> Iterator[_Step]:
         for i, (sigma, following) in enumerate(zip(sigmas[:-1], sigmas[1:], strict=True)):
             moment = Moment.of(sigma[None], run.options)
-            if not alone:
-                x0 = model(x, sigma * x.new_ones(x.shape[0]), **run.extra_args)  # stage 1
-                finite(x0, f"step {moment.step + 1} of {steps}")
-            meter.update()
-            if plan[moment.step]:
 
-                def report(k, what, step=moment.step):
-                    meter.update()
-                    bar.update_absolute(step + (k + 1) / (settings.iters + 1))
-                    progress.show(f"SynCoS: {what}")
-
-                eps = run.noise(x0, moment.key)
-                x0 = run.couple(x0, sigma, moment, eps, report)  # stage 2
-                if settings.noise == "fresh":
-                    eps = run.noise(x0, moment.key, settings.iters + 1)
-            if callback is not None:
+            def report(x, x0, i=i, sigma=sigma):
                 callback({"x": x, "i": i, "sigma": sigma, "sigma_hat": sigma, "denoised": x0})
-            # Stage 3; without stage 2 the noise is the one that x holds.
-            x = run.noised(x0, eps, following) if plan[moment.step] else x + (x - x0) / sigma * (following - sigma)
-    return x
+
+            coupled, shown = plan[moment.step], None if callback is None else report
+            yield _Step(run, model, sigma, following, moment, coupled, meter, shown)
+
+    with tqdm(total=sum(1 + settings.iters * on for on in plan), disable=disable) as meter:
+        return sample(x, steps(meter), settings)
 
 
-def log_start(run: _Run, plan: list[bool], frames: int, moment: Moment) -> None:
-    if not moment.first:
-        return
-    windows = [len(local_windows(run.windows, frames, key)) for key in moment.keys]
+def log_start(run: _Run, plan: list[bool], moment: Moment) -> None:
+    windows = [local_count(run.windows, run.frames, key) for key in moment.keys]
     first, second = evaluations(run.settings, plan, windows)
     n = min(run.settings.chunks, max(windows))
     text = (
@@ -226,12 +255,14 @@ def log_start(run: _Run, plan: list[bool], frames: int, moment: Moment) -> None:
 
 
 class SynCoSSampler(comfy.samplers.KSAMPLER):
-    """Shows the filmstrip that a MODEL with windows brings along (see context.apply_windows) for one without, too."""
+    """Gives a MODEL without windows what one with windows brings along (engine.apply_windows): the filmstrip, and a run
+    in which the engine decides things once."""
 
     def sample(self, model_wrap, sigmas, extra_args, callback, noise, *rest, **kwargs):
-        run = super().sample
+        run, options = super().sample, extra_args["model_options"]
         latent_format = model_wrap.inner_model.latent_format
-        if extra_args["model_options"].get("context_handler") is None and latent_format.latent_dimensions == 3:
+        if options.get("context_handler") is None and latent_format.latent_dimensions == 3:
+            extra_args = {**extra_args, "model_options": begun(options, Run())}
             run = functools.partial(preview.filmstrip_wrapper(temporal_compression(latent_format)), run)
         return run(model_wrap, sigmas, extra_args, callback, noise, *rest, **kwargs)
 

@@ -118,18 +118,24 @@ def step_options(options: dict, start: int, stop: int, steps: int) -> dict:
     return options
 
 
-def refine(x: torch.Tensor, x0: torch.Tensor, settings: RefineSettings, mask: torch.Tensor | None) -> torch.Tensor:
-    """Eq. 15: x - omega * gradient of the motion loss at x0, a few frames at a time; both [B, C, F, H, W]."""
+def refine_(x: torch.Tensor, x0: torch.Tensor, settings: RefineSettings, mask: torch.Tensor | None) -> torch.Tensor:
+    """Eq. 15 in place: x becomes x - omega * gradient of the motion loss at x0, a few frames at a time; both
+    [B, C, F, H, W]. Returns x."""
     omega = settings.omega * (rescale_factor(*x.shape[-2:]) if settings.rescale else 1.0)
-    refined = x.clone()  # a sampler's last x is its x0, which is still being read
     mask = None if mask is None else mask.expand_as(x)
     for i, gradient in gradient_chunks(x0, settings.motion):
         frames = slice(i, i + gradient.shape[2])
         gradient *= omega
         if mask is not None:
             gradient *= mask[:, :, frames]
-        refined[:, :, frames] -= gradient
-    return refined
+        x[:, :, frames] -= gradient
+    return x
+
+
+def owned(x: torch.Tensor, *others: torch.Tensor) -> torch.Tensor:
+    """x where its memory is its own; a copy where it shares that of one of the others."""
+    memory = x.untyped_storage().data_ptr()
+    return x.clone() if any(memory == other.untyped_storage().data_ptr() for other in others) else x
 
 
 def stepwise(inner, settings: RefineSettings):
@@ -160,28 +166,33 @@ def stepwise(inner, settings: RefineSettings):
         options = noise_options(inner, x, sigmas, extra_args, options)
         with tqdm(total=steps, disable=disable) as bar:
             for start, stop in stretches(active):
-                x0 = None
+                seen = {}  # what the step reported
 
-                def step_callback(info, start=start):
-                    nonlocal x0
-                    x0 = info["denoised"]
+                def step_callback(info, start=start, seen=seen):
+                    if active[start]:
+                        seen.update((key, info[key]) for key in ("denoised", "x") if key in info)
                     info = {**info, "i": info["i"] + start}
                     bar.update(info["i"] + 1 - bar.n)
                     if callback is not None:
                         callback(info)
 
-                x = inner(
+                before, x = x, inner(
                     model, x, sigmas[start : stop + 1],
                     extra_args=dict(extra_args),  # cfg_pp samplers add a function to it in every call
                     callback=step_callback, disable=True, **step_options(options, start, stop, steps),
                 )  # fmt: skip
                 if active[start]:
+                    x0 = seen.get("denoised")
                     if x0 is None or x0.shape != x.shape:
                         raise ValueError(
                             f"{NODE}: sampler: {label(inner)} does not report an x0 of the latent's shape "
                             f"{tuple(x.shape)} at each step; use e.g. euler"
                         )
-                    x = refine(x, x0, settings, extra_args.get("denoise_mask"))
+                    x = owned(x, before, *seen.values())  # its x0, at the last step of most samplers
+                    before = None
+                    seen.clear()
+                    refine_(x, x0, settings, extra_args.get("denoise_mask"))
+                before = x0 = None  # nothing of this step stays beside x during the next
         return x
 
     return sample

@@ -36,8 +36,7 @@ class ContextWindow(IndexListContextWindow):
             return full[(slice(None),) * dim + (place,)].to(device)  # a view: core copies, over an index on the device
         if NEW_CORE or self.anchor is None:
             return super().get_tensor(full, device, dim, **kwargs)
-        index = torch.tensor([self.anchor, *self.index_list], device=full.device)
-        return full.index_select(dim, index).to(device)
+        return fusion.frames_of(full, dim, [self.anchor, *self.index_list]).to(device)
 
 
 def fuse_weights(name: str, length: int, frames: int, indices, overlap: int, **kwargs) -> list[float]:

@@ -4,9 +4,9 @@ Algorithm 1, line by line, and the function that does it. Where it departs from 
 
 | line | what | function |
 |---|---|---|
-| 1 | z_T: the local noise unit, repeated and shuffled, gives the low frequencies (Eq. 11) | `noise.reinitialised` |
+| 1 | z_T: the local noise unit, repeated and shuffled, gives the low frequencies (Eq. 11) | `noise.reinitialise_` |
 |   | - FreeNoise's shuffle of the unit | `noise.shuffled` |
-|   | - the filter H, and low * H + high * (1 - H) | `noise.low_pass`, `noise.frequency_mix` |
+|   | - the filter H, and low * H + high * (1 - H) | `noise.low_pass`, `noise.frequency_mix_` |
 | 2 | for t = T .. 1: | the sampler that the user chose |
 | 3 | step 1, global path: dilated windows over the whole video (Eq. 4-5) | `paths.dilated_windows` |
 |   | step 1, local path: windows moved by a random shift (Eq. 6-7) | `windows.local_windows`, `windows.shift_offset` |

@@ -22,7 +22,7 @@ import torch
 
 PHASES = ("wrapped", "raw")
 EPS = 1e-8
-CHUNK_VALUES = 2**20  # values of one chunk's motion vectors (at least one pair)
+CHUNK_VALUES = 2**18  # values of one chunk's motion vectors (at least two pairs: a lone one rounds differently)
 FRAME = (1, 3, 4)  # what one frame's sum runs over: C, H, W
 
 
@@ -124,11 +124,14 @@ def pair_gradient(p: torch.Tensor, q: torch.Tensor, settings: MotionSettings) ->
 def motion_pairs(x0: torch.Tensor, chunk: int | None = None) -> Iterator[tuple[int, torch.Tensor, torch.Tensor]]:
     """(i, delta^i.., delta^{i+1}..) for up to `chunk` pairs at a time, Eq. 12, in float32 (float64 stays)."""
     batch, channels, frames, height, width = x0.shape
-    chunk = chunk or max(CHUNK_VALUES // (batch * channels * height * width), 1)
+    chunk = chunk or max(CHUNK_VALUES // (batch * channels * height * width), 2)
     dtype = torch.float64 if x0.dtype == torch.float64 else torch.float32
-    for i in range(0, frames - 2, chunk):
-        delta = x0[:, :, i : min(i + chunk, frames - 2) + 2].to(dtype).diff(dim=2)  # Eq. 12
+    i, pairs = 0, frames - 2
+    while i < pairs:
+        n = pairs - i if pairs - i <= chunk + 1 else chunk  # a last pair goes with those before it
+        delta = x0[:, :, i : i + n + 2].to(dtype).diff(dim=2)  # Eq. 12
         yield i, delta[:, :, :-1], delta[:, :, 1:]
+        i += n
 
 
 def motion_loss(

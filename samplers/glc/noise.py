@@ -27,7 +27,7 @@ class NoiseSettings:
     """How the noise is made; see MODES, FILTERS and VARIANCES.
 
     mode: what is done with the unit; filter with its stop frequencies d_s (height and width) and d_t (time), fractions
-    of Nyquist, and order (butterworth only); variance: see frequency_mix. Raises ValueError for values that make no
+    of Nyquist, and order (butterworth only); variance: see frequency_mix_. Raises ValueError for values that make no
     filter.
     """
 
@@ -57,27 +57,26 @@ class NoiseSettings:
         return self.mode in ("mix", "shuffle_and_mix")
 
 
-def repeated(noise: torch.Tensor, length: int, dim: int) -> torch.Tensor:
-    """The unit, the first `length` frames along `dim`, again and again in its own order; same shape as `noise`."""
-    frames = torch.arange(noise.shape[dim], device=noise.device)
-    return noise.index_select(dim, frames % length)
+def repeated(frames: int, length: int) -> list[int]:
+    """Which frame of the unit, the first L = `length` frames, each of `frames` is: the unit again and again."""
+    return [f % length for f in range(frames)]
 
 
-def shuffled(noise: torch.Tensor, length: int, stride: int, generator: torch.Generator, dim: int) -> torch.Tensor:
-    """FreeNoise: frames [f, f+S) become a random permutation of frames [f-L, f-L+S), for f = L, L+S, ...
+def shuffled(frames: int, length: int, stride: int, generator: torch.Generator) -> list[int]:
+    """Which frame of the unit each of `frames` is, by FreeNoise: frames [f, f+S) become a random permutation of frames
+    [f-L, f-L+S), for f = L, L+S, ...
 
     The source is read as already rewritten: every frame is one of the unit, the first L = `length` frames, and L frames
     in a row from a multiple of S = `stride` on, like the last L, are all of them. A last block of n < S frames permutes
-    its first n source frames. The generator lies on the CPU. Returns a new tensor. Raises ValueError unless
-    1 <= S <= L.
+    its first n source frames. The generator lies on the CPU. Raises ValueError unless 1 <= S <= L.
     """
     if not 1 <= stride <= length:
         raise ValueError(f"stride ({stride}) must be between 1 and the window length ({length})")
-    source = list(range(min(length, noise.shape[dim])))
-    for f in range(length, noise.shape[dim], stride):
-        order = torch.randperm(min(stride, noise.shape[dim] - f), generator=generator).tolist()
-        source += [source[f - length + i] for i in order]
-    return noise.index_select(dim, torch.tensor(source, device=noise.device))
+    order = list(range(min(length, frames)))
+    for f in range(length, frames, stride):
+        block = torch.randperm(min(stride, frames - f), generator=generator).tolist()
+        order += [order[f - length + i] for i in block]
+    return order
 
 
 def low_pass(shape: tuple[int, int, int], settings: NoiseSettings) -> torch.Tensor:
@@ -103,10 +102,11 @@ def low_pass(shape: tuple[int, int, int], settings: NoiseSettings) -> torch.Tens
     return 1 / (1 + (d2 / d_s**2) ** settings.order)
 
 
-def frequency_mix(low: torch.Tensor, high: torch.Tensor, h: torch.Tensor, variance: str) -> torch.Tensor:
-    """Eq. 11: the inverse FFT of FFT(low) * H + FFT(high) * (1 - H), over (T, H, W) in float32.
+def frequency_mix_(low: torch.Tensor, high: torch.Tensor, h: torch.Tensor, variance: str) -> torch.Tensor:
+    """Eq. 11 in place: `low` becomes the inverse FFT of FFT(low) * H + FFT(high) * (1 - H), over (T, H, W) in float32.
 
-    low, high [B, C, T, H, W]; h from low_pass. Returns float32. variance:
+    low, high [B, C, T, H, W]; h from low_pass. Returns `low`, in its own type. Memory beyond the two: a few channels,
+    for "renormalise" one float32 video too. variance:
     "none": as printed.
     "per_frequency": both weights are divided by sqrt(H^2 + (1-H)^2), which keeps each frequency of independent white
     noises at power 1. Repeated frames are white over one window, not over the video: the variance of single frames
@@ -118,16 +118,27 @@ def frequency_mix(low: torch.Tensor, high: torch.Tensor, h: torch.Tensor, varian
         norm = (low_gain**2 + high_gain**2).sqrt()
         low_gain, high_gain = low_gain / norm, high_gain / norm
     low_gain, high_gain = low_gain.float(), high_gain.float()
-    mixed = torch.empty_like(low, dtype=torch.float32)
-    for b, c in itertools.product(*map(range, low.shape[:2])):  # one channel's spectrum in memory at a time
-        spectrum = torch.fft.rfftn(low[b, c].float()) * low_gain + torch.fft.rfftn(high[b, c].float()) * high_gain
-        mixed[b, c] = torch.fft.irfftn(spectrum, s=low.shape[2:])
-    if variance == "renormalise":
-        mixed /= mixed.square().mean(dim=(1, 3, 4), keepdim=True).sqrt()
-    return mixed
+
+    def mixed(b: int, c: int) -> torch.Tensor:
+        spectrum = torch.fft.rfftn(low[b, c].float()).mul_(low_gain)
+        spectrum += torch.fft.rfftn(high[b, c].float()).mul_(high_gain)
+        return torch.fft.irfftn(spectrum, s=low.shape[2:])
+
+    channels = list(itertools.product(*map(range, low.shape[:2])))
+    rms = None
+    if variance == "renormalise":  # of all channels together: mixed once for it, and once more to be kept
+        squares = torch.empty(low.shape, device=low.device)
+        for b, c in channels:
+            squares[b, c] = mixed(b, c).square_()
+        rms = squares.mean(dim=(1, 3, 4), keepdim=True).sqrt()
+        del squares
+    for b, c in channels:
+        channel = mixed(b, c)
+        low[b, c] = channel if rms is None else channel.div_(rms[b, 0])
+    return low
 
 
-def reinitialised(
+def reinitialise_(
     base: torch.Tensor,
     fresh: torch.Tensor | None,
     settings: NoiseSettings,
@@ -135,7 +146,8 @@ def reinitialised(
     stride: int,
     generator: torch.Generator,
 ) -> torch.Tensor:
-    """The noise of a long video [B, C, T, H, W] by `settings.mode`; the unit is the first `length` frames of `base`.
+    """Makes `base` the noise of a long video [B, C, T, H, W] by `settings.mode`, in place; the unit is its first
+    `length` frames. Returns `base`.
 
     shuffle_and_mix: Eq. 11. shuffle: FreeNoise. mix: Eq. 11 with the unit repeated in order. random: `base`. All videos
     of a batch share the permutations. `fresh`, noise of the same shape, is needed only where settings.mixes. A video no
@@ -143,7 +155,10 @@ def reinitialised(
     """
     if settings.mode == "random":
         return base
-    noise = shuffled(base, length, stride, generator, dim=2) if settings.shuffles else repeated(base, length, dim=2)
+    frames = base.shape[2]
+    order = shuffled(frames, length, stride, generator) if settings.shuffles else repeated(frames, length)
+    for f in range(length, frames, length):  # reads the unit, writes behind it
+        base[:, :, f : f + length] = base[:, :, order[f : f + length]]
     if settings.mixes:
-        noise = frequency_mix(noise, fresh, low_pass(tuple(noise.shape[2:]), settings), settings.variance)
-    return noise.to(base)
+        frequency_mix_(base, fresh, low_pass(tuple(base.shape[2:]), settings), settings.variance)
+    return base

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 
 from ..windows import Window
 
+ROUNDING = 1.5e-3  # of places: core's schedules round them to one of 1,000 timesteps
+
 
 def dilation(frames: int, length: int) -> int:
     """d = ceil(F / L): the dilation, and the number of dilated windows."""
@@ -43,8 +45,8 @@ def gamma(t: float, gamma0: float, beta: float) -> float:
 
 @dataclass(frozen=True)
 class GlobalPath:
-    """The global path as a windows.ExtraPath: weight gamma(t) of gamma0 and beta, at every k-th step (`every`) within
-    the first `until` (fraction) of the steps. Raises ValueError for a step count below 1."""
+    """The global path as a windows.ExtraPath: weight gamma(t) of gamma0 and beta, at every k-th step (`every`) of the
+    whole noise schedule, within its first `until` (fraction). Raises ValueError for a step count below 1."""
 
     gamma0: float = 0.005
     beta: float = 5e-4
@@ -56,9 +58,13 @@ class GlobalPath:
         if self.every < 1:
             raise ValueError(f"global_every ({self.every}) must be at least 1 step")
 
-    def active(self, step: int, steps: int) -> bool:
-        """Whether it runs at `step` of `steps`."""
-        return self.gamma0 > 0 and step % self.every == 0 and step < self.until * steps
+    @property
+    def counts(self) -> bool:
+        return self.every > 1
+
+    def active(self, index: int, place: float) -> bool:
+        """Whether it runs at a step, by its index and place in the whole schedule."""
+        return self.gamma0 > 0 and index % self.every == 0 and (self.until >= 1 or place < self.until - ROUNDING)
 
     def share(self, t: float) -> float:
         """Its weight in Eq. 9 at training timestep t."""

@@ -1,0 +1,1 @@
+"""Prompts of a long video: what is said when. No sampling, and nothing but the standard library."""

@@ -20,30 +20,20 @@ space behind it ("16:9 video" is text). Rules:
 - Errors: overlaps, two events at one start, an event shorter than one frame, times below 0 or past the end.
 - Lines must be in order of time. JSON objects have no order: their events are sorted.
 - Among lines with times, a line without one continues the prompt above, unless it starts with a number or a bracket
-  and a number (then it is a mistyped time: an error). Times and `|` between events do not mix. `\\|` is a plain `|`.
+  and a number (then it is a mistyped time: an error). Times and `|` between events do not mix. `\\|` is a plain `|`,
+  and so is one inside brackets or braces that are closed.
+
+What people paste from elsewhere is read, too (marks.py, lines.py): times in words, clock times, bullets, bold,
+schedules of quoted pairs, full-width signs. Numbers that count events (1. 2. 3., "Scene 1:") stand for equal parts, not
+for frames 1, 2, 3. Two or more lines that all begin like a time are a timeline or an error, never one prompt.
 """
 
-import json
 import math
-import re
 from dataclasses import dataclass
 
-EXAMPLE_LINES = "0s: a red circle\n6s: a blue circle"
-EXAMPLE_JSON = '{"0": "a red circle", "6s": "a blue circle", "60%": "a green circle"}'
-
-_TIME = r"(-?(?:\d+(?:\.\d*)?|\.\d+))(?:\s*([sSfF%]))?"
-_RANGE = _TIME + "(?:\\s*[-\u2013\u2014]\\s*" + _TIME + ")?"
-TIMES = re.compile(rf"\s*{_RANGE}\s*")
-_BRACKET_MARK = re.compile(rf"\s*\[\s*{_RANGE}\s*\]\s*:?")
-_COLON_MARK = re.compile(rf"\s*{_RANGE}\s*:(?:(?=\s|$)|(?<=[sSfF%]:))")
-LOOKS_LIKE_TIME = re.compile(r"\s*\[?\s*-?\.?\d")
-_LOOKS_LIKE_BRACKET_MARK = re.compile(r"\s*\[\s*-?\.?\d")
-_LOOKS_LIKE_JSON_LIST = re.compile(r"\s*\[\s*[\"{\[]")
-BAR = re.compile(r"(?<!\\)\|")
-
-
-class TimelineError(ValueError):
-    """A timeline that cannot be read; the message starts with the input's name and says what would work."""
+from .marks import TimelineError
+from .parts import MOST_EVENTS, Entry, Reading, bad_time, short
+from .texts import normal, read_text
 
 
 @dataclass(frozen=True)
@@ -70,8 +60,8 @@ class Span:
 
 
 @dataclass(frozen=True)
-class _Entry:
-    label: str  # what error messages call this event
+class _Placed:
+    label: str
     text: str
     start: int
     end: int | None
@@ -82,42 +72,37 @@ def parse_timeline(text: str, length: int, fps: float) -> list[Event]:
 
     Raises TimelineError.
     """
+    return read_timeline(text, length, fps)[0]
+
+
+def read_timeline(text: str, length: int, fps: float) -> tuple[list[Event], Reading]:
+    """The events, and how the text is written."""
     if length < 1:
         raise TimelineError(f"length ({length} pixel frames) must be at least 1.")
     if not (math.isfinite(fps) and fps > 0):
         raise TimelineError(f"fps ({fps}) must be greater than 0.")
-    text = text.replace("\r\n", "\n").replace("\r", "\n").lstrip("\ufeff")
-    if not text.strip():
-        raise TimelineError(f"events is empty. Write at least one prompt, for example:\n{EXAMPLE_LINES}")
-    if text.lstrip().startswith("{"):
-        return _lay_out(sorted(_read_json(text, length, fps), key=lambda entry: entry.start), length, fps)
-    if _LOOKS_LIKE_JSON_LIST.match(text):
-        raise TimelineError(f"events is a JSON list; write an object from times to prompts: {EXAMPLE_JSON}")
-
-    lines = [(number, line) for number, line in enumerate(text.split("\n"), 1) if line.strip()]
-    marked = [number for number, line in lines if read_mark(line)]
-    if marked and marked[0] != lines[0][0]:
+    reading = read_text(normal(text))
+    count = len(reading.parts or reading.entries)
+    if count > MOST_EVENTS:
         raise TimelineError(
-            f"events: line {marked[0]} starts with a time, but the text before it has none. Give the first line "
-            f"a time too, for example:\n{EXAMPLE_LINES}"
+            f"events: {count} events; a timeline holds at most {MOST_EVENTS}. Put neighbours together, or make the "
+            f"video in parts."
         )
-    if marked:
-        return _lay_out(_read_lines(lines, length, fps), length, fps)
-    for number, line in lines:
-        if _LOOKS_LIKE_BRACKET_MARK.match(line):
-            raise _bad_time(f"line {number} ({_short(line)})")
-    return _split_equally([part.replace("\\|", "|").strip() for part in _split_bars(text)], length)
+    if reading.parts is not None:
+        return _split_equally(reading.parts, length), reading
+    if reading.counted and count < length:
+        raise TimelineError(
+            f"events: the times 0, 1{', ...' if count > 2 else ''} may be frames, seconds or a list's numbers. Write "
+            f"frames as 0f: 1f:, seconds as 0s: 1s:, or a list from 1 or with '|' between the prompts (equal parts)."
+        )
+    placed = [_place(entry, length, fps) for entry in reading.entries]
+    if reading.way == "json":
+        placed.sort(key=lambda entry: entry.start)
+    return _lay_out(placed, length, fps), reading
 
 
-def _split_bars(text: str) -> list[str]:
-    parts = BAR.split(text)
-    for part in parts[1:]:
-        if read_mark(part):
-            raise TimelineError(
-                f"events: {_short(part)} has a time behind a '|'. Write either prompts with '|' between them (equal "
-                f"parts), or one timed prompt a line:\n{EXAMPLE_LINES}"
-            )
-    return parts
+def _place(entry: Entry, length: int, fps: float) -> _Placed:
+    return _Placed(entry.label, entry.text, *read_times(entry.times, entry.label, length, fps))
 
 
 def _split_equally(parts: list[str], length: int) -> list[Event]:
@@ -136,51 +121,7 @@ def equal_borders(n: int, length: int) -> list[int]:
     return [math.floor(i * length / n + 0.5) for i in range(n + 1)]
 
 
-def _read_lines(lines: list[tuple[int, str]], length: int, fps: float) -> list[_Entry]:
-    entries: list[_Entry] = []
-    for number, line in lines:
-        label = f"line {number} ({_short(line)})"
-        mark = read_mark(line)
-        if mark:
-            start, end = read_times(mark.groups(), label, length, fps)
-            rest = line[mark.end() :]
-            _split_bars(rest)  # only to refuse "a | 3s: b"
-            entries.append(_Entry(label, rest.strip(), start, end))
-        elif LOOKS_LIKE_TIME.match(line):
-            raise _bad_time(label)
-        else:
-            _split_bars(line)
-            last = entries[-1]
-            entries[-1] = _Entry(last.label, f"{last.text}\n{line.strip()}".strip(), last.start, last.end)
-    return entries
-
-
-def _read_json(text: str, length: int, fps: float) -> list[_Entry]:
-    try:
-        # Pairs, not a dict: a time that is written twice must not vanish.
-        pairs = json.loads(text, object_pairs_hook=tuple)
-    except json.JSONDecodeError as e:
-        raise TimelineError(
-            f"events starts with '{{' but is not valid JSON: {e.msg} at line {e.lineno}, column {e.colno}. "
-            f"Example: {EXAMPLE_JSON}"
-        ) from None
-    except (ValueError, RecursionError):  # a number of thousands of digits, thousands of nested brackets
-        raise TimelineError(f"events is not a JSON object from times to prompts. Example: {EXAMPLE_JSON}") from None
-    if not pairs:
-        raise TimelineError(f"events is an empty JSON object. Example: {EXAMPLE_JSON}")
-    entries = []
-    for key, value in pairs:
-        label = f"time {_short(key)}"
-        mark = TIMES.fullmatch(key)
-        if not mark:
-            raise _bad_time(label)
-        if not isinstance(value, str):
-            raise TimelineError(f"events: the prompt at {label} is not a text in quotes. Example: {EXAMPLE_JSON}")
-        entries.append(_Entry(label, value.strip(), *read_times(mark.groups(), label, length, fps)))
-    return entries
-
-
-def _lay_out(entries: list[_Entry], length: int, fps: float) -> list[Event]:
+def _lay_out(entries: list[_Placed], length: int, fps: float) -> list[Event]:
     """Check the order of the events and close the gaps between them."""
     for entry in entries:
         if not entry.text:
@@ -210,11 +151,6 @@ def _lay_out(entries: list[_Entry], length: int, fps: float) -> list[Event]:
     return [Event(e.text, starts[i], starts[i + 1], (e.start, e.end)) for i, e in enumerate(entries)]
 
 
-def read_mark(line: str) -> re.Match | None:
-    """The time that a line starts with: groups number, unit, number, unit (None where not written)."""
-    return _BRACKET_MARK.match(line) or _COLON_MARK.match(line)
-
-
 def read_times(groups: tuple, label: str, length: int, fps: float) -> tuple[int, int | None]:
     """Start and end (None where not written) in pixel frames, from a mark's groups. Raises TimelineError."""
     a, a_unit, b, b_unit = groups
@@ -228,29 +164,18 @@ def frames_per(unit: str, length: int, fps: float) -> float:
 
 
 def _frame(number: str, unit: str | None, label: str, length: int, fps: float) -> int:
+    if unit == "?":
+        raise bad_time(f"{label}: the number {number} has no unit and")
     unit = (unit or "f").lower()
     frames = float(number) * frames_per(unit, length, fps)
     if frames < 0:
-        raise TimelineError(f"events: {label}: {_short(number + unit)} is before the video; times start at 0.")
+        raise TimelineError(f"events: {label}: {short(number + unit)} is before the video; times start at 0.")
     if frames > length + 0.5:  # what rounds to the end is the end: nobody types 18.3125 s
         raise TimelineError(
-            f"events: {label}: {_short(number + unit)} is past the end of the video, which has {_clock(length, fps)}. "
+            f"events: {label}: {short(number + unit)} is past the end of the video, which has {_clock(length, fps)}. "
             f"Use an earlier time, or raise length."
         )
     return min(length, math.floor(frames + 0.5))
-
-
-def _bad_time(label: str) -> TimelineError:
-    return TimelineError(
-        f"events: {label} starts like a time but cannot be read as one. Times are 3s (seconds), 48 or 48f (pixel "
-        f"frames) or 30%, as '3s: prompt', '[0-3s] prompt' or a JSON key. A prompt that really starts so goes "
-        f'into JSON: {{"0": "..."}}'
-    )
-
-
-def _short(text: str) -> str:
-    text = " ".join(text.split())
-    return repr(text if len(text) <= 40 else text[:37] + "...")
 
 
 def _clock(frames: int, fps: float) -> str:

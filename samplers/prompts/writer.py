@@ -5,7 +5,8 @@ lines, units, the form of the marks, the order of JSON keys. A changed time keep
 round to its pixel frame.
 
 Where a way cannot say it, the next one is taken: equal parts -> lines -> JSON (equal parts have no times; a line cannot
-hold every prompt). In lines, a line break before what reads as a time becomes a space.
+hold every prompt). In lines, a line break before what reads as a time becomes a space. A text that is not in one of
+these ways (it was pasted, see marks.py) stays while nothing is changed, and is then written anew in the nearest way.
 """
 
 import json
@@ -13,22 +14,14 @@ import math
 import re
 from dataclasses import dataclass, field
 
-from .timeline import (
-    BAR,
-    LOOKS_LIKE_TIME,
-    TIMES,
-    Event,
-    TimelineError,
-    equal_borders,
-    frames_per,
-    parse_timeline,
-    read_mark,
-    read_times,
-)
+from .marks import LOOKS_LIKE_TIME, TIMES, TimelineError, find_mark, read_mark
+from .parts import Reading, borders, split_at
+from .signs import fold
+from .texts import normal
+from .timeline import Event, equal_borders, frames_per, parse_timeline, read_timeline, read_times
 
 WAYS = ("equal", "lines", "json")  # each can say what the one before it can
 _STRING = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
-_DEFAULT_TIME = "0s"
 
 
 @dataclass(frozen=True)
@@ -55,35 +48,30 @@ class _Source:
     places: list[int] = field(default_factory=list)  # which piece each event is: JSON need not be in order of time
 
 
-def way_of(text: str) -> str:
-    """How a readable timeline is written, one of WAYS. A single prompt is one equal part."""
-    if text.lstrip("\ufeff").lstrip().startswith("{"):
-        return "json"
-    return "lines" if any(read_mark(line) for line in text.split("\n")) else "equal"
-
-
 def write_timeline(text: str, edits: list[Edit], length: int, fps: float) -> str:
     """`text` (blank, or readable) changed to say what `edits` say: events in order of time, the first at frame 0, each
     up to the start of the next, for `length` pixel frames at `fps`.
 
     Raises TimelineError, also for a `text` that cannot be read.
     """
-    text = text.replace("\r\n", "\n").replace("\r", "\n").lstrip("\ufeff")
-    old = parse_timeline(text, length, fps) if text.strip() else []
+    text = normal(text)
+    old, reading = read_timeline(text, length, fps) if text.strip() else ([], Reading("equal", True))
     _check(edits, len(old), length)
     wanted = [(_words(edit.text), edit.start) for edit in edits]
-    own = way_of(text)
-    for way in WAYS[WAYS.index(own) :]:
+    if not reading.own and wanted == [(_words(event.text), event.start) for event in old]:
+        return text
+    for way in WAYS[WAYS.index(reading.way) :]:
         if way == "equal" and [edit.start for edit in edits] != equal_borders(len(edits), length)[:-1]:
             continue
-        source = _READ[way](text, length, fps) if old and way == own else _Source()
-        written = _write(way, source, old, edits, length, fps)
-        try:
-            got = [(_words(event.text), event.start) for event in parse_timeline(written, length, fps)]
-        except TimelineError:
-            continue
-        if got == wanted:
-            return written
+        kept = [_READ[way](text, length, fps)] if old and reading.own and way == reading.way else []
+        for source in [*kept, _Source()]:
+            written = _write(way, source, old, edits, length, fps)
+            try:
+                got = [(_words(event.text), event.start) for event in parse_timeline(written, length, fps)]
+            except TimelineError:
+                continue
+            if got == wanted:
+                return written
     raise TimelineError("events: these prompts cannot be written as a timeline.")
 
 
@@ -113,10 +101,11 @@ def _words(text: str) -> str:
 
 def _read_equal(text: str, length: int, fps: float) -> _Source:
     source = _Source()
-    for i, part in enumerate(BAR.split(text)):
+    bars = borders(text)
+    for i, part in enumerate(split_at(text, bars)):
         lead, body, trail = _split_space(part)
         if i:
-            source.separators.append(f"{source.suffix}|{lead}")
+            source.separators.append(f"{source.suffix}{text[bars[i - 1]]}{lead}")
         else:
             source.prefix = lead
         source.suffix = trail
@@ -219,9 +208,15 @@ def _body(way: str, text: str) -> str:
     if way == "json":
         return json.dumps(text, ensure_ascii=False)
     if way == "equal":
-        return text.replace("|", "\\|")
+        for place in reversed(borders(text)):
+            text = f"{text[:place]}\\{text[place:]}"
+        return text
     first, *more = (line.strip() for line in text.split("\n") if line.strip())
-    return first + "".join((" " if LOOKS_LIKE_TIME.match(line) else "\n") + line for line in more)
+    return first + "".join((" " if _starts_like_a_mark(line) else "\n") + line for line in more)
+
+
+def _starts_like_a_mark(line: str) -> bool:
+    return bool(LOOKS_LIKE_TIME.match(line) or find_mark(line, fold(line)))
 
 
 def _retime(head: str, event: Event | None, start: int, end: int, length: int, fps: float) -> str:

@@ -8,9 +8,12 @@ from dataclasses import replace
 import pytest
 import torch
 from longtake.backbone.demo import reader, world
+from longtake.backbone.demo.text import rows
+from longtake.benchmarks import events as benchmark
 from longtake.benchmarks import scenarios
 from longtake.benchmarks.metrics import events as event_metrics
 from longtake.samplers.prompts import timeline
+from longtake.samplers.syncos.coupling import PRESETS, coupled_steps, evaluations
 
 SUBJECT = dict(
     colour="green", shape="square", colour_rgb=(0.10, 0.70, 0.20), mark="dot", size=0.17, angle=0.1, light=0.6,
@@ -285,25 +288,16 @@ def test_scenarios_without_the_colour():
 
 
 def test_prompts_are_what_the_model_knows():
-    from longtake.backbone.demo import text
-
     for s in scenarios.scenarios():
         _, joined = timeline.join_prompts(s.prompt, s.timeline(s.frames))
         for prompt, (motion, background) in zip(joined, s.events, strict=True):
-            assert text.rows(prompt) == text.rows(world.prompt(s.colour, s.shape, motion, background))
+            assert rows(prompt) == rows(world.prompt(s.colour, s.shape, motion, background))
         for prompt, (motion, background) in zip(s.local_prompts, s.events, strict=True):
-            assert text.rows(prompt) == text.rows(world.prompt(None, None, motion, background))
+            assert rows(prompt) == rows(world.prompt(None, None, motion, background))
 
 
-@pytest.fixture(scope="module")
-def events(scripts):
-    return scripts("events")
-
-
-def test_variants(events):
-    from longtake.samplers.syncos.coupling import PRESETS, coupled_steps, evaluations
-
-    table = dict(events.variant(name, []) for name in events.VARIANTS)
+def test_variants():
+    table = dict(benchmark.variant(name, []) for name in benchmark.VARIANTS)
     assert table["genl"].syncos is None
     assert table["syncos_fast"].syncos == PRESETS["fast"]
     assert not table["wo_structured"].structured
@@ -317,52 +311,52 @@ def test_variants(events):
         first, second = evaluations(way.syncos, plan, [11] * 24)
         assert (first == 0) == (name == "csd") and (second == 0) == (name == "stage1")
         assert all(coupled_steps(way.syncos, sigmas, 0.0)) or name not in ("csd", "wo_tmin")
-    label, way = events.variant("wo_tmin:iters=3,overlap=36", ["preset=fast", "t_min=0.9"])
+    label, way = benchmark.variant("wo_tmin:iters=3,overlap=36", ["preset=fast", "t_min=0.9"])
     assert label == "wo_tmin:iters=3,overlap=36,preset=fast"
     assert (way.syncos.iters, way.syncos.t_min, way.syncos.cond_only, way.windows["overlap"]) == (3, 0, True, 36)
-    assert events.variant("genl", ["preset=fast"])[1] == table["genl"]  # all are compared with it
+    assert benchmark.variant("genl", ["preset=fast"])[1] == table["genl"]  # all are compared with it
     for text, error in (
         ("nothing", "not one of genl"), ("syncos_fast:speed=3", "speed=3: unknown"), ("genl:iters=3", "to genl"),
         ("syncos_fast:preset=best", "not one of paper"), ("syncos_fast:t_min=2", "t_min"),
     ):  # fmt: skip
         with pytest.raises(ValueError, match=error):
-            events.variant(text, [])
+            benchmark.variant(text, [])
 
 
-def test_prompts(events):
+def test_prompts():
     frames = 293
-    ordinary, texts, spans = events.prompts(SCENARIO, True, frames)
+    ordinary, texts, spans = benchmark.prompts(SCENARIO, True, frames)
     assert ordinary == "a green square"
     assert texts[1] == "a green square, pulsing on a gray background"
-    assert events.prompts(SCENARIO, False, frames)[1][1] == "pulsing on a gray background"
+    assert benchmark.prompts(SCENARIO, False, frames)[1][1] == "pulsing on a gray background"
     assert [(s.start, s.end, s.blend) for s in spans] == [(0, 98, 0), (98, 195, 0), (195, 293, 0)]
 
 
-def test_runner(events, tmp_path, monkeypatch):
+def test_runner(tmp_path, monkeypatch):
     """A real run of two variants, two steps; then --resume samples nothing and says the same."""
     two = scenarios.Scenario("green", "square", (("sliding", "gray"), ("still", "navy")), "both")
     monkeypatch.setattr(scenarios, "scenarios", lambda: [two])
     words = ["--variants", "genl", "syncos_fast", "--scenarios", "1", "--steps", "2", "--out", str(tmp_path),
              "--sheet", str(tmp_path / "sheet")]  # fmt: skip
-    events.main(words)
+    benchmark.main(words)
     lines = (tmp_path / "syncos_runs.jsonl").read_text().splitlines()
     genl, fast = map(json.loads, lines)
     assert (genl["variant"], fast["variant"], genl["frames"]) == ("genl", "syncos_fast", 145)
     assert genl["metrics"].keys() == event_metrics.METRICS.keys()
-    windows = len(events.boundaries({}, two.frames)) + 1
+    windows = len(benchmark.boundaries({}, two.frames)) + 1
     assert genl["evaluations"] == 2 * 2 * windows  # steps, CFG branches
-    settings = events.variant("syncos_fast", [])[1].syncos
+    settings = benchmark.variant("syncos_fast", [])[1].syncos
     coupled = settings.iters * min(settings.chunks, windows) * (1 if settings.cond_only else 2)
     assert fast["evaluations"] == genl["evaluations"] + coupled  # of the two steps the first is above t_min
     text = (tmp_path / "syncos.md").read_text()
     assert f"{fast['evaluations'] / genl['evaluations']:.2f}" in text
     for name in ("syncos.png", "syncos_cost.png", "sheet/scenario00.png"):
         assert (tmp_path / name).stat().st_size > 1000
-    events.main([*words[:2], *words[3:], "--unnamed"])  # its own files; no prompt says green
+    benchmark.main([*words[:2], *words[3:], "--unnamed"])  # its own files; no prompt says green
     assert "No prompt names the colour" in (tmp_path / "syncos_unnamed.md").read_text()
     (other,) = map(json.loads, (tmp_path / "syncos_unnamed_runs.jsonl").read_text().splitlines())
     assert other["title"].startswith("a square: ") and other["metrics"] != genl["metrics"]
-    monkeypatch.setattr(events, "sample", None)
-    events.main([*words, "--resume"])
+    monkeypatch.setattr(benchmark, "sample", None)
+    benchmark.main([*words, "--resume"])
     assert (tmp_path / "syncos.md").read_text() == text
     assert (tmp_path / "syncos_runs.jsonl").read_text().splitlines() == lines

@@ -1,21 +1,16 @@
 """The benchmark of what a model decides when: its parts against whole runs, and one small real run."""
 
-import sys
 from types import SimpleNamespace
 
 import pytest
 import torch
 from longtake.backbone.demo import world
+from longtake.benchmarks import handover
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
-@pytest.fixture(scope="module")
-def handover(scripts):
-    return scripts("handover")
-
-
-def test_a_run_in_parts_is_the_whole_run(handover):
+def test_a_run_in_parts_is_the_whole_run():
     clips = handover.Clips(handover.Demo(SimpleNamespace(steps=3, cfg=2.0, weights=None)))
     empty, prompt = {"samples": torch.zeros(1, 16, 3, 8, 8)}, "a red circle"
     whole = clips.run(empty, prompt, 5, 0, 3)["samples"]
@@ -25,7 +20,7 @@ def test_a_run_in_parts_is_the_whole_run(handover):
     assert (whole - other).abs().max() > 0.1
 
 
-def test_compares_with_the_truth(handover):
+def test_compares_with_the_truth():
     scene = dict(
         colour="green", shape="square", motion="sliding", background="gray", colour_rgb=(0.1, 0.7, 0.2), mark="dot",
         background_rgb=world.BACKGROUNDS["gray"], size=0.2, x=0.5, y=0.5, angle=0.1, phase=0.0, period=36.0,
@@ -47,10 +42,9 @@ def test_compares_with_the_truth(handover):
     assert differs["colour"] > 0.5 and differs["size"] == pytest.approx(0.2, abs=0.02)
 
 
-def test_a_small_run(handover, tmp_path, monkeypatch):
+def test_a_small_run(tmp_path):
     folder = tmp_path / "new"
-    monkeypatch.setattr(sys, "argv", ["handover.py", "--pairs", "1", "--steps", "2", "--out", str(folder)])
-    handover.main()
+    handover.main(["--pairs", "1", "--steps", "2", "--out", str(folder)])
     text = (folder / "handover.md").read_text()
     assert "--pairs 1 --steps 2 --cfg 4" in text
     for words in ("The colour named", "The colour left open"):

@@ -6,7 +6,7 @@ import random
 import pytest
 import torch
 from longtake.backbone.demo import reader, world
-from longtake.benchmarks.metrics import video
+from longtake.benchmarks.metrics import video as metrics
 
 FRAMES = 145
 BOUNDARIES = [21, 45, 69, 93]  # a demo model's static windows of 13 latent frames, stride 6
@@ -23,7 +23,7 @@ def one_thread():
 
 def measure(video, scene=SCENE, spec=None):
     spec = spec or (scene.colour, scene.shape, scene.motion, scene.background)
-    return video.measure(video, reader.read(video), spec, BOUNDARIES)
+    return metrics.measure(video, reader.read(video), spec, BOUNDARIES)
 
 
 def moment(t, **attributes):
@@ -142,7 +142,7 @@ def clean():
 def test_ground_truth_is_faultless(motion):
     scene = world.sample_scene(random.Random(5), motion=motion)
     found = measure(world.render(scene, FRAMES), scene)
-    assert found.keys() == video.METRICS.keys()
+    assert found.keys() == metrics.METRICS.keys()
     for name in ("colour_drift", "size_drift", "shape_drift", "mark_drift", "background_drift", "duplicates"):
         assert found[name] < 0.015, name
     assert found["sharpness_ratio"] == pytest.approx(1, abs=0.05)
@@ -172,31 +172,31 @@ def test_seam_score_by_hand():
     signal[39] = 0.1  # into frame 40
     signal[63] = 0.5  # another boundary, within reach of none
     signal[50] = 9.0  # a wild one does not move a median
-    scores = video.seam_scores(signal, [40, 64, 90])
+    scores = metrics.seam_scores(signal, [40, 64, 90])
     eps = 0.5 / 255
     assert scores.tolist() == pytest.approx([(0.1 + eps) / (0.02 + eps), (0.5 + eps) / (0.02 + eps), 1.0])
-    close = video.seam_scores(signal, [36, 40])  # neighbours at 35 and 39 are left out of each other's median
+    close = metrics.seam_scores(signal, [36, 40])  # neighbours at 35 and 39 are left out of each other's median
     assert close.tolist() == pytest.approx([1.0, (0.1 + eps) / (0.02 + eps)])
-    assert len(video.seam_scores(signal, [])) == 0
+    assert len(metrics.seam_scores(signal, [])) == 0
 
 
 def test_formulas_by_hand():
     video = torch.zeros(3, 8, 8, 3)
     video[1] = 0.3
-    assert video.frame_differences(video).tolist() == pytest.approx([0.3, 0.3])
+    assert metrics.frame_differences(video).tolist() == pytest.approx([0.3, 0.3])
     t = torch.arange(20.0)[:, None]
-    assert video.jerk(t**2) == pytest.approx(0, abs=1e-4)
-    assert video.jerk(t**3) == pytest.approx(6)
+    assert metrics.jerk(t**2) == pytest.approx(0, abs=1e-4)
+    assert metrics.jerk(t**3) == pytest.approx(6)
     values = torch.zeros(98, 3)
     values[49:, 0], values[49:, 1] = 0.3, 0.4
     values[60:70] = math.nan
-    assert video.vector_drift(values) == pytest.approx(0.5)
-    assert video.class_drift(torch.tensor([2] * 49 + [2] * 10 + [-1] * 20 + [1] * 30)) == pytest.approx(0.75)
+    assert metrics.vector_drift(values) == pytest.approx(0.5)
+    assert metrics.class_drift(torch.tensor([2] * 49 + [2] * 10 + [-1] * 20 + [1] * 30)) == pytest.approx(0.75)
     x = torch.rand(1, 6, 6, 3)
     kernel = torch.tensor([[0.0, 1, 0], [1, -4, 1], [0, 1, 0]])
     edges = torch.nn.functional.conv2d(255 * x.permute(3, 0, 1, 2), kernel[None, None])
     expected = edges.var((1, 2, 3), correction=0).mean().item()
-    assert video.laplacian_variance(x).item() == pytest.approx(expected, rel=1e-4)
+    assert metrics.laplacian_variance(x).item() == pytest.approx(expected, rel=1e-4)
 
 
 @pytest.mark.parametrize("frames, expected", [
@@ -204,7 +204,7 @@ def test_formulas_by_hand():
     (100, [(0, 49), (49, 100)]), (293, [*((i * 49, i * 49 + 49) for i in range(5)), (245, 293)]),
 ])  # fmt: skip
 def test_spans(frames, expected):
-    assert video.spans(frames) == expected
+    assert metrics.spans(frames) == expected
 
 
 def test_no_subject_at_all():

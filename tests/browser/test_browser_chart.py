@@ -6,11 +6,11 @@ import sys
 from pathlib import Path
 
 import pytest
-from browser import RENDERERS, open_page
-from conftest import COMFYUI_PATH
 from longtake.tools.headless import Server
 from PIL import Image
-from test_workflows import api_graph, ui_graph
+from support.browser import RENDERERS, open_page
+from support.graphs import api_graph, ui_graph
+from support.paths import COMFYUI_PATH
 
 SCHEDULER, SAMPLER = "LongTakeWindowScheduler", "KSampler"
 SMALL = {"length": 97, "steps": 3}  # a video of three windows
@@ -21,7 +21,7 @@ def preview_server(tmp_path_factory):
     """A ComfyUI whose user wants previews."""
     base = tmp_path_factory.mktemp("comfyui")
     extra = ["--preview-method", "latent2rgb"]
-    with Server(Path(COMFYUI_PATH), Path(sys.executable), base, base / "output", extra=extra) as server:
+    with Server(COMFYUI_PATH, Path(sys.executable), base, base / "output", extra=extra) as server:
         yield server
 
 
@@ -29,14 +29,6 @@ def preview_server(tmp_path_factory):
 def comfy(preview_server):
     with open_page(preview_server) as page:
         yield page
-
-
-@pytest.fixture(params=RENDERERS)
-def renderer(request, comfy):
-    comfy.renderer(request.param)
-    comfy.errors.clear()
-    yield request.param
-    assert comfy.errors == []
 
 
 def small_graph(name="glc_windows"):

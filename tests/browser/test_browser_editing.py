@@ -4,9 +4,8 @@ import json
 import re
 
 import pytest
-from browser import RENDERERS, open_page
-from test_browser_workflows import SMALL, WIDGETS, run
-from test_workflows import NAMES, ui_graph
+from support.browser import RENDERERS, SMALL, WIDGETS, open_page, run_small
+from support.graphs import NAMES, ui_graph
 
 pytestmark = pytest.mark.browser
 
@@ -69,13 +68,11 @@ def comfy(comfy_server):
         yield page
 
 
-@pytest.fixture(params=RENDERERS)
-def renderer(request, comfy):
-    comfy.renderer(request.param)
+@pytest.fixture
+def renderer(comfy, renderer):
     comfy.load(EMPTY)
     comfy.errors.clear()
-    yield request.param
-    assert comfy.errors == []
+    return renderer
 
 
 def one_of_each():
@@ -273,7 +270,7 @@ def test_subgraph(comfy, renderer):
     enter(comfy)
     wait_for_widgets(comfy, 1)
     comfy.command("Comfy.Graph.ExitSubgraph")
-    run(comfy, seed=list(RENDERERS).index(renderer) + 20)
+    run_small(comfy, seed=list(RENDERERS).index(renderer) + 20)
 
     comfy.load(saved)
     select(comfy)

@@ -1,125 +1,18 @@
 """The timeline widget in a real Chromium on a real ComfyUI, in both of its node renderers."""
 
-import json
-from pathlib import Path
-
 import pytest
-from browser import comfy_page  # noqa: F401
 from longtake.samplers.prompts.timeline import parse_timeline
+from support.graphs import api_graph
+from support.timeline_page import FPS, LENGTH, LINES, Timeline
 
 pytestmark = pytest.mark.browser
 
-LENGTH, FPS = 293, 16
-LINES = "0s: a lighthouse at dawn\n6s: storm clouds gather\n12s: sunset"
 FRAME_MS = 16.0
 
 
-def graph(events=LINES, length=LENGTH, fps=FPS, blend=0, size=(520, 640), count=1, windows=()):
-    """Timeline nodes; with `windows` (first widgets of a window scheduler), that one as node 9, wired to nothing."""
-    node = {
-        "type": "LongTakePromptTimeline", "size": list(size), "flags": {}, "order": 0, "mode": 0, "properties": {},
-        "inputs": [{"name": "clip", "type": "CLIP", "link": None}],
-        "outputs": [
-            {"name": "conditioning", "type": "CONDITIONING", "links": None},
-            {"name": "report", "type": "STRING", "links": None},
-        ],
-        "widgets_values": ["a cliff", events, length, fps, blend],
-    }  # fmt: skip
-    nodes = [{**node, "id": i + 1, "pos": [600 * i, 0]} for i in range(count)]
-    if windows:
-        rest = [0, "pyramid", False, 0.005, 0.0005, 1, 1, "as_is", 0, 0]
-        scheduler = {"type": "LongTakeWindowScheduler", "size": [300, 600], "id": 9, "pos": [600, 0], "flags": {}}
-        scheduler |= {"order": 0, "mode": 0, "properties": {}, "inputs": [], "outputs": []}
-        nodes.append({**scheduler, "widgets_values": [*windows, *rest]})
-    return {"last_node_id": 9, "last_link_id": 0, "nodes": nodes, "links": [], "groups": [], "version": 0.4}
-
-
-class Timeline:
-    """The widget of node 1, as a user sees it."""
-
-    def __init__(self, comfy, **values):
-        self.comfy, self.page = comfy, comfy.page
-        self.comfy.load(graph(**values))
-        self.root = self.page.locator(".longtake-timeline").first
-        self.root.wait_for()
-        self.page.wait_for_timeout(400)
-        self.page.evaluate(  # where no menu of the page is, whatever the renderer makes of the node's height
-            """() => {
-                const canvas = window.app.canvas, { ds } = canvas;
-                const box = document.querySelector('.longtake-timeline').getBoundingClientRect();
-                const by = [150 - box.left, 500 - box.top].map((d) => d / ds.scale);
-                ds.offset = [ds.offset[0] + by[0], ds.offset[1] + by[1]];
-                canvas.setDirty(true, true);
-            }"""
-        )
-        self.page.wait_for_timeout(400)
-
-    def __getitem__(self, selector):
-        return self.root.locator(selector)
-
-    def block(self, i):
-        return self[".lt-block"].nth(i)
-
-    def text(self):
-        return self.comfy.widget(1, "events")
-
-    def until(self, condition):
-        """Wait until a JavaScript condition holds for the node's `text`."""
-        value = "window.app.graph.getNodeById(1)?.widgets.find((w) => w.name === 'events').value"
-        try:
-            self.page.wait_for_function(f"() => {{ const text = {value}; return {condition}; }}", timeout=10_000)
-        except Exception as error:
-            raise AssertionError(f"{condition}: the text is {self.text()!r}") from error
-
-    def wait_for(self, text):
-        self.until(f"text === {json.dumps(text)}")
-
-    def drag(self, element, dx, steps=8, drop=True):
-        box = element.bounding_box()
-        x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
-        self.page.mouse.move(x, y)
-        self.page.mouse.down()
-        self.page.mouse.move(x + dx, y, steps=steps)
-        if drop:
-            self.page.mouse.up()
-
-    def shown(self):
-        """What the blocks show: [(prompt, left %, width %)]."""
-        return self.page.evaluate(
-            "() => [...document.querySelectorAll('.longtake-timeline')][0] && "
-            "[...document.querySelectorAll('.longtake-timeline')[0].querySelectorAll('.lt-block')].map((b) => "
-            "[b.querySelector('.lt-text').textContent, parseFloat(b.style.left), parseFloat(b.style.width)])"
-        )
-
-    def settle(self):
-        """Wait until the blocks show what the parser makes of the text."""
-        values = [self.comfy.widget(1, name) for name in ("events", "length", "fps")]
-        wanted = [
-            [" ".join(e.text.split())[:100], 100 * e.start / values[1], 100 * (e.end - e.start) / values[1]]
-            for e in parse_timeline(*values)
-        ]
-        for _ in range(50):
-            shown = self.shown()
-            shown = [[text[:100], left, width] for text, left, width in shown]
-            if [s[0] for s in shown] == [w[0] for w in wanted] and all(
-                s[1:] == pytest.approx(w[1:], abs=1e-3) for s, w in zip(shown, wanted, strict=True)
-            ):
-                return
-            self.page.wait_for_timeout(100)
-        assert shown == wanted
-
-
-@pytest.fixture(params=["canvas", "vue"])
-def renderer(request, comfy_page):  # noqa: F811
-    comfy_page.renderer(request.param)
-    comfy_page.errors.clear()
-    yield comfy_page
-    assert comfy_page.errors == []
-
-
-def test_mouse(renderer):
+def test_mouse(comfy, renderer):
     """Borders, blocks, buttons and the prompt's field; then saved, reloaded, equal; copied, pasted, removed."""
-    t = Timeline(renderer)
+    t = Timeline(comfy)
     t.settle()
     width = t[".lt-sheet"].bounding_box()["width"]
     t.drag(t[".lt-handle"].nth(0), width * 32 / LENGTH)
@@ -171,8 +64,8 @@ def test_mouse(renderer):
     t.page.wait_for_function("() => document.querySelectorAll('.longtake-timeline').length === 0")
 
 
-def test_keys_and_undo(renderer):
-    t = Timeline(renderer)
+def test_keys_and_undo(comfy, renderer):
+    t = Timeline(comfy)
     t.settle()
     press = t.page.keyboard.press
     t.block(0).click()
@@ -217,9 +110,9 @@ def test_keys_and_undo(renderer):
     t.settle()
 
 
-def test_the_text_stays_the_truth(renderer):
+def test_the_text_stays_the_truth(comfy, renderer):
     """Typing in the text, changed numbers, mistakes, nothing at all: the picture follows."""
-    t = Timeline(renderer)
+    t = Timeline(comfy)
     t.settle()
     for name, value in (("events", "a | b"), ("length", 97), ("events", '{"0": "x", "50%": "y"}'), ("fps", 8)):
         t.comfy.widget(1, name, value)
@@ -250,8 +143,8 @@ def test_the_text_stays_the_truth(renderer):
     t.comfy.errors[:] = [e for e in t.comfy.errors if "400 (Bad Request)" not in e]  # the browser's note of a refusal
 
 
-def test_what_was_just_typed_is_queued(renderer):
-    t = Timeline(renderer, events="a | b")
+def test_what_was_just_typed_is_queued(comfy, renderer):
+    t = Timeline(comfy, events="a | b")
     t.settle()
     t.block(1).click()
     t["textarea"].fill("typed")
@@ -260,20 +153,20 @@ def test_what_was_just_typed_is_queued(renderer):
     assert set(prompt["1"]["inputs"]) == {"global_prompt", "events", "length", "fps", "blend"}  # nothing of the widget
 
 
-def test_switching_the_renderer_while_open(comfy_page):  # noqa: F811
-    comfy_page.renderer("canvas")
-    comfy_page.errors.clear()
-    t = Timeline(comfy_page)
+def test_switching_the_renderer_while_open(comfy):
+    comfy.renderer("canvas")
+    comfy.errors.clear()
+    t = Timeline(comfy)
     t.settle()
     for i, name in enumerate(("vue", "canvas", "vue", "canvas")):
-        comfy_page.renderer(name)
+        comfy.renderer(name)
         t.page.wait_for_timeout(800)
         assert t[".lt-block"].count() == 3 and t.block(0).is_visible()
         t.block(i % 3).click()
         t["textarea"].fill(f"in {name} {i}")
         t.until(f"text.includes('in {name} {i}')")
         t.settle()
-    assert comfy_page.errors == []
+    assert comfy.errors == []
 
 
 def overflow(t):
@@ -299,12 +192,12 @@ HARD = [f"{i * 50}: event {i} {ODD} bright" for i in range(200)]
 
 
 @pytest.mark.parametrize("width", [300, 520])
-def test_200_events_in_a_narrow_node(renderer, width, record_property):
+def test_200_events_in_a_narrow_node(comfy, renderer, width, record_property):
     """10,000 frames, 200 events, 415 windows, right-to-left text and emoji, one prompt of 60,000 letters: nothing
     overflows, and a pointer move is answered within a frame."""
     events = "\n".join(HARD) + " word" * 12_000
     windows = (81, 60, "static")
-    t = Timeline(renderer, events=events, length=10_000, fps=24, size=(width, 640), windows=windows)
+    t = Timeline(comfy, events=events, length=10_000, fps=24, size=(width, 640), windows=windows)
     t.settle()
     t.page.wait_for_selector(".lt-windows[aria-label^='415 windows']")
     assert overflow(t) == []
@@ -349,11 +242,11 @@ def test_200_events_in_a_narrow_node(renderer, width, record_property):
     assert handle.count() == 1
 
 
-def test_nothing_is_left_behind(comfy_page):  # noqa: F811
+def test_nothing_is_left_behind(comfy):
     """Nodes come and go; their elements, timers and observers with them."""
-    comfy_page.renderer("canvas")
-    Timeline(comfy_page, count=3)
-    page = comfy_page.page
+    comfy.renderer("canvas")
+    Timeline(comfy, count=3)
+    page = comfy.page
     page.evaluate(
         """() => {
             window.timelines = window.app.graph._nodes.map((node) => node.longtakeTimeline);
@@ -370,15 +263,15 @@ def test_nothing_is_left_behind(comfy_page):  # noqa: F811
     assert page.locator(".longtake-timeline").count() == 0
 
 
-def test_without_the_widget_a_graph_is_the_same(comfy_page):  # noqa: F811
+def test_without_the_widget_a_graph_is_the_same(comfy):
     """The widget adds nothing to what is run: the page's prompt is the pack's own API graph of the same example."""
-    comfy_page.renderer("canvas")
-    comfy_page.load("timeline")
-    comfy_page.page.wait_for_timeout(500)
-    prompt = comfy_page.page.evaluate("async () => (await window.app.graphToPrompt()).output")
-    api = json.loads((Path(__file__).parents[1] / "workflows" / "api" / "timeline.json").read_text("utf-8"))
+    comfy.renderer("canvas")
+    comfy.load("timeline")
+    comfy.page.wait_for_timeout(500)
+    prompt = comfy.page.evaluate("async () => (await window.app.graphToPrompt()).output")
+    api = api_graph("timeline")
     mine, theirs = (
         next(n["inputs"] for n in g.values() if n["class_type"] == "LongTakePromptTimeline") for g in (prompt, api)
     )
     assert {k: v for k, v in mine.items() if k != "clip"} == {k: v for k, v in theirs.items() if k != "clip"}
-    assert comfy_page.errors == [] or all("longtake" not in e.lower() for e in comfy_page.errors)
+    assert comfy.errors == [] or all("longtake" not in e.lower() for e in comfy.errors)

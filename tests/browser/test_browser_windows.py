@@ -3,8 +3,7 @@
 import re
 
 import pytest
-from browser import comfy_page  # noqa: F401
-from test_browser_timeline import LENGTH, Timeline, renderer  # noqa: F401
+from support.timeline_page import LENGTH, Timeline
 
 pytestmark = pytest.mark.browser
 
@@ -24,9 +23,9 @@ def shown(t, count):
     return areas
 
 
-def test_windows_follow_everything(renderer):  # noqa: F811
+def test_windows_follow_everything(comfy, renderer):
     """The events, their borders, the scheduler's widgets; no question to the server while something is dragged."""
-    t = Timeline(renderer, windows=STATIC)
+    t = Timeline(comfy, windows=STATIC)
     areas = shown(t, 10)
     assert len(areas) == 3 and t[".lt-windows"].bounding_box()["height"] > 10
     label = t[".lt-windows"].get_attribute("aria-label")
@@ -67,9 +66,9 @@ def test_windows_follow_everything(renderer):  # noqa: F811
         "() => window.app.canvas.ds.scale"), abs=2)  # fmt: skip
 
 
-def test_a_window_tells_its_prompt(comfy_page):  # noqa: F811
-    comfy_page.renderer("canvas")
-    t = Timeline(comfy_page, events="a | b", blend=40, windows=STATIC)
+def test_a_window_tells_its_prompt(comfy):
+    comfy.renderer("canvas")
+    t = Timeline(comfy, events="a | b", blend=40, windows=STATIC)
     shown(t, 10)
     box = t[".lt-windows"].bounding_box()
     titles = set()
@@ -81,16 +80,16 @@ def test_a_window_tells_its_prompt(comfy_page):  # noqa: F811
     assert "Window 5 of 10: frames 109\u2013160 \u00b7 event 1 (81%) \u00b7 event 2 (19%)" in titles
 
 
-def test_the_language_is_that_of_comfyui(comfy_page):  # noqa: F811
-    comfy_page.renderer("canvas")
-    t = Timeline(comfy_page, windows=STATIC)
+def test_the_language_is_that_of_comfyui(comfy):
+    comfy.renderer("canvas")
+    t = Timeline(comfy, windows=STATIC)
     try:
-        comfy_page.setting("Comfy.Locale", "zh")
+        comfy.setting("Comfy.Locale", "zh")
         chinese = "\u6dfb\u52a0\u4e8b\u4ef6\uff08Insert\uff09"
-        comfy_page.page.wait_for_selector(f".longtake-timeline .lt-add[title='{chinese}']")
-        comfy_page.page.wait_for_selector(".lt-windows[aria-label^='10 \u4e2a\u7a97\u53e3']")
-        comfy_page.setting("Comfy.Locale", "fr")  # no translation: English
-        comfy_page.page.wait_for_selector(".longtake-timeline .lt-add[title='Add an event (Insert)']")
+        comfy.page.wait_for_selector(f".longtake-timeline .lt-add[title='{chinese}']")
+        comfy.page.wait_for_selector(".lt-windows[aria-label^='10 \u4e2a\u7a97\u53e3']")
+        comfy.setting("Comfy.Locale", "fr")  # no translation: English
+        comfy.page.wait_for_selector(".longtake-timeline .lt-add[title='Add an event (Insert)']")
     finally:
-        comfy_page.setting("Comfy.Locale", "en")
+        comfy.setting("Comfy.Locale", "en")
         t.page.wait_for_timeout(1000)

@@ -1,24 +1,18 @@
 """Every example graph in a real Chromium on a real ComfyUI: it loads, it is kept, it runs; also with the pack's scripts
 broken, and as it was saved by the pack's first version."""
 
-import json
 import re
 from itertools import product
 from pathlib import Path
 
-import av
 import pytest
-from browser import RENDERERS, comfy_page  # noqa: F401
 from longtake.tools.headless import GraphError
-from test_schema import RELEASED
-from test_workflows import LOADERS, NAMES, model_links, ui_graph
+from support.browser import RENDERERS, WIDGETS, run_small
+from support.graphs import LOADERS, NAMES, RELEASED, model_links, read, ui_graph
 
 pytestmark = pytest.mark.browser
 
 DATA = Path(__file__).parent / "data"
-FRAMES = 97  # three windows of 49 frames
-SMALL = {"length": FRAMES, "steps": 2, "preset": "fast", "fps": 4}  # fps: events given in seconds lie in the video
-WIDGETS = {"LongTakeWindowScheduler": ".longtake-chart", "LongTakePromptTimeline": ".longtake-timeline"}
 DEMO = [name for name in NAMES if any(node["type"] == "LongTakeDemoBackbone" for node in ui_graph(name)["nodes"])]
 OTHER = [name for name in NAMES if name not in DEMO]  # these need weights
 RUNS = {(name, list(RENDERERS)[i % 2]) for i, name in enumerate(DEMO)}  # every graph once, in one of the renderers
@@ -48,39 +42,28 @@ def load(comfy, graph):
     return graph
 
 
-def run(comfy, **more):
-    """Queue the page's graph, made small; its video has all its frames."""
-    comfy.set_all({**SMALL, **more})
-    comfy.queue()
-    entry = comfy.wait_idle()
-    assert entry["status"]["status_str"] == "success", entry["status"]["messages"]
-    (path,) = comfy.server.files(entry)
-    with av.open(path) as video:
-        assert sum(1 for _ in video.decode(video=0)) == FRAMES
-
-
 @pytest.mark.parametrize("name, renderer", [*product(NAMES, RENDERERS)])
-def test_a_graph_loads_is_saved_as_it_was_and_runs(comfy_page, name, renderer):  # noqa: F811
-    comfy_page.renderer(renderer)
-    comfy_page.errors.clear()
-    graph = load(comfy_page, name)
+def test_a_graph_loads_is_saved_as_it_was_and_runs(comfy, name, renderer):
+    comfy.renderer(renderer)
+    comfy.errors.clear()
+    graph = load(comfy, name)
     kinds = [node["type"] for node in graph["nodes"]]
     shown = {".lg-node[data-node-id]": len(kinds) if renderer == "vue" else 0}
     shown |= {selector: kinds.count(kind) for kind, selector in WIDGETS.items()}
     counted = "counts => Object.entries(counts).every(([s, n]) => document.querySelectorAll(s).length === n)"
-    comfy_page.page.wait_for_function(counted, arg=shown)
+    comfy.page.wait_for_function(counted, arg=shown)
     if (name, renderer) in RUNS:
-        run(comfy_page)
-    assert comfy_page.errors == []
+        run_small(comfy)
+    assert comfy.errors == []
 
 
 @pytest.mark.parametrize("name", OTHER)
-def test_a_graph_of_a_model_that_is_not_here_lacks_its_files_only(comfy_page, name):  # noqa: F811
-    comfy_page.renderer("canvas")
-    graph = comfy_page.load(name)
-    prompt = comfy_page.prompt()
+def test_a_graph_of_a_model_that_is_not_here_lacks_its_files_only(comfy, name):
+    comfy.renderer("canvas")
+    graph = comfy.load(name)
+    prompt = comfy.prompt()
     with pytest.raises(GraphError) as refused:
-        comfy_page.server.queue(prompt)
+        comfy.server.queue(prompt)
     details = refused.value.details
     if "node_errors" not in details:  # 0.3.75 checks no choice of a V3 node before the run
         assert (details["node_type"], name) == ("LongTakeCogVideoXLoader", "cogvideox_2b_syncos")
@@ -103,14 +86,14 @@ def test_a_graph_of_a_model_that_is_not_here_lacks_its_files_only(comfy_page, na
     ],
     ids=["blocked", "failing"],
 )  # fmt: skip
-def test_graphs_load_and_run_without_the_packs_scripts(comfy_page, answer, renderer, names, runs):  # noqa: F811
+def test_graphs_load_and_run_without_the_packs_scripts(comfy, answer, renderer, names, runs):
     asked = []
 
     def handle(route):
         asked.append(route.request.url)
         answer(route)
 
-    with comfy_page.another(lambda page: page.route(SCRIPTS, handle)) as page:
+    with comfy.another(lambda page: page.route(SCRIPTS, handle)) as page:
         extensions = page.page.evaluate("() => window.app.extensions.map((e) => e.name)")
         assert asked and not [name for name in extensions if name.startswith("longtake")]
         page.renderer(renderer)
@@ -118,7 +101,7 @@ def test_graphs_load_and_run_without_the_packs_scripts(comfy_page, answer, rende
         for name in names:
             load(page, name)
             if name in runs:
-                run(page, seed=77, noise_seed=77)  # not the result of a run before
+                run_small(page, seed=77, noise_seed=77)  # not the result of a run before
         assert page.page.locator(", ".join(WIDGETS.values())).count() == 0
         assert page.errors == []
 
@@ -134,23 +117,23 @@ def filled(graph):
 
 
 @pytest.mark.parametrize("renderer", RENDERERS)
-def test_a_graph_of_the_first_version_still_loads_and_runs(comfy_page, renderer):  # noqa: F811
+def test_a_graph_of_the_first_version_still_loads_and_runs(comfy, renderer):
     """timeline_first_release.json is workflows/timeline.json as it was first committed: fewer outputs and widgets."""
-    old = json.loads((DATA / "timeline_first_release.json").read_text("utf-8"))
+    old = read(DATA / "timeline_first_release.json")
     (scheduler,) = [node for node in old["nodes"] if node["type"] == "LongTakeWindowScheduler"]
     assert [output["name"] for output in scheduler["outputs"]] == ["model", "windows", "report"]
-    comfy_page.renderer(renderer)
-    comfy_page.errors.clear()
-    comfy_page.load(old)
-    saved = comfy_page.serialized()
-    assert comfy_page.missing() == []
+    comfy.renderer(renderer)
+    comfy.errors.clear()
+    comfy.load(old)
+    saved = comfy.serialized()
+    assert comfy.missing() == []
     assert values(saved, like=old) == filled(old) and links(saved) == links(old)
     (now,) = [node for node in saved["nodes"] if node["type"] == scheduler["type"]]
     assert [output["name"] for output in now["outputs"]][:4] == ["model", "windows", "report", "chart"]
     assert not now["outputs"][3]["links"]
 
     assert scheduler["inputs"].pop()["name"] == "length" and scheduler["widgets_values"].pop() == 293  # older still
-    comfy_page.load(old)
-    assert values(comfy_page.serialized(), like=old) == filled(old)
-    run(comfy_page, seed=list(RENDERERS).index(renderer) + 5)
-    assert comfy_page.errors == []
+    comfy.load(old)
+    assert values(comfy.serialized(), like=old) == filled(old)
+    run_small(comfy, seed=list(RENDERERS).index(renderer) + 5)
+    assert comfy.errors == []

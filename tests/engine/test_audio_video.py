@@ -2,16 +2,13 @@
 
 import functools
 
-import comfy.context_windows as core
 import comfy.nested_tensor
 import comfy.sample
 import comfy.samplers
 import pytest
 import torch
-import zoo
 from comfy_extras.nodes_lt import LTXVAddGuide
 from longtake.samplers.adapters.attention import apply_anchor
-from longtake.samplers.adapters.engine import apply_windows
 from longtake.samplers.adapters.noise import ReinitNoise, apply_noise
 from longtake.samplers.adapters.syncos import syncos_sampler
 from longtake.samplers.adapters.vmcr import RefineSettings, refine_sampler
@@ -21,7 +18,8 @@ from longtake.samplers.glc.paths import GlobalPath
 from longtake.samplers.prompts.timeline import Span
 from longtake.samplers.syncos.coupling import SynCoSSettings
 from longtake.samplers.windows import WindowSettings
-from test_zoo import difference
+from support import windows, zoo
+from support.compare import difference
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -32,16 +30,11 @@ SETTINGS = {"overlap": OVERLAP, "fuse": "flat", "compression": COMPRESSION}
 
 
 def windowed(name, **settings):
-    return apply_windows(zoo.patcher(name), WindowSettings(LENGTH, **{**SETTINGS, **settings}))
+    return windows.windowed(zoo.patcher(name), LENGTH, **{"window_batch": 0, **SETTINGS, **settings})
 
 
 def core_windowed(name, anchor=False):
-    model = zoo.patcher(name).clone()
-    model.model_options["context_handler"] = core.IndexListContextHandler(
-        core.get_matching_context_schedule("standard_static"), core.get_matching_fuse_method("flat"),
-        context_length=LENGTH, context_overlap=OVERLAP, dim=2, causal_window_fix=anchor,
-    )  # fmt: skip
-    return model
+    return windows.core_windowed(zoo.patcher(name), "flat", LENGTH, OVERLAP, causal_window_fix=anchor)
 
 
 def run(name, patcher, *, latent=None, noise=None, mask=None, conds=None, sampler=None, steps=2, frames=FRAMES):
@@ -63,11 +56,8 @@ def equal(a, b):
 def inputs_of(name, call):
     """What the net gets in each model call of `call()`: its positional arguments."""
     seen = []
-    hook = zoo.patcher(name).model.diffusion_model.register_forward_pre_hook(lambda net, args: seen.append(args))
-    try:
+    with zoo.patcher(name).model.diffusion_model.register_forward_pre_hook(lambda net, args: seen.append(args)):
         call()
-    finally:
-        hook.remove()
     return seen
 
 
@@ -144,11 +134,8 @@ if NEW_CORE:
         def look(net, args, inputs):
             texts.append(inputs["context"][inputs["transformer_options"]["cond_or_uncond"].index(0)].clone())
 
-        hook = zoo.patcher("ltxav").model.diffusion_model.register_forward_pre_hook(look, with_kwargs=True)
-        try:
+        with zoo.patcher("ltxav").model.diffusion_model.register_forward_pre_hook(look, with_kwargs=True):
             run("ltxav", windowed("ltxav"), conds=(timeline, model.conditioning(2, FRAMES)), steps=1)
-        finally:
-            hook.remove()
         assert len(texts) == 2 and all(difference(t, e[0][0]) == 0 for t, e in zip(texts, entries, strict=True))
 
     @pytest.mark.parametrize("settings", [

@@ -9,7 +9,6 @@ import comfy.latent_formats
 import comfy.model_management
 import comfy.sample
 import pytest
-import tiny_wan
 import torch
 from comfy.patcher_extension import add_callback_with_key
 from longtake.samplers.adapters.engine import LongTakeContextHandler, apply_windows
@@ -17,7 +16,9 @@ from longtake.samplers.adapters.steps import Moment
 from longtake.samplers.adapters.window import NEW_CORE
 from longtake.samplers.glc.paths import GlobalPath, dilated_windows, gamma
 from longtake.samplers.windows import FUSE, WindowSettings, local_windows
-from tiny_wan import CFG, CLOSE, FRAMES, LENGTH, OVERLAP, STEPS, prompt, record, run, windowed
+from support import tiny_wan
+from support.tiny_wan import CFG, CLOSE, FRAMES, STEPS, prompt, record, run
+from support.windows import LENGTH, OVERLAP, core_windowed, windowed
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -27,16 +28,6 @@ def model():
     patcher = tiny_wan.patcher()
     assert isinstance(patcher.model.latent_format, comfy.latent_formats.Wan21)
     return patcher
-
-
-def core_windowed(model, fuse, anchor=False):
-    model = model.clone()
-    extra = {"causal_window_fix": anchor} if NEW_CORE else {}
-    model.model_options["context_handler"] = core.IndexListContextHandler(
-        core.get_matching_context_schedule("standard_static"), core.get_matching_fuse_method(fuse),
-        context_length=LENGTH, context_overlap=OVERLAP, dim=2, **extra,
-    )  # fmt: skip
-    return model
 
 
 @pytest.mark.parametrize("frames", [LENGTH, LENGTH - 2, 1])
@@ -60,8 +51,8 @@ def test_windows_change_the_result(model):
 @pytest.mark.skipif(not NEW_CORE, reason="this ComfyUI has no causal window fix to compare with")
 @pytest.mark.parametrize("fuse", ["flat", "pyramid"])
 def test_anchor_equals_cores_causal_window_fix(model, fuse):
-    ours, theirs = run(windowed(model, fuse=fuse, first_latent="anchor")), run(core_windowed(model, fuse, anchor=True))
-    torch.testing.assert_close(ours, theirs, atol=CLOSE, rtol=0)
+    ours = run(windowed(model, fuse=fuse, first_latent="anchor"))
+    torch.testing.assert_close(ours, run(core_windowed(model, fuse, causal_window_fix=True)), atol=CLOSE, rtol=0)
 
 
 def test_anchor_adds_one_earlier_frame(model):

@@ -8,18 +8,19 @@ import comfy.model_patcher
 import comfy.model_sampling
 import comfy.supported_models
 import pytest
-import tiny_wan
 import torch
 from comfy.patcher_extension import WrappersMP
 from longtake.nodes.windows import LongTakeWindowScheduler, report
-from longtake.samplers.adapters.conds import window_entries
 from longtake.samplers.adapters.engine import LongTakeContextHandler, apply_windows
 from longtake.samplers.adapters.latents import COMPRESSION, temporal_compression
 from longtake.samplers.adapters.steps import training_timestep
+from longtake.samplers.adapters.timeline import PART_KEY, window_entries
 from longtake.samplers.glc.paths import GlobalPath
 from longtake.samplers.prompts.timeline import Span
 from longtake.samplers.windows import WindowSettings
-from tiny_wan import FRAMES, LENGTH, OVERLAP, TOTAL, record, rows, run, timeline, windowed
+from support import tiny_wan
+from support.tiny_wan import FRAMES, TOTAL, record, rows, run, timeline
+from support.windows import LENGTH, OVERLAP, windowed
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -62,7 +63,7 @@ def test_a_timeline_without_windows_is_its_global_prompt(model):
 def test_a_timeline_of_another_length_is_said_once(model, caplog):
     with caplog.at_level(logging.WARNING):
         run(windowed(model), positive=timeline(97, [0, 20]))
-    notes = [r.getMessage() for r in caplog.records if "timeline" in r.getMessage()]
+    notes = [r.getMessage() for r in caplog.records if "Timeline" in r.getMessage()]
     assert len(notes) == 1 and "97" in notes[0] and "53" in notes[0] and "unused" in notes[0]
 
 
@@ -162,11 +163,15 @@ def test_every_entry_of_a_prompt_with_scheduled_hooks_is_taken():
                  "timestep_end": end if span is None else 99.0} for a, b, start, end in ranges]  # fmt: skip
 
     spans = [Span(0, 0, 24, 0, 49), Span(1, 24, 49, 0, 49)]
-    cond = [*entries(None, "global"), *entries(spans[0], "first"), *entries(spans[1], "second"), {"text": "other"}]
+    other = {"text": "other", "model_conds": {"c": 1}}
+    cond = [*entries(None, "global"), *entries(spans[0], "first"), *entries(spans[1], "second"), other]
     got = window_entries(cond, range(7, 13), "local", 4)
     assert [e["text"] for e in got] == [("second", 0.0), ("second", 0.5), "other"]
     assert [(e["timestep_start"], e["timestep_end"]) for e in got[:2]] == [(9.0, 4.0), (4.0, 0.0)]
-    assert window_entries(cond, range(0, 13, 2), "global", 4) == [*cond[:2], cond[-1]]
+    whole = [*cond[:2], cond[-1]]
+    assert window_entries(cond, range(0, 13, 2), "global", 4) == [
+        {**entry, PART_KEY: part} for entry, part in zip(whole, (0, 0, 1), strict=True)
+    ]
 
 
 def test_image_models_are_refused(model):

@@ -5,12 +5,12 @@ import itertools
 import comfy.sample
 import comfy.samplers
 import pytest
-import zoo
 from comfy.patcher_extension import WrappersMP
 from longtake.samplers.adapters.engine import apply_windows
 from longtake.samplers.adapters.steps import Moment
 from longtake.samplers.adapters.vmcr import RefineSettings, refine_sampler
 from longtake.samplers.windows import WindowSettings, local_windows
+from support import zoo
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -1,27 +1,24 @@
 """Window scheduler's `retain`: frames of the conditioning that every window keeps, as core's cond_retain_index_list."""
 
-import comfy.context_windows as core
 import comfy.sample
 import pytest
 import torch
-import zoo
 from longtake.nodes.windows import LongTakeWindowScheduler
 from longtake.samplers.adapters.engine import apply_windows
 from longtake.samplers.adapters.window import NEW_CORE
 from longtake.samplers.windows import WindowSettings
-from test_window_conds import FRAMES, LENGTH, OVERLAP, STARTS, coupled, patcher, run, seen_by, windowed
-from test_zoo import difference
+from support import zoo
+from support.compare import difference
+from support.window_inputs import FRAMES, LENGTH, OVERLAP, STARTS, patcher, run, seen_by, windowed
+from support.windows import core_windowed, coupled
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
-def core_windowed(name, retain, anchor):
-    model = patcher(name).clone()
-    model.model_options["context_handler"] = core.IndexListContextHandler(
-        core.get_matching_context_schedule("standard_static"), core.get_matching_fuse_method("pyramid"),
-        context_length=LENGTH, context_overlap=OVERLAP, dim=2, cond_retain_index_list=retain, causal_window_fix=anchor,
-    )  # fmt: skip
-    return model
+def by_core(name, retain, anchor):
+    return core_windowed(
+        patcher(name), length=LENGTH, overlap=OVERLAP, cond_retain_index_list=retain, causal_window_fix=anchor
+    )
 
 
 if NEW_CORE:
@@ -32,13 +29,13 @@ if NEW_CORE:
     def test_retained_frames_equal_cores(name, retain, anchor):
         kept = tuple(map(int, retain.split(",")))
         model = windowed(name, retain=kept, first_latent="anchor" if anchor else "as_is", window_batch=1)
-        ours, theirs = seen_by(name, model, steps=1), seen_by(name, core_windowed(name, retain, anchor), steps=1)
+        ours, theirs = seen_by(name, model, steps=1), seen_by(name, by_core(name, retain, anchor), steps=1)
         ours.sort(key=lambda call: call[0]["frames"])
         assert len(ours) == len(theirs) == len(STARTS)
         for (_, part, own), (_, x, inputs) in zip(ours, theirs, strict=True):
             assert torch.equal(part, x) and own.keys() == inputs.keys()
             assert all(torch.equal(own[key], value) for key, value in inputs.items())
-        models = model, core_windowed(name, retain, anchor)
+        models = model, by_core(name, retain, anchor)
         assert difference(*(run(name, m, denoise=0.6) for m in models)) < 1e-5
 
 

@@ -15,20 +15,18 @@ import comfy.sd
 import comfy.utils
 import folder_paths
 import pytest
-import tiny_wan
 import torch
-import zoo
 from comfy.ldm.modules.attention import attention_pytorch
 from comfy_extras.nodes_hooks import CreateHookKeyframe, CreateHookLora, SetHookKeyframes
 from comfy_extras.nodes_torch_compile import TorchCompileModel
 from longtake.nodes.prompts import LongTakeEventHooks, hook_event
-from longtake.samplers.adapters.attention import apply_anchor
-from longtake.samplers.adapters.syncos import syncos_sampler
 from longtake.samplers.glc.paths import GlobalPath
-from longtake.samplers.syncos.coupling import SynCoSSettings
 from longtake.samplers.windows import window_centre
 from safetensors.torch import save_file
-from tiny_wan import LENGTH, STEPS, difference, run, timeline, windowed
+from support import tiny_wan, zoo
+from support.compare import difference
+from support.tiny_wan import run, timeline
+from support.windows import LENGTH, anchored, coupled, windowed
 
 import nodes as core_nodes
 
@@ -81,19 +79,6 @@ def lora_name(tmp_path_factory):
         kinds = folder_paths.folder_names_and_paths["loras"][1]
         patch.setitem(folder_paths.folder_names_and_paths, "loras", ([str(folder)], kinds))
         yield "test.safetensors"
-
-
-def coupled():
-    return syncos_sampler(SynCoSSettings(t_min=0.0, max_coupled=1, iters=2, chunks=2, optimizer="sgd", lr=1))
-
-
-def sample(model, sampler, positive):
-    sigmas = comfy.samplers.calculate_sigmas(model.get_model_object("model_sampling"), "simple", STEPS)
-    start = tiny_wan.latent()
-    return comfy.sample.sample_custom(
-        model, comfy.sample.prepare_noise(start, 5), 1.0, sampler, sigmas, positive, tiny_wan.prompt(2), start,
-        disable_pbar=True, seed=5,
-    )  # fmt: skip
 
 
 # ---- LoRA --------------------------------------------------------------------------------------------------------
@@ -159,11 +144,8 @@ def test_a_lora_on_one_event_comes_and_goes_with_its_windows(model, lora_name, s
     ours = windowed(model, schedule=schedule, extra_path=GlobalPath(0.3) if sampler != "syncos" else None)
     text = hooked(timeline(tiny_wan.TOTAL, [0, 20]), 2, lora_name, until)
     sampler = coupled() if sampler == "syncos" else comfy.samplers.sampler_object(sampler)
-    hook = watch(net, seen)
-    try:
-        assert sample(ours, sampler, text).isfinite().all()
-    finally:
-        hook.remove()
+    with watch(net, seen):
+        assert run(ours, positive=text, sampler=sampler, cfg=1.0).isfinite().all()
     assert all(torch.equal(v, before[k]) for k, v in net.state_dict().items())
     end = 0.0 if until is None else ours.get_model_object("model_sampling").percent_to_sigma(until)
     for path, windows, on, sigma in seen:
@@ -340,18 +322,14 @@ def test_windows_compile_what_one_clip_compiles(compiled):
 def test_syncos_compiles_what_one_clip_compiles(compiled):
     ours, _, graphs = compiled
     run(ours, LENGTH, cfg=1.0)
-    sample(windowed(ours), coupled(), tiny_wan.prompt(1))
+    run(windowed(ours), sampler=coupled(), cfg=1.0)
     assert len(graphs) == 1
 
 
 def test_anchor_attention_compiles_no_more_for_more_windows(compiled):
     ours, plain, graphs = compiled
-
-    def anchored(model):
-        return apply_anchor(windowed(model), 0.5, 0, -1, 0.0, 1.0, "gpu")
-
-    first = run(anchored(ours), 8, cfg=1.0)
+    first = run(anchored(windowed(ours), 0.5), 8, cfg=1.0)
     count = len(graphs)
-    assert difference(first, run(anchored(plain), 8, cfg=1.0)) < CLOSE
-    run(anchored(ours), 14, cfg=1.0)
+    assert difference(first, run(anchored(windowed(plain), 0.5), 8, cfg=1.0)) < CLOSE
+    run(anchored(windowed(ours), 0.5), 14, cfg=1.0)
     assert len(graphs) == count

@@ -3,13 +3,13 @@
 import comfy.samplers
 import pytest
 import torch
-import zoo
 from comfy_extras.nodes_custom_sampler import SamplerCustom
 from comfy_extras.nodes_easycache import EasyCacheNode, LazyCacheNode
 from longtake.samplers.adapters.engine import apply_windows
 from longtake.samplers.adapters.syncos import syncos_sampler
 from longtake.samplers.syncos.coupling import SynCoSSettings
 from longtake.samplers.windows import WindowSettings
+from support import zoo
 
 NAME, FRAMES, STEPS = "wan21_t2v", 9, 8
 
@@ -54,3 +54,23 @@ def test_easycache_is_refused_where_windows_are_used():
 def test_coupled_sampling_refuses_both(node):
     with pytest.raises(ValueError, match="EasyCache and LazyCache skip steps"):
         run(cached(node)[0], syncos_sampler(SynCoSSettings(t_min=0.0, iters=1)))
+
+
+@pytest.mark.parametrize(
+    "key,name",
+    [
+        ("rel_l1_thresh", "TeaCache"), ("enable_teacache", "TeaCache"), ("magcache_thresh", "MagCache"),
+        ("magcache_K", "MagCache"),
+    ],
+)
+@pytest.mark.parametrize("sampler", ["euler", "syncos"])
+def test_other_packs_step_caches_are_refused_by_name(key, name, sampler):
+    """By what they write into transformer_options."""
+    model = apply_windows(zoo.patcher(NAME), WindowSettings(5, 2))
+    model.model_options["transformer_options"][key] = 0.2
+    sampler = syncos_sampler(SynCoSSettings(t_min=0.0, iters=1)) if sampler == "syncos" else None
+    with pytest.raises(ValueError, match=f"LongTakeWindowScheduler.*{name} keeps one result per prompt.*LazyCache"):
+        run(model, sampler)
+    one = apply_windows(zoo.patcher(NAME), WindowSettings(FRAMES, 2))
+    one.model_options["transformer_options"][key] = 0.2
+    assert torch.isfinite(run(one)).all()  # one window: as without this pack

@@ -7,27 +7,21 @@ import comfy.sample
 import comfy.samplers
 import pytest
 import torch
-import zoo
 from comfy.patcher_extension import WrappersMP
-from longtake.samplers.adapters.attention import apply_anchor
-from longtake.samplers.adapters.engine import apply_windows
 from longtake.samplers.adapters.window import NEW_CORE
 from longtake.samplers.glc.paths import GlobalPath
 from longtake.samplers.prompts.timeline import Span
-from longtake.samplers.windows import WindowSettings
-from test_zoo import difference
+from support import windows, zoo
+from support.compare import difference
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 FRAMES, NAME, WORKERS = 10, "wan21_i2v", 3
 
 
-def windowed(patcher=None):
-    settings = WindowSettings(
-        5, 2, schedule="random_shift", extra_path=GlobalPath(gamma0=0.2), first_latent="anchor", window_batch=2
-    )
-    windows = apply_windows(patcher or zoo.patcher(NAME), settings)
-    return apply_anchor(windows, 0.3, 0, -1, 0.0, 1.0, "gpu")
+def windowed():
+    settings = {"schedule": "random_shift", "extra_path": GlobalPath(gamma0=0.2), "first_latent": "anchor"}
+    return windows.anchored(windows.windowed(zoo.patcher(NAME), window_batch=2, **settings))
 
 
 def prompts():
@@ -100,11 +94,8 @@ if NEW_CORE:
             threads.add(threading.get_ident())
             nets[id(net)] += 1
 
-        hooks = [p.model.diffusion_model.register_forward_pre_hook(look) for p in (zoo.patcher(NAME), other)]
-        try:
+        first, second = (p.model.diffusion_model for p in (zoo.patcher(NAME), other))
+        with first.register_forward_pre_hook(look), second.register_forward_pre_hook(look):
             both = run(patcher)
-        finally:
-            for hook in hooks:
-                hook.remove()
         assert len(threads) == 2 and len(set(nets.values())) == 1
         assert difference(both, run(windowed())) < 1e-5

@@ -1,12 +1,12 @@
 """VMCR's loss and gradient: against autograd and the formula as printed."""
 
-import itertools
 import math
 
 import pytest
 import torch
 from longtake.samplers.glc import motion
 from longtake.samplers.glc.motion import MotionSettings, gradient_chunks, motion_gradient, motion_loss, rescale_factor
+from support.motion import autograd, brute_force
 
 SIZES = [(6, 7), (5, 4), (8, 8), (1, 3), (3, 1), (2, 2)]
 ONE_WEIGHT = [(0, 0, 0), (0, 1, 0), (1, 0, 0), (1, 0, 1), (0.2, 0.001, 1)]
@@ -17,31 +17,6 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 def latent(frames=6, size=(6, 7), batch=2, seed=0, scale=1.0):
     generator = torch.Generator().manual_seed(seed)
     return scale * torch.randn(batch, 3, frames, *size, generator=generator, dtype=torch.float64)
-
-
-def brute_force(x0, s):
-    """The loss as the paper prints it: all motion vectors at once, the whole spectrum, sums everywhere."""
-    total = 0
-    floor = s.phase_floor * math.sqrt(x0.shape[-2] * x0.shape[-1])
-    for video in x0:
-        delta = (video[:, 1:] - video[:, :-1]).unbind(1)
-        for p, q in itertools.pairwise(delta):
-            cos = torch.nn.functional.cosine_similarity(p.flatten(), q.flatten(), dim=0, eps=1e-8)
-            total = total + (1 - cos) + s.lambda_mse * ((p - q) ** 2).sum()
-            spectrum_p, spectrum_q = torch.fft.fft2(p), torch.fft.fft2(q)
-            amplitude = (spectrum_p.abs() - spectrum_q.abs()).abs().sum()
-            d = spectrum_p.angle() - spectrum_q.angle()
-            if s.phase == "wrapped":
-                d = torch.atan2(d.sin(), d.cos())
-            counted = (spectrum_p.abs() > floor) & (spectrum_q.abs() > floor)
-            total = total + s.lambda_f * (amplitude + s.lambda_phase * d[counted].abs().sum())
-    return total
-
-
-def autograd(x0, settings):
-    x0 = x0.clone().requires_grad_()
-    brute_force(x0, settings).backward()
-    return x0.grad
 
 
 @pytest.mark.parametrize("phase", ["wrapped", "raw"])

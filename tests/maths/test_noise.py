@@ -7,13 +7,20 @@ import math
 import numpy as np
 import pytest
 import torch
-from longtake.samplers.glc.noise import FILTERS, NoiseSettings, frequency_mix, low_pass, repeated, shuffled
+from longtake.samplers.glc.noise import (
+    FILTERS,
+    MODES,
+    VARIANCES,
+    NoiseSettings,
+    frequency_mix_,
+    low_pass,
+    reinitialise_,
+    repeated,
+    shuffled,
+)
+from support.noise import LENGTH, SIZE, STRIDE, assert_standard, generator
 
 pytestmark = pytest.mark.usefixtures("one_thread")
-
-
-def generator(seed=0):
-    return torch.Generator().manual_seed(seed)
 
 
 # ---- the shuffle ------------------------------------------------------------------------------------------------
@@ -31,31 +38,33 @@ def test_shuffle_is_freenoises_rule(frames, length, stride):
         source = expected[:, :, f - length : f - length + count].clone()
         for i, j in enumerate(torch.randperm(count, generator=draws).tolist()):
             expected[:, :, f + i] = source[:, :, j]
-    before = noise.clone()
-    assert torch.equal(shuffled(noise, length, stride, generator(4), dim=2), expected)
-    assert torch.equal(noise, before)
-    other = shuffled(noise.movedim(2, 0), length, stride, generator(4), dim=0)
-    assert torch.equal(other.movedim(0, 2), expected)
+    assert torch.equal(noise[:, :, shuffled(frames, length, stride, generator(4))], expected)
+    assert torch.equal(reinitialise_(noise, None, NoiseSettings("shuffle"), length, stride, generator(4)), expected)
 
 
 @pytest.mark.parametrize(("frames", "length", "stride"), [(40, 13, 6), (41, 13, 6), (74, 13, 7)])
 def test_windows_share_the_unit_in_another_order(frames, length, stride):
-    numbers = shuffled(torch.arange(frames), length, stride, generator(1), dim=0).tolist()
+    numbers = shuffled(frames, length, stride, generator(1))
     assert numbers[:length] == list(range(length))
     starts = [*range(0, frames - length + 1, stride), frames - length]
     windows = [numbers[start : start + length] for start in starts]
     assert all(sorted(w) == list(range(length)) for w in windows)
     assert len({tuple(w) for w in windows}) > 1
-    assert repeated(torch.arange(frames), length, dim=0).tolist() == [f % length for f in range(frames)]
+    assert repeated(frames, length) == [f % length for f in range(frames)]
 
 
 @pytest.mark.parametrize("stride", [0, 6])
 def test_a_stride_that_reads_what_is_not_there_is_refused(stride):
     with pytest.raises(ValueError, match=rf"stride \({stride}\) must be between 1 and the window length \(5\)"):
-        shuffled(torch.zeros(9), 5, stride, generator(), dim=0)
+        shuffled(9, 5, stride, generator())
 
 
 # ---- the filters and the mix ------------------------------------------------------------------------------------
+
+
+def frequency_mix(low, high, h, variance):
+    """The mix, not in place."""
+    return frequency_mix_(low.clone(), high, h, variance)
 
 
 def pass_of_a_bin(settings, f_t, f_h, f_w):
@@ -133,20 +142,12 @@ def test_limits_of_the_filter(filter):
 
 # ---- moments ----------------------------------------------------------------------------------------------------
 
-# Four 480p videos: 345,600 numbers a frame, so that 1 % is four standard errors of a frame's variance.
-SIZE, LENGTH, STRIDE = (4, 16, 39, 60, 90), 13, 6
-
-
 @pytest.fixture(scope="module")
 def noises():
     base, fresh = torch.randn(2, *SIZE, generator=generator(1)).unbind()
-    return {"shuffle": shuffled(base, LENGTH, STRIDE, generator(2), 2), "repeat": repeated(base, LENGTH, 2)}, fresh
-
-
-def assert_standard(noise):
-    frames = noise.movedim(2, 0).flatten(1)
-    assert frames.mean(1).abs().max() < 0.01 and frames.mean().abs() < 0.01
-    assert (frames.var(1) - 1).abs().max() < 0.01 and abs(frames.var() - 1) < 0.01
+    frames = SIZE[2]
+    orders = {"shuffle": shuffled(frames, LENGTH, STRIDE, generator(2)), "repeat": repeated(frames, LENGTH)}
+    return {unit: base[:, :, order] for unit, order in orders.items()}, fresh
 
 
 @pytest.mark.parametrize("unit", ["shuffle", "repeat"])
@@ -170,3 +171,39 @@ def test_renormalising_is_exact_for_each_frame():
     low[0], high[0] = low[0] * 3, high[0] * 3
     mixed = frequency_mix(low, high, low_pass((5, 6, 7), NoiseSettings()), "renormalise")
     torch.testing.assert_close(mixed.square().mean(dim=(1, 3, 4)), torch.ones(2, 5))
+
+
+# ---- in place ---------------------------------------------------------------------------------------------------
+
+
+def at_once(base, fresh, settings, length, stride, draws):
+    """All the noise of a mode from whole tensors in float32, nothing in place."""
+    frames = base.shape[2]
+    order = shuffled(frames, length, stride, draws) if settings.shuffles else repeated(frames, length)
+    low = base if settings.mode == "random" else base[:, :, order]
+    if not settings.mixes:
+        return low
+    h = low_pass(base.shape[2:], settings)
+    norm = (h**2 + (1 - h) ** 2).sqrt() if settings.variance == "per_frequency" else 1
+    parts = [torch.fft.rfftn(x.float(), dim=(2, 3, 4)) * gain for x, gain in ((low, h / norm), (fresh, (1 - h) / norm))]
+    mixed = torch.fft.irfftn(sum(parts), s=base.shape[2:], dim=(2, 3, 4))
+    if settings.variance == "renormalise":
+        mixed /= mixed.square().mean(dim=(1, 3, 4), keepdim=True).sqrt()
+    return mixed.to(base)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("layout", ["video", "frames in the batch"])
+@pytest.mark.parametrize("variance", VARIANCES)
+@pytest.mark.parametrize("mode", MODES)
+def test_in_place_equals_all_at_once(mode, variance, layout, dtype):
+    settings = NoiseSettings(mode, variance=variance, d_s=0.5, d_t=0.5)
+    base, fresh = torch.randn(2, 2, 3, 14, 6, 7, generator=generator()).to(dtype).unbind()
+    expected = at_once(base, fresh, settings, 5, 3, generator(4))
+    if layout != "video":
+        base, fresh = (x.movedim(2, 0).contiguous().movedim(0, 2) for x in (base, fresh))
+    kept, fresh_before = base, fresh.clone()
+    noise = reinitialise_(base, fresh, settings, 5, 3, generator(4))
+    assert noise is kept and torch.equal(fresh, fresh_before)
+    rounding = 1e-6 if dtype == torch.float32 else torch.finfo(dtype).eps
+    torch.testing.assert_close(noise, expected, atol=4 * rounding, rtol=rounding)

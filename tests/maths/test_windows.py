@@ -5,17 +5,20 @@ import math
 import pytest
 import torch
 from comfy.context_windows import create_windows_static_standard
-from longtake.samplers.cost import run_cost
-from longtake.samplers.fusion import accumulate, normalised, sine_weights, triangular_weights
+from longtake.samplers import windows
+from longtake.samplers.cost import Details, run_cost
+from longtake.samplers.fusion import accumulate, frames_slice, normalised, sine_weights, triangular_weights
 from longtake.samplers.glc.paths import GlobalPath, dilated_windows, gamma
 from longtake.samplers.windows import (
     Window,
     WindowSettings,
+    calls_count,
     group,
     latent_length,
     latent_overlap,
     local_windows,
     pixel_length,
+    planned_calls,
     shift_offset,
     shifted_starts,
     step_paths,
@@ -139,14 +142,14 @@ def test_gamma_is_the_papers_and_clamped():
 
 def test_paths_of_a_step():
     settings = WindowSettings(13, 6, extra_path=GlobalPath(every=3, until=0.5))
-    active = [s for s in range(20) if settings.extra_path.active(s, 20)]
+    active = [s for s in range(20) if settings.extra_path.active(s, s / 20)]
     assert active == [0, 3, 6, 9]
-    local, dilated = step_paths(settings, 74, step=0, steps=20, t=1000.0, key=0)
+    local, dilated = step_paths(settings, 74, index=0, place=0.0, t=1000.0, key=0)
     assert (local.name, dilated.name) == ("local", "global")
     assert dilated.share == gamma(1000.0, 0.005, 5e-4) and local.share == 1 - dilated.share
-    assert [p.name for p in step_paths(settings, 74, step=1, steps=20, t=1000.0, key=0)] == ["local"]
+    assert [p.name for p in step_paths(settings, 74, index=1, place=0.05, t=1000.0, key=0)] == ["local"]
     only = WindowSettings(13, 6, extra_path=GlobalPath(gamma0=1.0))
-    assert [p.name for p in step_paths(only, 74, step=0, steps=20, t=0.0, key=0)] == ["global"]
+    assert [p.name for p in step_paths(only, 74, index=0, place=0.0, t=0.0, key=0)] == ["global"]
 
 
 def test_cost_counts_windows_steps_and_branches():
@@ -156,6 +159,57 @@ def test_cost_counts_windows_steps_and_branches():
     assert cost.plain == 10 * 20 * 2
     assert cost.evaluations == (10 * 20 + 6 * 10) * 2
     assert run_cost(WindowSettings(13, 6, extra_path=GlobalPath()), 13, range(20), 2).evaluations == 40
+
+
+@pytest.mark.parametrize("schedule", ["static", "random_shift"])
+@pytest.mark.parametrize("frames,length,overlap", SIZES)
+def test_cost_without_windows_is_the_count_of_windows(frames, length, overlap, schedule):
+    """The closed form against windows that are built and counted, with a path that comes and goes."""
+    path = GlobalPath(gamma0=0.5, beta=8e-4, every=2, until=0.8)  # all of the weight at high noise
+    settings = WindowSettings(length, overlap, schedule, shift_seed=3, extra_path=path)
+    keys, times = range(7), [1000 * (1 - i / 7) for i in range(7)]
+    paths = [
+        step_paths(settings, frames, index=i, place=i / 7, t=t, key=key)
+        for i, (key, t) in enumerate(zip(keys, times, strict=True))
+    ]
+    counted = sum(len(p.windows) for step in paths for p in step) if frames > length else 7
+    assert run_cost(settings, frames, keys, 2).evaluations == 2 * counted
+    for limit in (1, 2, 3, 8):  # the first window again in every call of some steps
+        repeats = [i in (0, 1, 4) for i in range(7)]
+        again = sum(
+            len(planned_calls([False] * len(p.windows), limit, 0)) - 1
+            for step, on in zip(paths, repeats, strict=True) if on for p in step if len(p.windows) > 1
+        )  # fmt: skip
+        cost = run_cost(settings, frames, keys, 2, Details(times, [i / 7 for i in range(7)], repeats, 0, limit))
+        assert cost.evaluations == 2 * (counted + (again if frames > length else 0))
+
+
+def test_cost_builds_nothing(monkeypatch):
+    """A million frames, a window at every latent frame: counted, not made."""
+    monkeypatch.setattr(windows, "shifted_starts", None)
+    cost = run_cost(WindowSettings(4096, 4095, "random_shift"), 250_000, range(50), 2)
+    assert cost.plain == 245_905 * 50 * 2 and cost.evaluations == cost.plain
+
+
+@pytest.mark.parametrize("companion", [None, 0, 2])
+@pytest.mark.parametrize("limit", [1, 2, 3, 5, 64])
+@pytest.mark.parametrize("count", [1, 2, 7, 8])
+def test_calls_hold_every_window_once_and_the_companion_always(count, limit, companion):
+    if companion is not None and companion >= count:
+        return
+    calls = planned_calls([False] * count, limit, companion)
+    assert all(len(call) <= (limit if companion is None else max(limit, 2)) for call in calls)
+    others = sorted(i for call in calls for i in call if i != companion)
+    assert others == [i for i in range(count) if i != companion]
+    if companion is not None:
+        assert all(call[0] == companion for call in calls)
+        assert len(calls) == calls_count(count, limit)
+
+
+def test_longer_windows_have_calls_of_their_own():
+    anchored = [False, True, True, False, True]
+    calls = planned_calls(anchored, 2)
+    assert calls == [[0, 3], [1, 2], [4]] or calls == [[0, 3], [1], [2, 4]]
 
 
 @pytest.mark.parametrize("count,limit", [(0, 4), (1, 4), (9, 4), (9, 1), (8, 4), (3, 64)])
@@ -195,3 +249,16 @@ def test_settings_that_make_no_windows(kwargs, message):
 def test_a_global_path_at_no_step_is_an_error():
     with pytest.raises(ValueError, match="global_every"):
         GlobalPath(every=0)
+
+
+@pytest.mark.parametrize(
+    "indices,place",
+    [
+        ((3,), slice(3, 4, 1)), (range(2, 7), slice(2, 7, 1)), ((0, 3, 6), slice(0, 7, 3)), ((1, 2, 4), None),
+        ((4, 5, 4), None), ((5, 4, 3), None), ((2, 2), None),
+    ],
+)  # fmt: skip
+def test_slices_of_a_frame_axis(indices, place):
+    assert frames_slice(indices) == place
+    if place is not None:
+        assert list(range(9)[place]) == list(indices)

@@ -16,11 +16,12 @@ from comfy_extras.nodes_custom_sampler import (
     SamplerCustomAdvanced,
 )
 from longtake.backbone.demo import loader
+from longtake.benchmarks import allocations
 from longtake.nodes.noise import LongTakeNoiseReinit, LongTakeNoiseToModel
 from longtake.samplers.adapters.noise import KEY, ReinitNoise
 from longtake.samplers.glc.noise import MODES, NoiseSettings
 from longtake.samplers.windows import WindowSettings
-from test_noise import LENGTH, SIZE, STRIDE, assert_standard, generator
+from support.noise import LENGTH, SIZE, STRIDE, assert_standard, generator
 
 import nodes as core_nodes
 
@@ -151,6 +152,25 @@ def test_windows_of_the_scheduler_set_unit_and_block():
     noise = node(windows=WindowSettings(length=13, overlap=4))
     assert (noise.length, noise.stride) == (13, 9)
     assert noise == ReinitNoise(7, NoiseSettings(), 13, 9)
+
+
+@pytest.mark.parametrize(("settings", "most"), [
+    ({"mode": "shuffle"}, 1.2), ({"mode": "mix"}, 2.5), ({"mode": "shuffle_and_mix"}, 2.5),
+    ({"mode": "shuffle_and_mix", "variance": "renormalise"}, 3.4),
+])  # fmt: skip
+@pytest.mark.parametrize("frames_in_batch", [False, True])
+def test_memory_is_the_noises_and_a_few_channels(settings, most, frames_in_batch):
+    """In latents, of real size: the base noise, the fresh one, and what a channel of 16 needs."""
+    inputs = latent(90, 16, 60, 104) if frames_in_batch else latent(1, 16, 90, 60, 104)
+    noise = node(**settings)
+    peak = allocations.measure(lambda: noise.generate_noise(inputs))
+    assert peak.bytes < most * inputs["samples"].nbytes
+
+
+def test_half_precision_needs_no_whole_video_in_float32():
+    inputs = {"samples": torch.zeros(1, 16, 90, 60, 104, dtype=torch.float16)}
+    peak = allocations.measure(lambda: node().generate_noise(inputs))
+    assert peak.bytes < 3.1 * inputs["samples"].nbytes
 
 
 # ---- real sampling ----------------------------------------------------------------------------------------------

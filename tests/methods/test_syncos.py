@@ -9,15 +9,15 @@ import comfy.model_sampling
 import comfy.samplers
 import pytest
 import torch
-import zoo
 from comfy_extras.nodes_custom_sampler import SamplerCustom
 from longtake.nodes.syncos import COUPLING, LongTakeSynCoSKSampler, LongTakeSynCoSSampler
-from longtake.samplers.adapters import syncos as adapter
 from longtake.samplers.adapters.engine import CHUNKS, apply_windows
 from longtake.samplers.adapters.syncos import ChunkSettings, syncos_sampler
 from longtake.samplers.adapters.vmcr import RefineSettings, refine_sampler
+from longtake.samplers.syncos import coupling
 from longtake.samplers.syncos.coupling import PRESETS, SynCoSSettings
 from longtake.samplers.windows import WindowSettings, static_starts
+from support import zoo
 
 FRAMES, LENGTH, OVERLAP, STEPS = 14, 5, 2, 4
 NAME = "wan21_t2v"
@@ -262,6 +262,55 @@ def test_nodes_agree_with_each_other_and_with_the_scheduler(coupled):
     assert torch.equal(run(sampler, zoo.patcher(NAME)), coupled)
 
 
+def prepared(model, used=1.0):
+    """A clone, the shapes of the latents that core makes room for, and the bytes of weights loaded at each model call.
+
+    used: the part of the weights that core's first loading leaves on the device, as where room is scarce."""
+    model, shapes, loaded = model.clone(), [], []
+
+    def prepare(executor, patcher, shape, *args, **kwargs):
+        shapes.append(list(shape))
+        out = executor(patcher, shape, *args, **kwargs)
+        if len(shapes) == 1 and used < 1:
+            patcher.partially_unload(patcher.offload_device, (1 - used) * patcher.model_size())
+            assert 0 < patcher.loaded_size() < patcher.model_size()
+        return out
+
+    def noted(apply, args):
+        loaded.append(model.loaded_size())
+        return apply(args["input"], args["timestep"], **args["c"])
+
+    model.add_wrapper_with_key(comfy.patcher_extension.WrappersMP.PREPARE_SAMPLING, "test", prepare)
+    model.set_model_unet_function_wrapper(noted)
+    return model, shapes, loaded
+
+
+def test_memory_is_budgeted_for_a_chunk(coupled):
+    """Core makes room for the whole video before a SAMPLER can tell it of its windows: the rest is loaded then."""
+    sampler = syncos_sampler(COUPLED, ChunkSettings(17, 12))
+    model, shapes, loaded = prepared(zoo.patcher(NAME), used=0.5)
+    size = model.model_size()
+    assert torch.equal(run(sampler, model), coupled)
+    assert shapes == [[1, 16, FRAMES, 8, 8], [1, 16, LENGTH, 8, 8]]
+    assert set(loaded) == {size}
+    model, shapes, loaded = prepared(zoo.patcher(NAME), used=0.5)
+    assert torch.equal(run(refine_sampler(sampler, RefineSettings(omega=1e-30)), model), coupled)
+    assert len(shapes) == 2 and set(loaded) == {size}  # once for a run, however it is cut
+
+
+def test_memory_is_budgeted_once_where_all_weights_fit_and_for_a_scheduler():
+    sampler = syncos_sampler(COUPLED, ChunkSettings(17, 12))
+    model, shapes, _ = prepared(zoo.patcher(NAME))
+    run(sampler, model)
+    assert len(shapes) == 1
+    model, shapes, loaded = prepared(windowed(), used=0.5)
+    run(sampler, model)
+    assert len(shapes) == 1 and max(loaded) < model.model_size()
+    model, shapes, _ = prepared(zoo.patcher(NAME), used=0.5)
+    run(sampler, model, frames=LENGTH)  # the whole video is one chunk
+    assert len(shapes) == 1
+
+
 def test_presets_ignore_the_coupling_widgets():
     for name, preset in PRESETS.items():
         (sampler,) = LongTakeSynCoSSampler.execute(name, **WIDGETS).args
@@ -303,15 +352,13 @@ def test_bad_widgets(changes, words):
 
 
 def test_with_exchange_all_chunks_move_along(monkeypatch):
-    seen, direction = [], adapter.csd_direction
+    seen, add = [], coupling.add_direction
 
-    def noted(y, r, snr, exchange, scored):
-        seen.append((len(y), len(r), scored))
-        return direction(y, r, snr, exchange, scored)
+    def noted(g, x0, predicted, chunks, scored, count):
+        seen.append((len(chunks.windows), predicted.shape[2] // LENGTH, len(scored)))
+        add(g, x0, predicted, chunks, scored, count)
 
-    monkeypatch.setattr(adapter, "csd_direction", noted)
+    monkeypatch.setattr(coupling, "add_direction", noted)
     for exchange in (0.0, 0.5):
         run(syncos_sampler(replace(COUPLED, max_coupled=1, iters=1, chunks=2, exchange=exchange)))
-    (picked, _, none), (moved, predicted, scored) = seen
-    assert (picked, none) == (2, None)
-    assert (moved, predicted, len(scored)) == (len(static_starts(FRAMES, LENGTH, LENGTH - OVERLAP)), 2, 2)
+    assert seen == [(2, 2, 2), (len(static_starts(FRAMES, LENGTH, LENGTH - OVERLAP)), 2, 2)]

@@ -58,7 +58,7 @@ def test_every_parameterisation_gives_the_same_trajectory(start, optimizer, monk
 
     monkeypatch.setattr(adapter._Run, "draw", draw)
     settings = SynCoSSettings(
-        t_min=0.0, max_coupled=3, iters=4, chunks=3, optimizer=optimizer, lr=0.5 if optimizer == "adamw" else 2.0,
+        t_min=0.0, max_coupled=0, iters=4, chunks=3, optimizer=optimizer, lr=0.5 if optimizer == "adamw" else 2.0,
     )  # fmt: skip
     trajectories = {}
     for kind in ("eps", "v", "zsnr", "flow"):

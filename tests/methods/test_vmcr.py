@@ -11,14 +11,14 @@ import comfy.sample
 import comfy.samplers
 import pytest
 import torch
-import zoo
 from comfy.k_diffusion import sampling
 from longtake.nodes.vmcr import LongTakeVMCR
 from longtake.samplers.adapters import vmcr
 from longtake.samplers.adapters.vmcr import EXACT, REFUSED, RefineSettings, history_note, refine_sampler, stretches
 from longtake.samplers.glc.motion import MotionSettings
-from test_motion import autograd
-from tiny_wan import prompt
+from support import zoo
+from support.motion import autograd
+from support.tiny_wan import prompt
 
 STEPS, FRAMES = 4, 5
 
@@ -220,7 +220,7 @@ def test_stretches_keep_inactive_steps_together():
 @pytest.mark.parametrize(("kind", "start", "end"), [("flow", 0.3, 0.8), ("noise", 0.3, 0.8), ("flow", 0.0, 0.5)])
 def test_only_steps_in_the_range_are_refined(models, monkeypatch, kind, start, end):
     refined = []
-    monkeypatch.setattr(vmcr, "refine", lambda x, x0, settings, mask: refined.append(len(refined)) or x)
+    monkeypatch.setattr(vmcr, "refine_", lambda x, x0, settings, mask: refined.append(len(refined)) or x)
     model = models[kind]
     calls = []
 

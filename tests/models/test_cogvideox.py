@@ -5,7 +5,6 @@ import comfy.sample
 import comfy.sd
 import pytest
 import torch
-import zoo
 from comfy.ldm.modules.attention import attention_pytorch
 from comfy_extras.nodes_torch_compile import TorchCompileModel
 from diffusers import (
@@ -19,17 +18,16 @@ from longtake.backbone.cogvideox import load as cogvideox
 from longtake.backbone.cogvideox import text as cogvideox_text
 from longtake.backbone.cogvideox.files import IN_FOLDER
 from longtake.backbone.cogvideox.vae import preview_colours
-from longtake.samplers.adapters.attention import apply_anchor
-from longtake.samplers.adapters.engine import apply_windows, temporal_compression
-from longtake.samplers.windows import WindowSettings
-from tiny_cogvideox import (
+from longtake.samplers.adapters.latents import temporal_compression
+from support import zoo
+from support.compare import distance
+from support.tiny_cogvideox import (
     CFG,
     HEIGHT,
     STEPS,
     TEXT,
     VARIANTS,
     WIDTH,
-    difference,
     image_conds,
     load,
     model_folders,
@@ -38,6 +36,7 @@ from tiny_cogvideox import (
     sample,
     start_image,
 )
+from support.windows import anchored, windowed
 from transformers import T5EncoderModel
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -78,13 +77,13 @@ def test_equals_diffusers_pipeline(models, name):
     patcher, _, vae = load(name)
     noise, image = noise_of(name), start_image() if name.endswith("I2V") else None
     extra = {} if image is None else image_conds(vae)
-    assert difference(sample(patcher, noise, **extra), pipeline(models, name, noise, image=image)) < 1e-3
+    assert distance(sample(patcher, noise, **extra), pipeline(models, name, noise, image=image)) < 1e-3
 
 
 def test_the_image_matters(models):
     patcher, _, vae = load("CogVideoX-5b-I2V")
     noise = noise_of("CogVideoX-5b-I2V")
-    assert difference(sample(patcher, noise, **image_conds(vae)), sample(patcher, noise)) > 1e-2
+    assert distance(sample(patcher, noise, **image_conds(vae)), sample(patcher, noise)) > 1e-2
 
 
 @pytest.mark.parametrize("name", ["CogVideoX-5b-I2V", "CogVideoX1.5-5B-I2V"])
@@ -120,7 +119,7 @@ def test_vae_encode_equals_diffusers(models, frames):
     with torch.no_grad():
         expected = theirs.encode(pixels.movedim(-1, 0)[None] * 2 - 1).latent_dist.mode()
     ours = load("CogVideoX-2b")[2].encode(pixels)
-    assert ours.shape == (1, 16, (frames + 3) // 4, 4, 6) and difference(ours, expected) < 1e-4
+    assert ours.shape == (1, 16, (frames + 3) // 4, 4, 6) and distance(ours, expected) < 1e-4
 
 
 @pytest.mark.parametrize("frames", [1, 3, 5])
@@ -130,7 +129,7 @@ def test_vae_decode_equals_diffusers(models, frames):
     with torch.no_grad():
         expected = (theirs.decode(latents).sample / 2 + 0.5).clamp(0, 1).movedim(1, -1)
     ours = load("CogVideoX-2b")[2].decode(latents)
-    assert ours.shape == (1, 4 * frames - 3, 32, 48, 3) and difference(ours, expected) < 1e-4
+    assert ours.shape == (1, 4 * frames - 3, 32, 48, 3) and distance(ours, expected) < 1e-4
 
 
 def test_vae_with_an_even_number_of_latent_frames(models):
@@ -150,7 +149,7 @@ def test_vae_tiled(models):
     with torch.inference_mode():  # as ComfyUI runs nodes
         whole = vae.decode(latents)
         tiled = vae.decode_tiled(latents, tile_x=6, tile_y=6, overlap=2, tile_t=3, overlap_t=1)
-    assert tiled.shape == whole.shape and difference(tiled, whole) < 0.5
+    assert tiled.shape == whole.shape and distance(tiled, whole) < 0.5
     pixels = frames_of(7, 9)
     assert vae.encode_tiled(pixels, tile_x=32, tile_y=32, overlap=8).shape == vae.encode(pixels).shape
 
@@ -165,7 +164,7 @@ def test_clip_equals_the_text_encoder_on_226_tokens(models, prompt):
     with torch.no_grad():
         expected = theirs(torch.tensor([ids]))[0]
     cond = clip.encode_from_tokens_scheduled(tokens)[0][0]
-    assert cond.shape == (1, 226, TEXT) and difference(cond, expected) < 1e-4
+    assert cond.shape == (1, 226, TEXT) and distance(cond, expected) < 1e-4
 
 
 # ---- in ComfyUI --------------------------------------------------------------------------------------------------
@@ -191,8 +190,8 @@ def test_a_lora_in_diffusers_format_applies(models):
     plain = sample(patcher, noise)
     with_lora, _ = comfy.sd.load_lora_for_models(patcher, None, lora, 1.0, 0.0)
     ours = sample(with_lora, noise)
-    assert difference(ours, pipeline(models, name, noise, merged)) < 1e-3
-    assert difference(ours, plain) > 1e-2
+    assert distance(ours, pipeline(models, name, noise, merged)) < 1e-3
+    assert distance(ours, plain) > 1e-2
     assert torch.equal(sample(patcher, noise), plain)  # the loaded model stays as it was
 
 
@@ -202,20 +201,16 @@ def test_lora_names(models, prefix):
     assert names[prefix + "transformer_blocks.0.attn1.to_k"] == "diffusion_model.transformer_blocks.0.attn1.to_k.weight"
 
 
-def windowed(patcher, length, overlap=0, **kwargs):
-    return apply_windows(patcher, WindowSettings(length, overlap, window_batch=1, **kwargs))
-
-
 @every_variant
 def test_two_windows_without_overlap_are_two_clips(models, name):
     """Positions start at 0 in each, and the start image belongs to the first."""
     patcher, _, vae = load(name)
     image = image_conds(vae) if name.endswith("I2V") else {}
     noise = noise_of(name, 8)
-    together = sample(windowed(patcher, 4), noise, steps=2, **image)
+    together = sample(windowed(patcher, 4, 0), noise, steps=2, **image)
     first = sample(patcher, noise[:, :, :4], steps=2, **image)
     second = sample(patcher, noise[:, :, 4:], steps=2)
-    assert difference(together, torch.cat([first, second], dim=2)) < 1e-5
+    assert distance(together, torch.cat([first, second], dim=2)) < 1e-5
 
 
 def test_windows_overlap_and_any_sampler(models):
@@ -240,11 +235,11 @@ def test_abam_anchors_the_video_tokens(models):
                 own[..., 226:, :] = (1 - a) * own[..., 226:, :] + a * first[..., 226:, :]
         return func(q, k, v, *args, **kwargs)
 
-    override = windowed(patcher, 4)
+    override = windowed(patcher, 4, 0)
     override.model_options["transformer_options"]["optimized_attention_override"] = by_hand
-    plain, expected = sample(windowed(patcher, 4), noise, steps=2), sample(override, noise, steps=2)
-    ours = sample(apply_anchor(windowed(patcher, 4), a, 0, -1, 0.0, 1.0, "gpu"), noise, steps=2)
-    assert difference(ours, expected) < 1e-4 and difference(ours, plain) > 1e-3
+    plain, expected = sample(windowed(patcher, 4, 0), noise, steps=2), sample(override, noise, steps=2)
+    ours = sample(anchored(windowed(patcher, 4, 0), a), noise, steps=2)
+    assert distance(ours, expected) < 1e-4 and distance(ours, plain) > 1e-3
     assert {block for block, _ in kept} == {0, 1}
 
 
@@ -270,18 +265,21 @@ def test_a_model_loaded_in_part_is_the_model_with_its_lora(models):
             patcher.unpatch_model(cpu)
 
     (whole, none), (part, some) = apply(), apply(lowvram_model_memory=64)
-    assert none == 0 < some and difference(part, whole) < 1e-5
+    assert none == 0 < some and distance(part, whole) < 1e-5
 
 
 def test_weight_dtype(models):
     patcher = load("CogVideoX-5b-I2V", weight_dtype="fp8_e4m3fn")[0]
     noise, plain = noise_of("CogVideoX-5b-I2V"), load("CogVideoX-5b-I2V")[0]
     assert patcher.model.get_dtype() == torch.float8_e4m3fn
-    assert 0 < difference(sample(patcher, noise, steps=2), sample(plain, noise, steps=2)) < 0.5
+    assert 0 < distance(sample(patcher, noise, steps=2), sample(plain, noise, steps=2)) < 0.5
 
 
-def test_more_windows_compile_no_more(models):
-    graphs, name = [], "CogVideoX-5b"
+@pytest.mark.parametrize(("name", "expected"), [
+    ("CogVideoX-5b", 1), ("CogVideoX-2b", 2),  # one that makes the positions, one that has them
+])  # fmt: skip
+def test_more_windows_compile_no_more(models, name, expected):
+    graphs = []
 
     def backend(graph, inputs):
         graphs.append(graph)
@@ -295,10 +293,10 @@ def test_more_windows_compile_no_more(models):
     patcher.model_options["transformer_options"]["optimized_attention_override"] = attend
     patcher = TorchCompileModel.execute(patcher, backend).args[0]
     sample(windowed(patcher, 4, 2), noise_of(name, 6), steps=2)
-    assert len(graphs) == 1
+    assert len(graphs) == expected
     noise = noise_of(name, 10)
     ours, plain = (sample(windowed(p, 4, 2), noise, "euler", steps=2) for p in (patcher, load(name)[0]))
-    assert len(graphs) == 1 and difference(ours, plain) < 1e-4
+    assert len(graphs) == expected and distance(ours, plain) < 1e-4
 
 
 def test_sizes_that_are_no_multiple_of_the_patch(models):

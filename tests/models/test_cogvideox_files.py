@@ -9,18 +9,18 @@ import tempfile
 from pathlib import Path
 
 import comfy.sd
-import longtake.backbone
+import comfy.utils
+import longtake.backbone.cogvideox
 import pytest
-import tiny_cogvideox
 import torch
-import zoo
 from comfy.ldm.lightricks.vae.causal_video_autoencoder import VideoVAE
 from longtake.backbone.cogvideox import load as cogvideox
 from longtake.backbone.cogvideox import text as cogvideox_text
-from longtake.backbone.cogvideox.files import IN_FOLDER, model_folders, single_files
+from longtake.backbone.cogvideox.files import IN_FOLDER, model_folders, read_shapes, single_files
 from longtake.nodes.models import LongTakeCogVideoXLoader
 from safetensors.torch import load_file, save_file
-from tiny_cogvideox import TEXT, VARIANTS, image_conds, load, noise_of, sample
+from support import tiny_cogvideox, zoo
+from support.tiny_cogvideox import TEXT, VARIANTS, image_conds, load, noise_of, sample
 
 import nodes as core_nodes
 
@@ -68,7 +68,9 @@ def test_sizes_of_a_single_file_are_read_from_its_weights(models, name):
     """But for the trained resolution, which no weight shows."""
     path = models / "diffusers" / name / "transformer"
     config = json.loads((path / "config.json").read_text())
-    guess = cogvideox._guess_network(load_file(path / "diffusion_pytorch_model.safetensors"), path)
+    file = path / "diffusion_pytorch_model.safetensors"
+    assert read_shapes(file) == {k: tuple(v.shape) for k, v in load_file(file).items()}
+    guess = cogvideox._guess_network(read_shapes(file), path)
     trained = {"sample_height", "sample_width", "sample_frames"}
     assert {k: v for k, v in guess.items() if config[k] != v}.keys() <= trained
     assert {k: v for k, v in guess.items() if k in trained} == (
@@ -86,7 +88,7 @@ def test_published_values_of_the_2b():
         "patch_embed.proj.weight": (1920, 16, 2, 2), "patch_embed.proj.bias": (1920,), "proj_out.weight": (64, 1920),
         "time_embedding.linear_1.weight": (512, 1920), "patch_embed.text_proj.weight": (1920, 4096),
     }  # fmt: skip
-    network = cogvideox._guess_network({k: torch.empty(v, device="meta") for k, v in shapes.items()}, "")
+    network = cogvideox._guess_network(shapes, "")
     assert (network["num_layers"], network["use_rotary_positional_embeddings"]) == (30, False)
     variant = cogvideox.Variant.of(network)
     assert (variant.snr_shift_scale, variant.scaling_factor) == (3.0, 1.15258426)
@@ -114,6 +116,21 @@ def test_single_files(models, single):
     assert torch.equal(clip.encode("a cat")[0], theirs[1].encode("a cat")[0])
     with pytest.raises(ValueError, match="vae: one.safetensors is a single file"):
         cogvideox.load("one.safetensors", IN_FOLDER, "one.safetensors", "default")
+
+
+@pytest.mark.parametrize("kind", ["single files", "folder"])
+def test_weights_are_read_once(models, single, monkeypatch, kind):
+    read = []
+
+    def spy(path, **kwargs):
+        read.append(Path(path).relative_to(models).as_posix())
+        return load_torch_file(path, **kwargs)
+
+    load_torch_file = comfy.utils.load_torch_file
+    monkeypatch.setattr(comfy.utils, "load_torch_file", spy)
+    names = ["one.safetensors"] * 3 if kind == "single files" else [single, IN_FOLDER, IN_FOLDER]
+    cogvideox.load(*names, "default")
+    assert len(read) == len(set(read)) == 3
 
 
 def test_a_folder_with_a_text_encoder_from_elsewhere(models, broken, single):
@@ -312,9 +329,9 @@ def test_the_vae_of_another_model(models, ltx_vae):
 
 
 def test_without_diffusers(models, monkeypatch):
-    for module in ("cogvideox_model", "cogvideox_vae"):
-        monkeypatch.delitem(sys.modules, f"longtake.backbone.{module}")
-        monkeypatch.delattr(longtake.backbone, module)
+    for module in ("network", "vae"):
+        monkeypatch.delitem(sys.modules, f"longtake.backbone.cogvideox.{module}")
+        monkeypatch.delattr(longtake.backbone.cogvideox, module)
     for module in [m for m in sys.modules if m.split(".")[0] == "diffusers"]:
         monkeypatch.delitem(sys.modules, module)
     monkeypatch.setitem(sys.modules, "diffusers", None)

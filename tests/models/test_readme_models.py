@@ -1,25 +1,24 @@
 """README's table of models says what the tests see, for the models of the running core."""
 
 import re
-from pathlib import Path
 
 import pytest
-import test_window_conds
-import zoo
 from longtake.samplers.adapters.video_tokens import layout_of
 from longtake.samplers.adapters.window import NEW_CORE
+from support import window_inputs, zoo
+from support.paths import ROOT
 
-MODELS = {**zoo.zoo(), **zoo.audio_video(), **test_window_conds.CASES}
+MODELS = {**zoo.zoo(), **zoo.audio_video(), **window_inputs.CASES}
 NEWER = {*zoo.audio_video(), "cogvideox", "cogvideox15", "cogvideox_i2v", "kandinsky5", "kandinsky5_i2v"}
 
 
 def works(name):
     """As the table's last column begins."""
-    build = test_window_conds.patcher if name in test_window_conds.CASES else zoo.patcher
+    build = window_inputs.patcher if name in window_inputs.CASES else zoo.patcher
     model = build(name).model
     if name in zoo.audio_video():
         return "windows" if hasattr(model, "map_context_window_to_modalities") else "refused"
-    if name in test_window_conds.NO_ANCHORS:
+    if name in window_inputs.NO_ANCHORS:
         return "all but anchor attention"
     layout_of(model.diffusion_model)
     return "all"
@@ -28,7 +27,7 @@ def works(name):
 @pytest.fixture(scope="module")
 def rows():
     """{name of a model in the tests: (from ComfyUI, what works)}"""
-    text = (Path(__file__).resolve().parents[2] / "README.md").read_text(encoding="utf-8")
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
     lines = text.split("## Which models")[1].split("##")[0].splitlines()
     cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if line.startswith("| ")][1:]
     return {name: (core, what) for _, test, core, what in cells for name in re.findall(r"`(\w+)`", test)}

@@ -4,63 +4,28 @@ import comfy.sample
 import comfy.samplers
 import pytest
 import torch
-import zoo
-from longtake.samplers.adapters.engine import CHUNKS, apply_windows
+from longtake.samplers.adapters.engine import CHUNKS
 from longtake.samplers.adapters.noise import ReinitNoise, apply_noise
-from longtake.samplers.adapters.syncos import syncos_sampler
 from longtake.samplers.adapters.vmcr import RefineSettings, refine_sampler
-from longtake.samplers.adapters.window import NEW_CORE
 from longtake.samplers.glc.noise import NoiseSettings
 from longtake.samplers.glc.paths import GlobalPath
-from longtake.samplers.syncos.coupling import SynCoSSettings
-from longtake.samplers.windows import WindowSettings
-
-FRAMES, LENGTH, OVERLAP = 9, 5, 2
-
-NAMES = [
-    "wan21_t2v", "wan21_i2v", "wan22_5b", "wan21_vace", "ltxv", "hunyuan_video", "hunyuan_video15", "mochi",
-    "cosmos_predict2",
-]  # fmt: skip
-if NEW_CORE:
-    NAMES += ["cogvideox", "cogvideox15", "kandinsky5"]
-
-# CogVideoX's schedule starts at sigma 4519, where float32 rounds a latent to 1e-3; comparisons start it at sigma 3.5.
-DENOISE = {"cogvideox": 0.6, "cogvideox15": 0.6}
+from support import windows, zoo
+from support.compare import difference
+from support.windows import LENGTH, OVERLAP
+from support.zoo_runs import DENOISE, FRAMES, NAMES, overridden, run
 
 every_model = pytest.mark.parametrize("name", NAMES)
-
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
-def run(name, patcher=None, *, prompt=1, seed=5, steps=2, cfg=2.0, denoise=1.0, latent=None, mask=None, extra=None):
-    model, extra = zoo.zoo()[name], extra or {}
-    latent = model.latent(FRAMES) if latent is None else latent
-    return comfy.sample.sample(
-        patcher or zoo.patcher(name), comfy.sample.prepare_noise(latent, seed), steps, cfg, "euler", "simple",
-        model.conditioning(prompt, FRAMES, **extra), model.conditioning(2, FRAMES, **extra), latent, denoise=denoise,
-        noise_mask=mask, disable_pbar=True, seed=seed,
-    )  # fmt: skip
-
-
-def windowed(name, length=LENGTH, **kwargs):
-    return apply_windows(zoo.patcher(name), WindowSettings(length, OVERLAP, **kwargs))
-
-
-def overridden(name, attention):
-    """A clone whose attention is `attention(func, q, k, v, *args, **kwargs)`."""
-    patcher = zoo.patcher(name).clone()
-    patcher.model_options["transformer_options"]["optimized_attention_override"] = attention
-    return patcher
+def windowed(name, length=LENGTH, **settings):
+    return windows.windowed(zoo.patcher(name), length, **settings)
 
 
 def video_attention(q, k, count):
     """Whether a call is the video's attention: all its tokens, among themselves or with the text's."""
     return q.shape[-2] >= count and q.shape == k.shape
-
-
-def difference(a, b):
-    return (a - b).abs().max().item()
 
 
 def test_the_core_has_all_models():
@@ -152,7 +117,7 @@ def test_windows_without_overlap_are_clips(name):
             torch.zeros_like(noise), denoise=denoise, disable_pbar=True, seed=5,
         )  # fmt: skip
 
-    whole = sampled(apply_windows(zoo.patcher(name), WindowSettings(LENGTH, 0, window_batch=1)), noise)
+    whole = sampled(windowed(name, overlap=0), noise)
     clips = [sampled(zoo.patcher(name), part) for part in noise.split(LENGTH, 2)]
     assert difference(whole, torch.cat(clips, 2)) < 1e-5
 
@@ -164,12 +129,11 @@ def test_windows_of_a_whole_schedule_are_finite(name):
 
 def coupled(name, patcher, latent=None, mask=None):
     """A SynCoS run: one of two steps coupled."""
-    settings = SynCoSSettings(t_min=0.0, max_coupled=1, iters=2, chunks=2, optimizer="sgd", lr=1)
     model = zoo.zoo()[name]
     latent = model.latent(FRAMES) if latent is None else latent
     sigmas = comfy.samplers.calculate_sigmas(patcher.get_model_object("model_sampling"), "simple", 2)
     return comfy.sample.sample_custom(
-        patcher, comfy.sample.prepare_noise(latent, 5), 2.0, syncos_sampler(settings), sigmas,
+        patcher, comfy.sample.prepare_noise(latent, 5), 2.0, windows.coupled(), sigmas,
         model.conditioning(1, FRAMES), model.conditioning(2, FRAMES), latent, noise_mask=mask, disable_pbar=True,
         seed=5,
     )  # fmt: skip
@@ -217,11 +181,8 @@ def test_syncos_shows_a_given_first_frame_clean(name):
     def look(net, args, kwargs):
         seen.append((args[0].clone(), args[1].clone(), kwargs["transformer_options"]))
 
-    hook = patcher.model.diffusion_model.register_forward_pre_hook(look, with_kwargs=True)
-    try:
+    with patcher.model.diffusion_model.register_forward_pre_hook(look, with_kwargs=True):
         result = coupled(name, patcher, latent, mask)
-    finally:
-        hook.remove()
     assert difference(result[:, :, :1], latent[:, :, :1]) < 1e-3
     first = [s for s in seen if s[2]["longtake"]["windows"][0][0] == 0]
     both = {CHUNKS in s[2] for s in first}
@@ -245,11 +206,8 @@ def test_a_given_first_frame_has_its_own_timestep_in_its_window_only(name, windo
     def look(net, args):
         timesteps.append(args[1].reshape(len(args[1]), LENGTH, -1))
 
-    hook = patcher.model.diffusion_model.register_forward_pre_hook(look)
-    try:
+    with patcher.model.diffusion_model.register_forward_pre_hook(look):
         result = run(name, patcher, latent=latent, mask=mask, steps=1)
-    finally:
-        hook.remove()
     assert result.isfinite().all()
     assert difference(result[:, :, :1], latent[:, :, :1]) < 1e-3
     rows = torch.cat([t.reshape(2, -1, *t.shape[1:]) for t in timesteps], dim=1)  # [CFG branch, window, frame, tokens]

@@ -1,19 +1,24 @@
 """Translations: every node, input and output of the pack, nothing else, in a form that the front-end can read.
 
 locales/en holds the schemas' own texts, to translate from. After a change of a schema write it anew, in an environment
-of the tests: COMFYUI_PATH=... python tests/test_locales.py
+of the tests: COMFYUI_PATH=... python tests/nodes/test_locales.py
 """
 
 import asyncio
 import json
 import re
+import sys
 from pathlib import Path
 
-import conftest
 import pytest
-from longtake.nodes import LongTakeExtension
 
-ROOT = Path(conftest.__file__).resolve().parent.parent
+if __name__ == "__main__":
+    sys.path.append(str(Path(__file__).resolve().parents[1]))
+    import conftest  # noqa: F401  # makes the pack importable
+
+from longtake.nodes import LongTakeExtension
+from support.paths import ROOT
+
 LOCALES, WEB = ROOT / "locales", ROOT / "web" / "js"
 FILES = sorted(LOCALES.glob("*/nodeDefs.json"))
 ENGLISH = LOCALES / "en" / "nodeDefs.json"
@@ -49,7 +54,7 @@ def english_text() -> str:
 
 
 def test_english_is_what_the_schemas_say():
-    assert ENGLISH.read_text("utf-8") == english_text(), "write it anew: python tests/test_locales.py"
+    assert ENGLISH.read_text("utf-8") == english_text(), "write it anew: python tests/nodes/test_locales.py"
 
 
 def test_there_is_chinese():

@@ -4,13 +4,11 @@ schema.json is what has been released. Add to it when a node or widget is added;
 """
 
 import asyncio
-import json
-from pathlib import Path
 
 import pytest
 from longtake.nodes import comfy_entrypoint
-
-RELEASED = json.loads((Path(__file__).parent / "schema.json").read_text(encoding="utf-8"))
+from support.graphs import RELEASED
+from support.paths import ROOT
 
 
 def current():
@@ -38,7 +36,7 @@ def test_a_released_node_is_only_ever_added_to(node_id):
 
 @pytest.mark.parametrize("node_id", RELEASED)
 def test_every_node_has_a_help_page_and_tooltips(node_id):
-    docs = Path(__file__).resolve().parents[2] / "web" / "docs"
+    docs = ROOT / "web" / "docs"
     page = (docs / f"{node_id}.md").read_text(encoding="utf-8")
     assert f"({node_id}.jpg)" in page and (docs / f"{node_id}.jpg").is_file()
     extension = asyncio.run(comfy_entrypoint())

@@ -1,7 +1,11 @@
 """A real ComfyUI server takes graphs, reports errors by node, and can be interrupted."""
 
+import os
+import sys
+
 import pytest
-from longtake.tools.headless import GraphError
+from longtake.tools.environment import StartError, stop
+from longtake.tools.headless import GraphError, Server
 
 
 def picture(width=32, prefix="picture"):
@@ -64,3 +68,14 @@ def test_interrupt_ends_the_run_and_the_server_goes_on(comfy_server):
         comfy_server.queue(graph, interrupt)
     assert not list(comfy_server.output.glob("never*"))
     comfy_server.queue(picture(prefix="after"))
+
+
+def test_a_server_that_ends_in_the_middle_of_a_run_shows_its_last_words(tmp_path):
+    with Server(os.environ["COMFYUI_PATH"], sys.executable, tmp_path, tmp_path / "output") as server:
+
+        def kill(event, data):
+            if event == "executing":
+                stop(server.process)
+
+        with pytest.raises(StartError, match="(?s)in the middle of the run.*got prompt.*whole log: .*server.log"):
+            server.queue(picture(), kill)

@@ -9,9 +9,16 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
 from longtake.nodes.routes import timeline as timeline_route
-from longtake.samplers.adapters.conds import SPAN_KEY, window_entries
-from longtake.samplers.prompts.timeline import TimelineError, equal_borders, parse_timeline, spans
-from longtake.samplers.prompts.writer import Edit, way_of, write_timeline
+from longtake.samplers.adapters.timeline import SPAN_KEY, window_entries
+from longtake.samplers.prompts.timeline import (
+    MOST_EVENTS,
+    TimelineError,
+    equal_borders,
+    parse_timeline,
+    read_timeline,
+    spans,
+)
+from longtake.samplers.prompts.writer import Edit, write_timeline
 from longtake.samplers.windows import WindowSettings, local_windows
 
 LENGTH, FPS = 96, 16.0  # 6 seconds
@@ -82,6 +89,37 @@ def test_one_change(text, index, values, expected):
     assert changed(text, index, **values) == expected
 
 
+PASTED = [  # text, its way, and how the nearest own way says it, with the first prompt changed to "x"
+    ('"0" :"a",\n"48" :"b"\n', "lines", "0s: x\n3s: b"),
+    ("0\uff1aa\n48\uff1ab", "lines", "0s: x\n3s: b"),
+    ("- 0:00 a\n- 0:03 b", "lines", "0s: x\n3s: b"),
+    ("0: (a), 48: (b)", "lines", "0s: x\n3s: b"),
+    ("Scene 1 (0-2s): a\nScene 2 (2-6s): b | c", "lines", "0s: x\n2s: b | c"),
+    ("1. a\n2. b\n3) c", "equal", "x | b | c"),
+    ("**Scene 1:** a\n**Scene 2:** b {c|d}", "equal", "x | b {c|d}"),
+    ('{"0 sec": "a", "48 frames": "b"}', "json", '{\n  "0s": "x",\n  "3s": "b"\n}'),
+    ('{"1": "a", "2": "b"}', "equal", "x | b"),
+    ("```\n0s: a\n3s: b\n```", "lines", "0s: x\n3s: b"),
+]
+
+
+@pytest.mark.parametrize(("text", "way", "expected"), PASTED)
+def test_pasted_texts_stay_until_they_are_edited(text, way, expected):
+    reading = read_timeline(text, LENGTH, FPS)[1]
+    assert (reading.way, reading.own) == (way, False)
+    assert write_timeline(text, edits(text), LENGTH, FPS) == text
+    assert changed(text, 0, text="x") == expected
+    assert ask(text=text)["way"] == way and ask(text=text)["text"] == text
+
+
+def test_edits_never_write_numbers_that_read_as_a_list():
+    assert changed("0: a\n40: b", 1, start=1) == "0s: a\n0.06s: b"
+    assert changed('{"0": "a", "40": "b"}', 1, start=1) == '{\n  "0s": "a",\n  "0.06s": "b"\n}'
+    assert changed("1: a\n40: b", 1, start=2) == "0s: a\n0.1s: b"
+    assert changed("a {x|y} | b", 1, text="c") == "a {x|y} | c"
+    assert changed("a\uff5cb | c", 1, text="x") == "a\uff5cx | c"
+
+
 def test_add_delete_reorder():
     text = "[0-2s] a\n[2-4s] b\n\n[4-6s] c\n"
     a, b, c = edits(text)
@@ -140,7 +178,8 @@ def test_any_edit_reads_back_as_it_was_meant():
         written = write_timeline(text, out, length, fps)
         got = [(e.text.split(), e.start) for e in parse_timeline(written, length, fps)]
         assert got == [(e.text.split(), e.start) for e in out]
-        ways.add((way_of(text), way_of(written)))
+        before = read_timeline(text, length, fps)[1].way if text else "equal"
+        ways.add((before, read_timeline(written, length, fps)[1].way))
     assert {("equal", "equal"), ("equal", "lines"), ("lines", "lines"), ("json", "json")} <= ways
     assert ("json", "lines") not in ways and ("lines", "equal") not in ways
 
@@ -226,6 +265,7 @@ BAD = [
             {"edit": {"events": [{"text": "a", "start": 1}], "equal": False}},
             {"edit": {"events": [{"text": "a", "start": 0, "origin": 9}], "equal": False}},
             {"edit": {"events": [{"text": "a", "start": 0}] * 6000, "equal": True}},
+            {"edit": {"events": [{"text": "a", "start": 0}] * (MOST_EVENTS + 1), "equal": True}, "length": 10_000},
             {"windows": 3}, {"windows": []}, {"windows": {}}, {"windows": windows("KSampler")},
             {"windows": windows("LongTakeSynCoSSampler", window_length=24, stride=25)},
             *({"windows": windows(**{**SCHEDULER, name: value})} for name, value in (
@@ -236,7 +276,8 @@ BAD = [
             {"windows": windows(window_length=1, overlap=0), "length": 45_000},
             {"windows": windows(window_length=49, overlap=48), "length": 1_000_000},
             {"windows": windows(window_length=16384, overlap=16380), "length": 30_000},
-            {"windows": windows(window_length=5, overlap=4), "text": "a |" * 4000 + "b", "length": 30_000},
+            {"windows": windows(window_length=5, overlap=4), "text": "a |" * 499 + "b", "length": 30_000},
+            {"text": "a |" * MOST_EVENTS + "b", "length": 30_000},
         )
     ),
     b" " * (timeline_route.MAX_BYTES + 1),

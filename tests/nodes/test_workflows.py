@@ -1,32 +1,17 @@
 """The example graphs: real node definitions, core's own validation, and UI and API versions that agree."""
 
 import asyncio
-import json
-from pathlib import Path
 
 import execution
 import folder_paths
 import pytest
 from longtake.nodes import LongTakeExtension
+from support.graphs import LOADERS, NAMES, api_graph, model_links, ui_graph
+from support.paths import WORKFLOWS
 
 import nodes
 
-WORKFLOWS = Path(__file__).resolve().parents[2] / "workflows"
-NAMES = sorted(path.stem for path in (WORKFLOWS / "api").glob("*.json"))
 NOTES = ("MarkdownNote", "Note")  # they exist in the front-end only
-LOADERS = {"UNETLoader": "unet_name", "CLIPLoader": "clip_name", "VAELoader": "vae_name"}
-
-
-def read(path):
-    return json.loads(path.read_text(encoding="utf-8"))
-
-
-def ui_graph(name):
-    return read(WORKFLOWS / f"{name}.json")
-
-
-def api_graph(name):
-    return read(WORKFLOWS / "api" / f"{name}.json")
 
 
 @pytest.fixture(scope="module")
@@ -56,10 +41,6 @@ def model_files(tmp_path, monkeypatch):
         monkeypatch.setitem(folder_paths.folder_names_and_paths, link["directory"], ([str(folder)], extensions))
     (tmp_path / "diffusers" / "CogVideoX-2b" / "transformer").mkdir(parents=True)
     monkeypatch.setitem(folder_paths.folder_names_and_paths, "diffusers", ([str(tmp_path / "diffusers")], {"folder"}))
-
-
-def model_links(graph):
-    return [link for node in graph["nodes"] for link in node["properties"].get("models", [])]
 
 
 def definition(registered, kind):

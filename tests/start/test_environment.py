@@ -124,7 +124,7 @@ def test_an_unsupported_python_is_named(version):
         environment.check_python(version)
 
 
-@pytest.mark.parametrize("path", ["start.py", "tools/environment.py", "tools/headless.py"])
+@pytest.mark.parametrize("path", ["start.py", "tools/environment.py"])
 def test_old_pythons_can_parse_it_to_hear_so(path):
     ast.parse((ROOT / path).read_text(encoding="ascii"), feature_version=(3, 6))
 
@@ -156,7 +156,7 @@ time.sleep(60)
 
 
 def read_pids(log):
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
         pids = log.read_text().split() if log.exists() else []
         if len(pids) == 2:
@@ -180,6 +180,26 @@ def test_children_and_theirs_end_with_start_py_however_it_ends(tmp_path, signal_
     owner.wait()
     for pid in pids:
         wait_until_gone(pid)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="POSIX signals")
+@pytest.mark.parametrize("signal_name", ["SIGKILL", "SIGTERM"])
+def test_start_py_leaves_nothing_running(tmp_path, signal_name):
+    log = tmp_path / "log"
+    words = f"import os, time; open({str(log)!r}, 'w').write(f'{{os.getpid()}} {{os.getppid()}}'); time.sleep(60)"
+    (tmp_path / "main.py").write_text(words)
+    env = dict(os.environ, COMFYUI_PATH=str(tmp_path), LONGTAKE_HOME=str(tmp_path / "home"))
+    command = [sys.executable, str(ROOT / "start.py"), "--cpu", "--out", str(tmp_path / "out")]
+    start = subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    comfyui, commands = read_pids(log)
+    start.send_signal(getattr(signal, signal_name))
+    said, _ = start.communicate(timeout=30)
+    wait_until_gone(commands)
+    wait_until_gone(comfyui)
+    assert said.startswith("starting ComfyUI on the CPU\n")
+    if signal_name == "SIGTERM":
+        assert start.returncode == 130 and said.endswith("\nstart.py: stopped\n") and said.count("stopped") == 1
+        assert not list((tmp_path / "home").glob("base-*/run-*"))
 
 
 @pytest.mark.skipif(os.name == "nt", reason="POSIX process groups")

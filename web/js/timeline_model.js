@@ -2,8 +2,8 @@
 /**
  * The timeline widget's pure part: events in pixel frames and what can be done to them. No DOM, no ComfyUI.
  *
- * The text is read and written by the server (samplers/timeline.py, timeline_writer.py); here are only the events that
- * it sends, so that a change can be drawn before the text is written.
+ * The text is read and written by the server (samplers/prompts/); here are only the events that it sends, so that a
+ * change can be drawn before the text is written.
  */
 
 /**

@@ -3,8 +3,8 @@
     COMFYUI_PATH=... python -m backbone.demo.training.align_preview --vae runs/vae/vae.safetensors \\
         --model runs/model/video_model.safetensors
 
-(from the repository's root; writes both into backbone/). Core draws previews of every Wan 2.1 latent with the same 16
-factors per colour. A rotation of the 16 channels changes neither the VAE's pictures nor, noise being the same in all
+(from the repository's root; writes both into backbone/demo/). Core draws previews of every Wan 2.1 latent with the same
+16 factors per colour. A rotation of the 16 channels changes neither the VAE's pictures nor, noise being the same in all
 directions, the video model; so the one that brings our colours closest to those factors is folded into both.
 """
 

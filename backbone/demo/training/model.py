@@ -1,6 +1,6 @@
 """Train the demo video model: ComfyUI's own WanModel (dim 256, 6 layers, 2 heads) with flow matching on VAE latents.
 
-    COMFYUI_PATH=... python -m backbone.demo.training.model --out runs/model --vae runs/vae/vae.safetensors
+    COMFYUI_PATH=... python -m backbone.demo.training.model --out runs/model --vae backbone/demo/vae.safetensors
 
 (from the repository's root). Clips are encoded once into a pool that keeps growing while training runs. Prompts are
 drawn anew at every step: some name everything, some leave attributes open, some are empty (for guidance).
@@ -185,7 +185,7 @@ def main() -> None:
 
     model = WanModel(**CONFIG, operations=comfy.ops.disable_weight_init, dtype=torch.float32, device="cpu")
     initialise(model)
-    if args.init:
+    if args.init and not (args.out / "checkpoint.pt").exists():
         weights = {k: v.float() for k, v in load_file(args.init).items()}
         if args.init_vae:
             weights = turned(weights, common.new_vae(load_file(args.init_vae)), vae, args.world)

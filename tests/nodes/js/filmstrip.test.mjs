@@ -1,9 +1,9 @@
-// The pure part of the filmstrip (web/js/filmstrip_logic.js). Run: node --test tests/js/filmstrip.test.mjs
+// The pure part of the filmstrip (web/js/filmstrip_logic.js). Run: node --test tests/nodes/js/filmstrip.test.mjs
 import assert from "node:assert/strict";
 import { readFile } from "node:fs/promises";
 import test from "node:test";
 
-const source = await readFile(new URL("../../web/js/filmstrip_logic.js", import.meta.url), "utf8");
+const source = await readFile(new URL("../../../web/js/filmstrip_logic.js", import.meta.url), "utf8");
 const logic = await import(`data:text/javascript,${encodeURIComponent(source)}`);
 
 const t = (text, values) => text.replace(/\{(\w+)\}/g, (_, name) => values[name]); // as i18n.js does, in English

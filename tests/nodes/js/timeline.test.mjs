@@ -1,10 +1,10 @@
-// The pure part of the timeline widget (web/js/timeline_model.js). Run: node --test tests/js/timeline.test.mjs
+// The pure part of the timeline widget (web/js/timeline_model.js). Run: node --test tests/nodes/js/timeline.test.mjs
 import assert from "node:assert/strict";
 import { readFile } from "node:fs/promises";
 import test from "node:test";
 
 // As a data: URL, because .js without a package.json is no module to older Nodes.
-const source = await readFile(new URL("../../web/js/timeline_model.js", import.meta.url), "utf8");
+const source = await readFile(new URL("../../../web/js/timeline_model.js", import.meta.url), "utf8");
 const model = await import(`data:text/javascript,${encodeURIComponent(source)}`);
 
 const make = (equal, ...ends) => ({

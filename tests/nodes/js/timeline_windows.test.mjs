@@ -1,11 +1,11 @@
 // The windows beneath the timeline (web/js/timeline_windows.js) and how they are found in the graph
-// (web/js/timeline_graph.js). Run: node --test tests/js/timeline_windows.test.mjs
+// (web/js/timeline_graph.js). Run: node --test tests/nodes/js/timeline_windows.test.mjs
 import assert from "node:assert/strict";
 import { readFile } from "node:fs/promises";
 import test from "node:test";
 
 const load = async (name) => {
-    const source = await readFile(new URL(`../../web/js/${name}.js`, import.meta.url), "utf8");
+    const source = await readFile(new URL(`../../../web/js/${name}.js`, import.meta.url), "utf8");
     return import(`data:text/javascript,${encodeURIComponent(source)}`);
 };
 const { stack, shapes, windowAt, unused } = await load("timeline_windows");

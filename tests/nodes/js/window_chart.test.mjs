@@ -1,10 +1,10 @@
-// The pure part of the window chart (web/js/window_chart_logic.js). Run: node --test tests/js/window_chart.test.mjs
+// The pure part of the window chart (web/js/window_chart_logic.js). Run: node --test tests/nodes/js/window_chart.test.mjs
 import assert from "node:assert/strict";
 import { readFile } from "node:fs/promises";
 import test from "node:test";
 
 // As a data: URL, because .js without a package.json is no module to older Nodes.
-const source = await readFile(new URL("../../web/js/window_chart_logic.js", import.meta.url), "utf8");
+const source = await readFile(new URL("../../../web/js/window_chart_logic.js", import.meta.url), "utf8");
 const logic = await import(`data:text/javascript,${encodeURIComponent(source)}`);
 
 const chart = (changes = {}) => ({

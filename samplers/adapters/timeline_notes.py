@@ -1,0 +1,83 @@
+"""What a run does not show of a Prompt Timeline, in words for the log and the page."""
+
+from collections.abc import Iterable, Sequence
+
+from ..prompts.timeline import Span, span_weights
+from ..windows import WindowSettings, latent_length, local_windows, pixel_length, window_centre
+from .timeline import SPAN_KEY
+
+NODE = "Prompt Timeline (LongTakePromptTimeline)"
+MOST_LOOKUPS = 2_000_000  # windows of all steps: about a second
+
+
+def timelines(conds: list) -> Iterable[list[Span]]:
+    """The spans of each timeline among the CFG branches, one of each event."""
+    for cond in conds:
+        spans = {}
+        for entry in cond or ():
+            if isinstance(span := entry.get(SPAN_KEY), Span):
+                spans[span.index] = span
+        if spans:
+            yield [spans[i] for i in sorted(spans)]
+
+
+def without_windows(conds: list) -> str | None:
+    """Where no LongTake windows pick the events."""
+    count = max((len(spans) for spans in timelines(conds)), default=0)
+    if count == 0:
+        return None
+    return (
+        f"{NODE}: none of its {count} events is used: events act through LongTake windows only, and the model samples "
+        f"without them or with those of another node; the whole video gets the global prompt. Put a Global/Local "
+        f"Window Scheduler last before the sampler"
+    )
+
+
+def one_window(conds: list, frames: int, settings: WindowSettings) -> str | None:
+    """Where the whole video is one window."""
+    count = max((len(spans) for spans in timelines(conds)), default=0)
+    if count < 2:
+        return None
+    length, video = pixel_length(settings.length, settings.compression), pixel_length(frames, settings.compression)
+    return (
+        f"{NODE}: none of its {count} events is used: the video ({video} pixel frames) is one window ({length}), which "
+        f"gets the global prompt. Make window_length smaller or the video longer"
+    )
+
+
+def lost_events(spans: list[Span], settings: WindowSettings, frames: int, keys: Sequence[int]) -> list[int]:
+    """Numbers, from 1, of the events that no window of any step gets; keys: one per step."""
+    missing, seen = {span.index for span in spans}, set()
+    for key in keys:
+        for window in local_windows(settings, frames, key):
+            if window.indices[0] not in seen:
+                seen.add(window.indices[0])
+                centre = window_centre(window.indices, settings.compression)
+                missing -= {index for index, weight in span_weights(spans, centre) if weight > 0}
+        if not missing:
+            break
+    return sorted(index + 1 for index in missing)
+
+
+def notes(conds: list, settings: WindowSettings, frames: int, keys: Sequence[int]) -> list[str]:
+    """Everything that is worth a warning when a run with windows begins."""
+    out = []
+    video = pixel_length(frames, settings.compression)
+    for spans in timelines(conds):
+        total = spans[0].total
+        if latent_length(total, settings.compression) != frames:
+            what = "events after its end stay unused" if total > video else "its last event extends to the end"
+            out.append(f"{NODE}: made for {total} pixel frames, the video has {video}: {what}")
+        if len(spans) < 2 or len(keys) * (frames // settings.stride + 1) * len(spans) > MOST_LOOKUPS:
+            continue
+        lost = lost_events(spans, settings, frames, keys)
+        if lost:
+            every = ""
+            if settings.schedule == "static":
+                every = f", and one starts every {settings.stride * settings.compression} pixel frames"
+            out.append(
+                f"{NODE}: no window gets event{'s' if len(lost) > 1 else ''} {', '.join(map(str, lost))} of "
+                f"{len(spans)}: a window takes the event at its centre{every}. Make such events longer, window_length "
+                f"smaller or overlap larger"
+            )
+    return out

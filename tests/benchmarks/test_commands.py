@@ -1,0 +1,57 @@
+"""`python -m benchmarks`: what it lists, and what it says to a name or a set-up that it cannot use."""
+
+import importlib
+import os
+import pkgutil
+import subprocess
+import sys
+from pathlib import Path
+
+import longtake.benchmarks
+import pytest
+from longtake.benchmarks import __main__ as entry
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def run(*words, **environment):
+    return subprocess.run(
+        [sys.executable, "-m", "benchmarks", *words], cwd=ROOT, env=os.environ | environment, capture_output=True,
+        text=True,
+    )  # fmt: skip
+
+
+def test_names_are_the_modules_that_run():
+    names = {module.name for module in pkgutil.iter_modules(longtake.benchmarks.__path__)} - {"__main__"}
+    modules = {name: importlib.import_module(f"longtake.benchmarks.{name}") for name in names}
+    assert set(entry.NAMES) == {name for name, module in modules.items() if hasattr(module, "main")}
+
+
+def test_alone_it_lists_the_names_without_comfyui():
+    done = run(COMFYUI_PATH="")
+    assert done.returncode == 0
+    lines = done.stdout.splitlines()
+    for name in entry.NAMES:
+        (line,) = (line for line in lines if line.split()[:1] == [name])
+        assert entry.summary(name) in line
+
+
+@pytest.mark.parametrize(
+    "words, environment, error",
+    [
+        (["qualty"], {}, "python -m benchmarks qualty: no such benchmark; there are engine, "),
+        (["memory"], {"COMFYUI_PATH": ""}, "COMFYUI_PATH (not set)"),
+        (["memory"], {"COMFYUI_PATH": str(ROOT)}, f"COMFYUI_PATH ({ROOT}): must name a ComfyUI folder"),
+    ],
+)
+def test_errors(words, environment, error):
+    done = run(*words, **environment)
+    assert done.returncode == 1
+    assert done.stderr.startswith(error) and len(done.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize("name", entry.NAMES)
+def test_help_names_the_command(name, capsys):
+    with pytest.raises(SystemExit, match="^0$"):
+        importlib.import_module(f"longtake.benchmarks.{name}").main(["--help"])
+    assert capsys.readouterr().out.startswith(f"usage: python -m benchmarks {name} ")

@@ -1,0 +1,20 @@
+"""A page of ComfyUI for the browser tests. A module with a server or a set-up of its own has a `comfy` of its own."""
+
+import pytest
+from support.browser import RENDERERS, open_page
+
+
+@pytest.fixture(scope="module")
+def comfy(comfy_server):
+    """One page for a test module. No longer: Playwright's loop would be in the way of asyncio.run in other modules."""
+    with open_page(comfy_server) as page:
+        yield page
+
+
+@pytest.fixture(params=RENDERERS)
+def renderer(request, comfy):
+    """The page in each of ComfyUI's node renderers; at the end it has no errors."""
+    comfy.renderer(request.param)
+    comfy.errors.clear()
+    yield request.param
+    assert comfy.errors == []

@@ -1,0 +1,59 @@
+"""What start.py shows of a run: a line per node, and the video's contact sheet."""
+
+import io
+import subprocess
+import sys
+from pathlib import Path
+
+import av
+import numpy as np
+from longtake.tools import commands
+from PIL import Image
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def follow(stream):
+    progress = commands.Progress({"5": {"class_type": "KSampler", "_meta": {"title": "Sample"}}}, stream)
+    progress("execution_start", {})
+    progress("executing", {"node": "5"})
+    for step in range(1, 5):
+        progress("progress", {"node": "5", "value": step, "max": 4})
+    progress("execution_success", {})
+    return stream.getvalue()
+
+
+def test_progress_names_the_node_and_counts():
+    first, *rest = follow(io.StringIO()).splitlines()
+    assert first == "  Sample"
+    assert [line.split("]")[1].split()[0] for line in rest] == ["1/4", "2/4", "3/4", "4/4"]
+
+
+def test_progress_in_a_terminal_is_one_line_per_node():
+    class Terminal(io.StringIO):
+        def isatty(self):
+            return True
+
+    shown = follow(Terminal())
+    assert shown.count("\n") == 1 and shown.endswith("\n")
+    assert [part.split("]")[1].split()[0] for part in shown.split("\r")[1:]] == ["1/4", "2/4", "3/4", "4/4"]
+
+
+def test_contact_sheet_of_a_video(tmp_path):
+    video, sheet = tmp_path / "video.mp4", tmp_path / "sheet.png"
+    with av.open(str(video), "w") as container:
+        stream = container.add_stream("h264", rate=16)
+        stream.width, stream.height, stream.pix_fmt = 64, 64, "yuv420p"
+        for i in range(33):  # two seconds and one frame, from black to white
+            frame = av.VideoFrame.from_ndarray(np.full((64, 64, 3), i * 7, np.uint8), format="rgb24")
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    command = [sys.executable, "-m", "tools.contact_sheet", str(video), str(sheet)]
+    subprocess.run(command, cwd=str(ROOT), check=True, timeout=120)
+    picture = np.asarray(Image.open(sheet).convert("L")).astype(int)
+    height = 132  # 64 pixels doubled, and the gap
+    assert picture.shape == (3 * height + 4, 88 + 8 * height)
+    centres = picture[4 + 64 :: height, 88 + 64 :: height]
+    assert centres.shape == (3, 8)
+    assert (np.diff(centres[:2].flatten()) > 5).all(), "in reading order"
+    assert centres[2, 0] > centres[1, 7] and (centres[2, 1:] == 24).all(), "one frame in the last row"
