@@ -16,8 +16,9 @@ from pathlib import Path
 import comfy.model_management
 import torch
 
+from ..samplers.windows import WindowSettings, latent_overlap
 from . import allocations, command
-from .methods import LENGTH, METHODS, OVERLAP, STEPS, WINDOW, sampling, tiny_wan
+from .methods import LENGTH, METHODS, OVERLAP, STEPS, WINDOW, noise_source, sampling, tiny_wan
 
 CHANNELS, SIZE = 16, (60, 104)  # of a latent of 480 x 832 pixels
 SCALES = [1, 6, 13, 20]  # lengths in windows; from the last two follows what grows
@@ -111,13 +112,20 @@ def network(windows: int, model) -> int:
     return allocations.measure(call, x.device).bytes
 
 
+def mixing(scale: int) -> float:
+    """Latents that Noise Reinit's mix takes by itself, before any sampling; the noise that it makes is one."""
+    empty = {"samples": torch.zeros(1, CHANNELS, scale * LENGTH, *SIZE)}
+    source = noise_source({"noise": {}}, WindowSettings(LENGTH, latent_overlap(OVERLAP, LENGTH, 4)))
+    return allocations.measure(lambda: source.generate_noise(empty)).bytes / empty["samples"].nbytes
+
+
 def show(name: str, scale: int, peak: allocations.Peak, latent: int, sites: bool) -> None:
     print(f"{name:34} x{scale:<3} {peak.bytes / MIB:7.1f} MiB = {peak.bytes / latent:5.2f} latents", flush=True)
     for stack, size in list(peak.sites.items())[: SITES if sites else 0]:
         print(f"  {size / latent:6.2f}  {size / MIB:7.1f} MiB  {' < '.join(stack[:5])}", flush=True)
 
 
-def report(args, rows: dict[str, Row], calls: dict[int, int]) -> str:
+def report(args, rows: dict[str, Row], calls: dict[int, int], mixed: float) -> str:
     first, last = min(args.scales), max(args.scales)
     latent = next(iter(rows.values())).latents[last]
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU"
@@ -137,7 +145,8 @@ def report(args, rows: dict[str, Row], calls: dict[int, int]) -> str:
         "MiB, and in brackets long latents. *Grows by*: latents held for each latent of length, from "
         f"x{sorted(args.scales)[-2]} to x{last}, and those while the model runs, where a real one has its peak. "
         f"*Ours*: those at x{last}'s peak that lines of this pack allocated, the others are core's. *Rest*: what does "
-        f"not grow, and as a ratio to the whole of x{first}, which is plain sampling of one window.", "",
+        f"not grow, and as a ratio to the whole of x{first}, which is plain sampling of one window. Noise "
+        f"Reinit's mix by itself, before the sampling, takes {mixed:.1f} latents.", "",
         f"| method | {' | '.join(f'x{s}' for s in args.scales)} | grows by | while the model runs | ours | rest | rest "
         f"/ x{first} | what grows, and why |",
         "|" + "---|" * (len(args.scales) + 7),
@@ -164,6 +173,6 @@ def main(argv=None):
             row.peaks[scale], row.latents[scale] = measure(name, scale, model)
             show(name, scale, row.peaks[scale], row.latents[scale], args.sites)
     if args.out:
-        text = report(args, rows, {n: network(n, model) for n in (1, 4)})
+        text = report(args, rows, {n: network(n, model) for n in (1, 4)}, mixing(max(args.scales)))
         args.out.write_text(text, encoding="utf-8")
         print("\n" + text)

@@ -98,6 +98,12 @@ def prompt(seed: int) -> list:
     return [[torch.randn(1, 12, 4096, generator=torch.Generator().manual_seed(seed)), {}]]
 
 
+def noise_source(parts: dict[str, dict], windows):
+    """The NOISE of a method with these parts: Noise Reinit's, or RandomNoise's by its mode random."""
+    mode = INPUTS["noise"] | parts.get("noise", {"mode": "random"})
+    return noise.LongTakeNoiseReinit.execute(noise_seed=SEED, windows=windows, **mode).args[0]
+
+
 def sampling(
     method: Method, model, shape: tuple[int, ...], steps: int = STEPS, **changes
 ) -> Callable[[], torch.Tensor]:
@@ -112,8 +118,7 @@ def sampling(
         scheduled = made[0]
     if "abam" in parts:
         (scheduled,) = abam.LongTakeABAM.execute(model=scheduled, **INPUTS["abam"] | parts["abam"]).args
-    mode = INPUTS["noise"] | parts.get("noise", {"mode": "random"})
-    (source,) = noise.LongTakeNoiseReinit.execute(noise_seed=SEED, windows=made[1], **mode).args
+    source = noise_source(parts, made[1])
     sampler = comfy.samplers.sampler_object("euler")
     if "syncos" in parts:
         (sampler,) = syncos.LongTakeSynCoSSampler.execute("custom", **COUPLING | parts["syncos"]).args

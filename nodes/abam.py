@@ -1,7 +1,10 @@
 """ABAM: every window attends partly to the first window's keys and values."""
 
-from ..samplers.adapters.attention import CACHES, apply_anchor
+from ..samplers.adapters.attention import CACHES, NODE, anchored_layers, apply_anchor
+from ..samplers.checks import part_of_schedule
 from ._api import io
+from ._checks import bounded, verdict
+from ._widgets import Combo, Float
 
 
 class LongTakeABAM(io.ComfyNode):
@@ -19,7 +22,7 @@ class LongTakeABAM(io.ComfyNode):
                     "model", tooltip="A video model: Wan 2.1 or 2.2, LTX-Video, HunyuanVideo or 1.5, Mochi, Cosmos "
                     "Predict2 or CogVideoX.",
                 ),
-                io.Float.Input(
+                Float(
                     "anchor", default=0.1, min=0.0, max=1.0, step=0.01,
                     tooltip="Weight of the first window's keys and values, as a fraction. 0: off; 0.1: the paper's "
                     "text; 0.9: its Eq. 10 as printed, which nearly repeats the first window. Useful: 0.05 to 0.5.",
@@ -33,16 +36,16 @@ class LongTakeABAM(io.ComfyNode):
                     tooltip="Last attention layer that is anchored; -1: the model's last. Fewer layers: less memory, "
                     "a weaker hold.",
                 ),
-                io.Float.Input(
+                Float(
                     "start_percent", default=0.0, min=0.0, max=1.0, step=0.01,
                     tooltip="Fraction of the noise schedule at which anchoring begins; 0: from pure noise.",
                 ),
-                io.Float.Input(
+                Float(
                     "end_percent", default=1.0, min=0.0, max=1.0, step=0.01,
                     tooltip="Fraction of the noise schedule at which anchoring ends; 1: the last step. 0.3 to 0.6 "
                     "anchors layout and colours and leaves details free.",
                 ),
-                io.Combo.Input(
+                Combo(
                     "cache", options=list(CACHES), default="auto",
                     tooltip="Where the first window's keys and values wait for the other windows of the step. gpu: "
                     "fastest; cpu: system memory, copied per layer; recompute: nothing is kept, the first window runs "
@@ -54,6 +57,11 @@ class LongTakeABAM(io.ComfyNode):
         )  # fmt: skip
 
     @classmethod
+    def validate_inputs(cls, end_percent):
+        return verdict(cls, NODE, part_of_schedule, anchored_layers, end_percent=end_percent)
+
+    @classmethod
+    @bounded(NODE)
     def execute(cls, model, anchor, first_layer, last_layer, start_percent, end_percent, cache) -> io.NodeOutput:
         return io.NodeOutput(apply_anchor(model, anchor, first_layer, last_layer, start_percent, end_percent, cache))
 

@@ -4,6 +4,7 @@ from ..backbone.cogvideox import load as cogvideox
 from ..backbone.cogvideox.files import IN_FOLDER, model_folders, single_files
 from ..backbone.demo import loader
 from ._api import io
+from ._widgets import Combo
 
 
 class DemoBackbone(io.ComfyNode):
@@ -42,21 +43,21 @@ class LongTakeCogVideoXLoader(io.ComfyNode):
             "diffusers' own network and VAE, and with the noise schedule that KSampler needs. Nothing is downloaded. "
             "Needs the Python package diffusers.",
             inputs=[
-                io.Combo.Input(
+                Combo(
                     "model", options=[*model_folders(), *single_files("diffusion_models")],
                     tooltip="A diffusers folder under models/diffusers (with transformer, vae, text_encoder and "
                     "scheduler in it), or a CogVideoX transformer in diffusion_models. Safetensors only.",
                 ),
-                io.Combo.Input(
+                Combo(
                     "vae", options=[IN_FOLDER, *single_files("vae")], default=IN_FOLDER,
                     tooltip="The CogVideoX VAE: from the model folder, or a file in models/vae.",
                 ),
-                io.Combo.Input(
+                Combo(
                     "text_encoder", options=[IN_FOLDER, *single_files("text_encoders")], default=IN_FOLDER,
                     tooltip="The T5-XXL encoder: from the model folder, or a file in models/text_encoders that you "
                     "have for another model, e.g. t5xxl_fp16.safetensors.",
                 ),
-                io.Combo.Input(
+                Combo(
                     "weight_dtype", options=list(cogvideox.DTYPES), default="default",
                     tooltip="How the transformer's weights are kept. default: fp16 for 2B and bf16 for 5B where the "
                     "GPU can, as they were trained. fp8 takes half the memory and changes the picture a little.",

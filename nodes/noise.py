@@ -3,6 +3,8 @@
 from ..samplers.adapters.noise import NODE, ReinitNoise, apply_noise
 from ..samplers.glc.noise import FILTERS, MODES, VARIANCES, NoiseSettings
 from ._api import io
+from ._checks import bounded
+from ._widgets import Combo, Float
 from .windows import Windows
 
 
@@ -27,22 +29,22 @@ class LongTakeNoiseReinit(io.ComfyNode):
                     tooltip="From the Window Scheduler: the window is the noise unit, its stride (window minus "
                     "overlap) the block that is shuffled; both in latent frames.",
                 ),
-                io.Combo.Input(
+                Combo(
                     "mode", options=list(MODES), default="shuffle_and_mix",
                     tooltip="shuffle_and_mix: GLC's Eq. 11. shuffle: FreeNoise, all windows share their noise frames. "
                     "mix: the unit repeated in order, fresh high frequencies. random: RandomNoise.",
                 ),
-                io.Combo.Input(
+                Combo(
                     "filter", options=list(FILTERS), default="butterworth",
                     tooltip="Low-pass that splits low from high frequencies over time, height and width. gaussian is "
                     "softer, ideal and box cut sharply. No effect without mix.",
                 ),
-                io.Float.Input(
+                Float(
                     "d_s", default=0.25, min=0.01, max=2.0, step=0.01,
                     tooltip="Stop frequency in height and width, as a fraction of the highest (Nyquist) one; 0.1 to "
                     "0.5, paper 0.25. Higher: more is shared between windows.",
                 ),
-                io.Float.Input(
+                Float(
                     "d_t", default=0.25, min=0.01, max=2.0, step=0.01,
                     tooltip="Stop frequency in time, as a fraction of the highest (Nyquist) one; 0.1 to 1, paper 0.25. "
                     "Higher: faster changes are shared too.",
@@ -51,7 +53,7 @@ class LongTakeNoiseReinit(io.ComfyNode):
                     "order", default=4, min=1, max=16,
                     tooltip="Steepness of butterworth; 1 (soft) to 8 (nearly ideal), paper 4. No effect on the others.",
                 ),
-                io.Combo.Input(
+                Combo(
                     "variance", options=list(VARIANCES), default="per_frequency",
                     tooltip="Keeps the mixed noise at variance 1, as models expect. per_frequency: at each frequency. "
                     "renormalise: one factor per frame. none: the paper as printed, slightly too weak.",
@@ -61,6 +63,7 @@ class LongTakeNoiseReinit(io.ComfyNode):
         )  # fmt: skip
 
     @classmethod
+    @bounded(NODE)
     def execute(cls, noise_seed, windows, mode, filter, d_s, d_t, order, variance) -> io.NodeOutput:
         try:
             settings = NoiseSettings(mode, filter, d_s, d_t, order, variance)

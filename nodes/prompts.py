@@ -7,6 +7,8 @@ import node_helpers
 from ..samplers.adapters.timeline import SPAN_KEY
 from ..samplers.prompts import structured, timeline
 from ._api import io
+from ._checks import bounded, verdict
+from ._widgets import Float
 
 HOOKS_NODE = "Event Hooks (LongTakeEventHooks)"
 STRUCTURED_NODE = "Structured Prompt (LongTakeStructuredPrompt)"
@@ -58,7 +60,7 @@ class PromptTimeline(io.ComfyNode):
                     max=1_000_000,
                     tooltip="Length of the whole video in pixel frames, the same as in the empty latent (49 to 2000).",
                 ),
-                io.Float.Input(
+                Float(
                     "fps",
                     default=16.0,
                     min=0.01,
@@ -84,16 +86,11 @@ class PromptTimeline(io.ComfyNode):
         )
 
     @classmethod
-    def validate_inputs(cls, events, length, fps, blend):
-        if None in (events, length, fps, blend):  # a linked input: its value is known in execute
-            return True
-        try:
-            timeline.spans(timeline.parse_timeline(events, length, fps), blend)
-        except timeline.TimelineError as e:
-            return f"Prompt Timeline: {e}"
-        return True
+    def validate_inputs(cls, events):
+        return verdict(cls, "Prompt Timeline", parsed, events=events)
 
     @classmethod
+    @bounded("Prompt Timeline")
     def execute(cls, clip, global_prompt, events, length, fps, blend) -> io.NodeOutput:
         if clip is None:
             raise RuntimeError(
@@ -101,15 +98,20 @@ class PromptTimeline(io.ComfyNode):
                 "encoder: load one with a CLIP loader node."
             )
         try:
-            parsed = timeline.parse_timeline(events, length, fps)
-            spans = timeline.spans(parsed, blend)
+            found, spans = parsed(events, length, fps, blend)
         except timeline.TimelineError as e:
             raise ValueError(f"Prompt Timeline: {e}") from None
-        ordinary, prompts = timeline.join_prompts(global_prompt, parsed)
+        ordinary, prompts = timeline.join_prompts(global_prompt, found)
         return io.NodeOutput(
             encode_timeline(clip, ordinary, prompts, spans),
-            timeline.report(parsed, prompts, ordinary, fps, blend),
+            timeline.report(found, prompts, ordinary, fps, blend),
         )
+
+
+def parsed(events: str, length: int, fps: float, blend: int) -> tuple[list[timeline.Event], list[timeline.Span]]:
+    """The events of the widgets and their spans. Raises TimelineError."""
+    found = timeline.parse_timeline(events, length, fps)
+    return found, timeline.spans(found, blend)
 
 
 def encode_timeline(clip, ordinary: str, prompts: list[str], spans: list[timeline.Span]) -> list:
@@ -153,6 +155,7 @@ class LongTakeEventHooks(io.ComfyNode):
         )  # fmt: skip
 
     @classmethod
+    @bounded(HOOKS_NODE)
     def execute(cls, conditioning, hooks, event) -> io.NodeOutput:
         return io.NodeOutput(hook_event(conditioning, hooks, event))
 
@@ -208,29 +211,27 @@ class LongTakeStructuredPrompt(io.ComfyNode):
         )  # fmt: skip
 
     @classmethod
-    def validate_inputs(cls, reply=None):
-        return reply_error(reply) or True
+    def validate_inputs(cls, reply):
+        return verdict(cls, STRUCTURED_NODE, answered, reply=reply)
 
     @classmethod
+    @bounded(STRUCTURED_NODE)
     def execute(cls, scenario, events, reply) -> io.NodeOutput:
-        ask = structured.instruction(scenario, events)
-        if not reply.strip():
-            return io.NodeOutput("", "", ask)
         try:
-            shared, local = structured.parse_reply(reply)
-        except structured.ReplyError as e:
-            raise ValueError(f"{STRUCTURED_NODE}: reply {e}") from None
-        return io.NodeOutput(shared, structured.timeline_text(local), ask)
+            return io.NodeOutput(*answered(reply), structured.instruction(scenario, events))
+        except ValueError as e:
+            raise ValueError(f"{STRUCTURED_NODE}: {e}") from None
 
 
-def reply_error(reply: str | None) -> str | None:
-    if not (reply or "").strip():
-        return None
+def answered(reply: str) -> tuple[str, str]:
+    """The global prompt and the timeline of an answer, both empty where there is none yet. Raises ValueError."""
+    if not reply.strip():
+        return "", ""
     try:
-        structured.parse_reply(reply)
+        shared, local = structured.parse_reply(reply)
     except structured.ReplyError as e:
-        return f"{STRUCTURED_NODE}: reply {e}"
-    return None
+        raise ValueError(f"reply {e}") from None
+    return shared, structured.timeline_text(local)
 
 
 NODES = [PromptTimeline, LongTakeEventHooks, LongTakeStructuredPrompt]

@@ -7,9 +7,12 @@ from comfy_extras.nodes_custom_sampler import BasicScheduler, SamplerCustom
 
 from ..samplers.adapters.engine import apply_windows
 from ..samplers.adapters.latents import temporal_compression
-from ..samplers.adapters.syncos import NODE, ChunkSettings, syncos_sampler
+from ..samplers.adapters.syncos import NODE, ChunkSettings, chunks_overlap, syncos_sampler
+from ..samplers.checks import option
 from ..samplers.syncos.coupling import NOISES, OPTIMIZERS, PICKS, PRESETS, STAGES, TIMESTEPS, SynCoSSettings
 from ._api import io
+from ._checks import bounded, verdict
+from ._widgets import Combo, Float
 
 CUSTOM = "custom"
 COUPLING = (  # widgets that a preset other than custom overrides, as fields of SynCoSSettings
@@ -22,7 +25,7 @@ ABLATIONS = ("timestep", "noise", "stages")
 def coupling_inputs() -> list:
     """The widgets that both nodes have, in their fixed order."""
     return [
-        io.Combo.Input(
+        Combo(
             "preset", options=[*PRESETS, CUSTOM], default="balanced",
             tooltip="paper: the paper's values (20 AdamW iterations), about 2.6x the time of plain windows. balanced "
             "and fast: fewer, larger steps. custom: the widgets from iters to cond_only, and exchange; the presets "
@@ -48,16 +51,16 @@ def coupling_inputs() -> list:
             tooltip="Chunks per iteration (B); 3 to 8. All of them where the video has fewer. More: stronger coupling, "
             "more time per iteration.",
         ),
-        io.Float.Input(
+        Float(
             "lr", default=0.5, min=1e-6, max=100.0, step=0.01, round=False,
             tooltip="Learning rate; adamw 0.5 to 1 (lowered by itself where a step has more signal than the paper's), "
             "sgd 1 to 2.5.",
         ),
-        io.Combo.Input(
+        Combo(
             "optimizer", options=list(OPTIMIZERS), default="adamw",
             tooltip="adamw: the paper's, needs many iterations. sgd: moves as far as the prediction says; few suffice.",
         ),
-        io.Float.Input(
+        Float(
             "t_min", default=0.8, min=0.0, max=1.0, step=0.01,
             tooltip="Couple while the place in the schedule (1 all noise, 0 clean) is above; 0.8 to 0.9. Lower: more "
             "steps coupled. 1: never.",
@@ -71,11 +74,11 @@ def coupling_inputs() -> list:
             "decay_every", default=20, min=1, max=500,
             tooltip="Iterations after which lr is multiplied by decay_rate; 10 to 50.",
         ),
-        io.Float.Input(
+        Float(
             "decay_rate", default=0.9, min=0.01, max=1.0, step=0.01,
             tooltip="Factor on lr every decay_every iterations; 0.5 to 1 (1: constant).",
         ),
-        io.Combo.Input(
+        Combo(
             "pick", options=list(PICKS), default="random",
             tooltip="Which chunks an iteration takes. random: the paper's. spread: evenly over the video, so that far "
             "ones always meet.",
@@ -85,22 +88,22 @@ def coupling_inputs() -> list:
             tooltip="Coupled iterations without the negative prompt: half their time. CFGGuider and KSampler "
             "only.",
         ),
-        io.Combo.Input(
+        Combo(
             "timestep", options=list(TIMESTEPS), default="grounded",
             tooltip="For comparison with the paper. grounded: the step's own noise level. free: a random one per "
             "iteration, which the paper found worse.",
         ),
-        io.Combo.Input(
+        Combo(
             "noise", options=list(NOISES), default="baseline",
             tooltip="For comparison with the paper. baseline: one noise per step. fresh: a new one per iteration, "
             "with which the paper saw events fade.",
         ),
-        io.Combo.Input(
+        Combo(
             "stages", options=list(STAGES), default="both",
             tooltip="For comparison with the paper. first: plain windows (Gen-L-Video). second: CSD alone, "
             "noisy in the paper.",
         ),
-        io.Float.Input(
+        Float(
             "exchange", default=0.0, min=0.0, max=1.0, step=0.05, optional=True,
             tooltip="An experiment: how much a chunk follows the others' predictions. 0: the paper's 1 / (chunks + 1); "
             "1: as much as its own, with sgd and lr 1.",
@@ -108,23 +111,11 @@ def coupling_inputs() -> list:
     ]  # fmt: skip
 
 
-def chunk_error(window_length: int | None, stride: int | None) -> str | None:
-    """What is wrong with chunks in pixel frames (None: not known yet, or nothing)."""
-    if window_length is None or stride is None or stride <= window_length:
-        return None
-    return (
-        f"{NODE}: stride ({stride}) must not be longer than window_length ({window_length}) pixel frames, or frames "
-        f"between the chunks would be left out; e.g. {max(window_length // 3, 1)}"
-    )
-
-
 def sampler_from(preset: str, values: dict):
     """The SAMPLER of the widgets. Raises ValueError that names the node and the input."""
-    if (error := chunk_error(values["window_length"], values["stride"])) is not None:
-        raise ValueError(error)
-    if preset not in (*PRESETS, CUSTOM):
-        raise ValueError(f"{NODE}: preset ({preset}) must be one of {', '.join([*PRESETS, CUSTOM])}")
     try:
+        chunks = ChunkSettings(values["window_length"], values["stride"])
+        option("preset", preset, (*PRESETS, CUSTOM))
         ablations = {name: values[name] for name in ABLATIONS}
         if preset == CUSTOM:
             settings = SynCoSSettings(**{name: values[name] for name in COUPLING if name in values}, **ablations)
@@ -132,7 +123,7 @@ def sampler_from(preset: str, values: dict):
             settings = replace(PRESETS[preset], **ablations)
     except ValueError as error:
         raise ValueError(f"{NODE}: {error}") from error
-    return syncos_sampler(settings, ChunkSettings(values["window_length"], values["stride"]))
+    return syncos_sampler(settings, chunks)
 
 
 class LongTakeSynCoSSampler(io.ComfyNode):
@@ -149,10 +140,11 @@ class LongTakeSynCoSSampler(io.ComfyNode):
         )
 
     @classmethod
-    def validate_inputs(cls, window_length=None, stride=None):
-        return chunk_error(window_length, stride) or True
+    def validate_inputs(cls, stride):
+        return verdict(cls, NODE, chunks_overlap, stride=stride)
 
     @classmethod
+    @bounded(NODE)
     def execute(cls, preset, **values) -> io.NodeOutput:
         return io.NodeOutput(sampler_from(preset, values))
 
@@ -173,18 +165,18 @@ class LongTakeSynCoSKSampler(io.ComfyNode):
                     tooltip="Seed of the first noise and of the coupled steps' noise and chunks.",
                 ),
                 io.Int.Input("steps", default=30, min=1, max=10000, tooltip="Sampling steps; 20 to 50."),
-                io.Float.Input(
+                Float(
                     "cfg", default=6.0, min=0.0, max=100.0, step=0.1, round=0.01,
                     tooltip="Guidance scale, as for KSampler; 4 to 7.5. 1: none.",
                 ),
-                io.Combo.Input(
+                Combo(
                     "scheduler", options=list(comfy.samplers.KSampler.SCHEDULERS), default="simple",
                     tooltip="Noise levels of the steps, as for KSampler.",
                 ),
                 io.Conditioning.Input("positive", tooltip="A Prompt Timeline, or one prompt for the whole video."),
                 io.Conditioning.Input("negative", tooltip="What the video should not show."),
                 io.Latent.Input("latent_image", tooltip="The long video's latent; its length is the video's length."),
-                io.Float.Input(
+                Float(
                     "denoise", default=1.0, min=0.0, max=1.0, step=0.01,
                     tooltip="Below 1: starts from the video in latent_image; 0.5 to 0.9 changes it in part. Coupling "
                     "needs steps above t_min.",
@@ -195,10 +187,11 @@ class LongTakeSynCoSKSampler(io.ComfyNode):
         )  # fmt: skip
 
     @classmethod
-    def validate_inputs(cls, window_length=None, stride=None):
-        return chunk_error(window_length, stride) or True
+    def validate_inputs(cls, stride):
+        return verdict(cls, NODE, chunks_overlap, stride=stride)
 
     @classmethod
+    @bounded(NODE)
     def execute(
         cls, model, seed, steps, cfg, scheduler, positive, negative, latent_image, denoise, preset, **values
     ) -> io.NodeOutput:

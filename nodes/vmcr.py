@@ -1,8 +1,11 @@
 """VMCR: the latent refined between the sampler's steps so that motion stays even (GLC-Diffusion)."""
 
-from ..samplers.adapters.vmcr import NODE, RefineSettings, range_error, refine_sampler
+from ..samplers.adapters.vmcr import NODE, RefineSettings, refine_sampler
+from ..samplers.checks import part_of_schedule
 from ..samplers.glc.motion import PHASES, MotionSettings
 from ._api import io
+from ._checks import bounded, verdict
+from ._widgets import Combo, Float
 
 
 class LongTakeVMCR(io.ComfyNode):
@@ -20,27 +23,27 @@ class LongTakeVMCR(io.ComfyNode):
                     tooltip="From KSamplerSelect. Exact: single-step samplers (euler, ddim, heun, dpm_2, ancestral, "
                     "dpmpp_sde, lcm). Multi-step ones lose their history, with a warning.",
                 ),
-                io.Float.Input(
+                Float(
                     "omega", default=2e-5, min=0.0, max=0.1, step=1e-6, round=False,
                     tooltip="Size of a refinement, Eq. 15; 2e-6 to 2e-3, the paper's 2e-5. 0: off. Too large: motion "
                     "is damped and moving things smear.",
                 ),
-                io.Float.Input(
+                Float(
                     "lambda_f", default=0.2, min=0.0, max=100.0, step=0.01, round=False,
                     tooltip="Weight of the frequency loss (spectra of neighbouring motions); 0 to 1, the paper's 0.2. "
                     "It does most of the work.",
                 ),
-                io.Float.Input(
+                Float(
                     "lambda_mse", default=0.001, min=0.0, max=100.0, step=0.0001, round=False,
                     tooltip="Weight of the squared difference of neighbouring motions in the pixel loss; 0 to 0.1, the "
                     "paper's 0.001.",
                 ),
-                io.Float.Input(
+                Float(
                     "lambda_phase", default=1.0, min=0.0, max=100.0, step=0.01, round=False,
                     tooltip="Weight of the phase within the frequency loss (where motion is, against how strong); 0 to "
                     "10, the paper's 1.",
                 ),
-                io.Combo.Input(
+                Combo(
                     "phase", options=list(PHASES), default="wrapped",
                     tooltip="wrapped: phase differences the short way round the circle. raw: the formula as printed, "
                     "which jumps at half a turn.",
@@ -50,11 +53,11 @@ class LongTakeVMCR(io.ComfyNode):
                     tooltip="Keep omega's effect the same for any picture size: omega * sqrt(5400 / (latent height * "
                     "width)). Off: the paper's formula, meant for 60 x 90 latents.",
                 ),
-                io.Float.Input(
+                Float(
                     "start_percent", default=0.0, min=0.0, max=1.0, step=0.001,
                     tooltip="Refine from this fraction of the schedule on; 0: from the first step.",
                 ),
-                io.Float.Input(
+                Float(
                     "end_percent", default=1.0, min=0.0, max=1.0, step=0.001,
                     tooltip="Refine up to this fraction of the schedule; 1: to the last step. Must be larger than "
                     "start_percent.",
@@ -64,13 +67,11 @@ class LongTakeVMCR(io.ComfyNode):
         )  # fmt: skip
 
     @classmethod
-    def validate_inputs(cls, start_percent=None, end_percent=None):
-        if start_percent is None or end_percent is None:
-            return True
-        error = range_error(start_percent, end_percent)
-        return f"{NODE}: {error}" if error else True
+    def validate_inputs(cls, end_percent):
+        return verdict(cls, NODE, part_of_schedule, end_percent=end_percent)
 
     @classmethod
+    @bounded(NODE)
     def execute(
         cls, sampler, omega, lambda_f, lambda_mse, lambda_phase, phase, rescale, start_percent, end_percent
     ) -> io.NodeOutput:

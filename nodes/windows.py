@@ -4,11 +4,13 @@ from ..samplers.adapters.engine import LongTakeContextHandler, apply_windows
 from ..samplers.adapters.latents import NODE, temporal_compression
 from ..samplers.adapters.window import fuse_weights
 from ..samplers.chart import chart_data
+from ..samplers.checks import number, shown
 from ..samplers.cost import cost_text
 from ..samplers.glc.paths import GlobalPath
 from ..samplers.windows import (
     FIRST_LATENT,
     FUSE,
+    LONGEST,
     SCHEDULES,
     WindowSettings,
     latent_length,
@@ -16,6 +18,8 @@ from ..samplers.windows import (
     pixel_length,
 )
 from ._api import io
+from ._checks import bounded, verdict
+from ._widgets import Combo, Float
 from .chart import draw_chart, draw_message
 
 Windows = io.Custom("LONGTAKE_WINDOWS")
@@ -23,27 +27,23 @@ REPORT_STEPS = 20
 EXAMPLE_WINDOWS = 4  # length of the charted video, in windows, where no length is known
 
 
-def window_error(window_length: int | None, overlap: int | None) -> str | None:
-    """What is wrong with a window and an overlap in pixel frames (None: not known yet, or nothing)."""
-    if window_length is not None and window_length < 1:
-        return f"{NODE}: window_length ({window_length}) must be at least 1 pixel frame"
-    if window_length is None or overlap is None:
-        return None
+def windows_overlap(window_length: int, overlap: int) -> None:
+    """A window and an overlap in pixel frames that go together. Raises ValueError."""
+    number("window_length", window_length, 1, LONGEST, True)
     if not 0 <= overlap < window_length:
-        return (
-            f"{NODE}: overlap ({overlap}) must be at least 0 and smaller than window_length ({window_length}) pixel "
-            f"frames, e.g. {window_length // 2}"
+        raise ValueError(
+            f"overlap ({overlap}) must be at least 0 and smaller than window_length ({window_length}) pixel frames, "
+            f"e.g. {window_length // 2}"
         )
-    return None
 
 
-def retained(text: str) -> tuple[int, ...]:
-    """The latent frames in a list such as "0" or "0, 1". Raises ValueError, named."""
+def retained(retain: str) -> tuple[int, ...]:
+    """The latent frames in a list such as "0" or "0, 1". Raises ValueError."""
     try:
-        return tuple(int(part) for part in text.split(",")) if text.strip() else ()
+        return tuple(int(part) for part in retain.split(",")) if retain.strip() else ()
     except ValueError:
         raise ValueError(
-            f"{NODE}: retain ({text}) must be latent frames as whole numbers with commas between them, e.g. 0 for the "
+            f"retain ({shown(retain)}) must be latent frames as whole numbers with commas between them, e.g. 0 for the "
             f"start image, or nothing"
         ) from None
 
@@ -71,18 +71,16 @@ def report(settings: WindowSettings, window_length: int, overlap: int, length: i
 
 def window_settings(
     window_length: int, overlap: int, compression: int, *, global_path: bool = False, gamma0: float = 0.005,
-    beta: float = 5e-4, global_every: int = 1, global_until: float = 1.0, **widgets,
+    beta: float = 5e-4, global_every: int = 1, global_until: float = 1.0, retain: str = "", **widgets,
 ) -> WindowSettings:  # fmt: skip
     """The settings that the node's widgets (lengths in pixel frames) mean for a model. Raises ValueError, named."""
-    error = window_error(window_length, overlap)
-    if error:
-        raise ValueError(error)
-    frames = latent_length(window_length, compression)
     try:
+        windows_overlap(window_length, overlap)
+        frames = latent_length(window_length, compression)
         extra = GlobalPath(gamma0, beta, global_every, global_until) if global_path else None
         return WindowSettings(
             length=frames, overlap=latent_overlap(overlap, frames, compression), compression=compression,
-            extra_path=extra, **widgets,
+            extra_path=extra, retain=retained(retain), **widgets,
         )  # fmt: skip
     except ValueError as error:
         raise ValueError(f"{NODE}: {error}") from error
@@ -145,16 +143,16 @@ class LongTakeWindowScheduler(io.ComfyNode):
             inputs=[
                 io.Model.Input("model", tooltip="A video model, e.g. Wan, LTX-Video or HunyuanVideo."),
                 io.Int.Input(
-                    "window_length", default=81, min=1, max=16384,
+                    "window_length", default=81, min=1, max=LONGEST,
                     tooltip="Pixel frames per window: the clip length the model was trained on (Wan 81, LTX 97, "
                     "HunyuanVideo 129, the demo model 49).",
                 ),
                 io.Int.Input(
-                    "overlap", default=40, min=0, max=16384,
+                    "overlap", default=40, min=0, max=LONGEST,
                     tooltip="Pixel frames that neighbouring windows share; about half a window. More is smoother and "
                     "slower. Must be smaller than window_length.",
                 ),
-                io.Combo.Input(
+                Combo(
                     "schedule", options=list(SCHEDULES), default="static",
                     tooltip="static: the same windows at every step. random_shift: all windows move by one random "
                     "offset per step, so seams never fall on the same frames.",
@@ -163,7 +161,7 @@ class LongTakeWindowScheduler(io.ComfyNode):
                     "shift_seed", default=0, min=0, max=0xFFFFFFFFFFFFFFFF,
                     tooltip="Seed of random_shift's offsets; no effect with static.",
                 ),
-                io.Combo.Input(
+                Combo(
                     "fuse", options=list(FUSE), default="pyramid",
                     tooltip="How overlapping windows are weighted: pyramid, triangular and sine favour a window's "
                     "middle, flat averages, overlap-linear cross-fades only where windows overlap.",
@@ -173,12 +171,12 @@ class LongTakeWindowScheduler(io.ComfyNode):
                     tooltip="GLC-Diffusion's global path: windows of every d-th frame over the whole video, mixed in "
                     "with weight gamma. Costs up to as much again as the local windows.",
                 ),
-                io.Float.Input(
+                Float(
                     "gamma0", default=0.005, min=0.0, max=1.0, step=0.0001, round=False,
                     tooltip="Weight of the global path at the end of sampling; 0.001 to 0.05. gamma(t) = gamma0 * "
                     "exp(beta * t).",
                 ),
-                io.Float.Input(
+                Float(
                     "beta", default=5e-4, min=-0.01, max=0.01, step=0.00001, round=False,
                     tooltip="Growth of gamma per training timestep t (0 clean to 1000 noise); 0 to 0.002. Positive: "
                     "more global at high noise.",
@@ -187,12 +185,12 @@ class LongTakeWindowScheduler(io.ComfyNode):
                     "global_every", default=1, min=1, max=1000,
                     tooltip="Run the global path at every k-th step (1 = each). 2 to 4 saves most of its cost.",
                 ),
-                io.Float.Input(
+                Float(
                     "global_until", default=1.0, min=0.0, max=1.0, step=0.01,
                     tooltip="Run the global path only in this first fraction of the sampler's steps, where the noise "
                     "is highest; 1 = all steps, 0.3 to 0.6 saves cost.",
                 ),
-                io.Combo.Input(
+                Combo(
                     "first_latent", options=list(FIRST_LATENT), default="as_is",
                     tooltip="Causal video VAEs give a clip's first latent frame one pixel frame only. as_is: a "
                     "window's first frame takes that place. anchor: one earlier frame goes in front of each later "
@@ -225,14 +223,11 @@ class LongTakeWindowScheduler(io.ComfyNode):
         )  # fmt: skip
 
     @classmethod
-    def validate_inputs(cls, window_length=None, overlap=None, retain=None):
-        try:
-            retained(retain or "")
-        except ValueError as error:
-            return str(error)
-        return window_error(window_length, overlap) or True
+    def validate_inputs(cls, overlap):
+        return verdict(cls, NODE, windows_overlap, retained, overlap=overlap)
 
     @classmethod
+    @bounded(NODE)
     def execute(
         cls, model, window_length, overlap, schedule, shift_seed, fuse, global_path, gamma0, beta, global_every,
         global_until, first_latent, window_batch, length, retain="",
@@ -241,7 +236,7 @@ class LongTakeWindowScheduler(io.ComfyNode):
         settings = window_settings(
             window_length, overlap, c, schedule=schedule, shift_seed=shift_seed, fuse=fuse, global_path=global_path,
             gamma0=gamma0, beta=beta, global_every=global_every, global_until=global_until, first_latent=first_latent,
-            window_batch=window_batch, retain=retained(retain),
+            window_batch=window_batch, retain=retain,
         )  # fmt: skip
         return io.NodeOutput(
             apply_windows(model, settings),

@@ -14,11 +14,13 @@ from typing import Protocol
 
 import torch
 
+from .checks import held
 from .seeds import generator, step_seed
 
 SCHEDULES = ("static", "random_shift")
 FIRST_LATENT = ("as_is", "anchor")
 FUSE = ("pyramid", "flat", "triangular", "sine", "overlap-linear")
+LONGEST = 16384  # window, in pixel frames, and so in latent ones
 
 
 @dataclass(frozen=True)
@@ -72,13 +74,14 @@ class WindowSettings:
     retain: tuple[int, ...] = ()
 
     def __post_init__(self):
-        if self.length < 1:
-            raise ValueError(f"window length ({self.length}) must be at least 1 latent frame")
-        if not 0 <= self.overlap < self.length:
-            raise ValueError(f"overlap ({self.overlap}) must be at least 0 and smaller than the window ({self.length})")
-        for name, options in (("schedule", SCHEDULES), ("fuse", FUSE), ("first_latent", FIRST_LATENT)):
-            if getattr(self, name) not in options:
-                raise ValueError(f"{name} ({getattr(self, name)}) must be one of {', '.join(options)}")
+        held(
+            self,
+            {"length": (1, LONGEST, True), "overlap": (0, LONGEST - 1, True),
+             "shift_seed": (0, 2**64 - 1, True), "window_batch": (0, 64, True), "compression": (1, 64, True)},
+            {"schedule": SCHEDULES, "fuse": FUSE, "first_latent": FIRST_LATENT},
+        )  # fmt: skip
+        if self.overlap >= self.length:
+            raise ValueError(f"overlap ({self.overlap}) must be smaller than the window ({self.length})")
         for i in self.retain:
             if not -self.length <= i < self.length:
                 raise ValueError(

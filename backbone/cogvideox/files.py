@@ -12,6 +12,8 @@ import comfy.utils
 import folder_paths
 import safetensors
 
+from ...samplers.checks import short, shown
+
 NODE = "Load CogVideoX (LongTakeCogVideoXLoader)"
 IN_FOLDER = "from the model folder"
 PAGES = (
@@ -21,6 +23,8 @@ PAGES = (
 HUB = "on the Hugging Face hub"
 SINGLE = ("diffusion_models", "vae", "text_encoders")
 SUFFIX = ".safetensors"
+LARGEST_SIZE = 10**6  # of anything that a configuration counts
+LONGEST_NAME = 1000  # with its folders; file systems take 255 to a part
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 
 
@@ -38,8 +42,10 @@ def single_files(category: str) -> list[str]:
     return [name for name in folder_paths.get_filename_list(category) if name.lower().endswith(SUFFIX)]
 
 
-def _plain(name: str, widget: str) -> str:
+def plain(name: str, widget: str) -> str:
     """`name`, if it stays below the folder it is looked up in."""
+    if not isinstance(name, str) or len(name) > LONGEST_NAME or "\0" in name:
+        raise ValueError(f"{NODE}: {widget} ({shown(name)}) must be a name from the list")
     path = PurePosixPath(name.replace("\\", "/"))
     if not path.parts or path.is_absolute() or PureWindowsPath(name).drive or ".." in path.parts:
         raise ValueError(
@@ -62,12 +68,20 @@ def _inside(path: Path) -> Path:
     return path
 
 
+def _is(kind, path: Path) -> bool:
+    """Path.is_dir or Path.is_file, for names, too, that no file can have."""
+    try:
+        return kind(path)
+    except OSError:
+        return False
+
+
 def find_folder(name: str) -> Path:
     """The diffusers folder called `name` (the node's model input)."""
-    name = _plain(name, "model")
+    name = plain(name, "model")
     bases = [Path(base) for base in folder_paths.get_folder_paths("diffusers")]
     for base in bases:
-        if (base / name).is_dir():
+        if _is(Path.is_dir, base / name):
             return _inside(base / name)
     raise FileNotFoundError(
         f"{NODE}: model: there is no folder {name} in {' or '.join(map(str, bases))}; put the files of {PAGES} {HUB} "
@@ -77,10 +91,10 @@ def find_folder(name: str) -> Path:
 
 def find_file(category: str, name: str, widget: str, page: str = PAGES) -> Path:
     """The single file called `name` of a model category (the node's input `widget`)."""
-    name = _plain(name, widget)
+    name = plain(name, widget)
     bases = [Path(base) for base in folder_paths.get_folder_paths(category)]
     for base in bases:
-        if (base / name).is_file():
+        if _is(Path.is_file, base / name):
             return _safetensors(base / name, page)
     raise FileNotFoundError(
         f"{NODE}: {widget}: there is no file {name} in {' or '.join(map(str, bases))}; get one from {page} {HUB}"
@@ -103,11 +117,41 @@ def read_json(path: Path, page: str = PAGES) -> dict:
         )
     try:
         value = json.loads(_inside(path).read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except RecursionError as error:
+        raise ValueError(f"{NODE}: {path} is nested too deeply; get it again from {page} {HUB}") from error
+    except (ValueError, OSError) as error:  # not JSON, not UTF-8, a number of too many digits
         raise ValueError(f"{NODE}: {path} is not readable JSON ({error}); get it again from {page} {HUB}") from error
     if not isinstance(value, dict):
         raise ValueError(f"{NODE}: {path} is not a configuration; get it again from {page} {HUB}")
     return value
+
+
+def _counts(value) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) <= LARGEST_SIZE
+
+
+def same_kinds(config: dict, expected: dict, path: Path, page: str) -> None:
+    """Raise ValueError unless each setting is of the kind that it has in `expected`, and numbers are ones that sizes
+    and factors can be."""
+    for name, value in config.items():
+        like = expected.get(name)
+        if isinstance(like, bool):
+            fits = isinstance(value, bool)
+        elif isinstance(like, int):
+            fits = _counts(value) and value >= 0 and value == int(value)
+        elif isinstance(like, float):
+            fits = _counts(value)
+        elif isinstance(like, str):
+            fits = isinstance(value, str)
+        elif isinstance(like, (list, tuple)):
+            fits = isinstance(value, (list, tuple)) and value and all(isinstance(v, type(like[0])) for v in value)
+        else:
+            continue
+        if not fits:
+            raise ValueError(
+                f"{NODE}: {path} has {name} {short(value)}, which should be like {short(like)}; get it again from "
+                f"{page} {HUB}"
+            )
 
 
 def weight_files(folder: Path, stem: str, page: str = PAGES) -> list[Path]:

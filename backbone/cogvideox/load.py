@@ -13,6 +13,7 @@ import comfy.patcher_extension
 import comfy.utils
 import torch
 
+from ...samplers.checks import option
 from . import text as t5
 from .files import (
     HUB,
@@ -22,9 +23,11 @@ from .files import (
     check_weights,
     find_file,
     find_folder,
+    plain,
     read_json,
     read_shapes,
     read_weights,
+    same_kinds,
     weight_files,
 )
 
@@ -86,6 +89,7 @@ def _arguments(config: dict, cls: type, path: Path, page: str) -> dict:
             f"{NODE}: {path} has the setting {unknown[0]}, which the installed diffusers does not know for "
             f"{cls.__name__}; update it: pip install -U diffusers"
         )
+    same_kinds(given, known, path, page)
     return known | given
 
 
@@ -156,6 +160,7 @@ def _sampling(folder: Path | None, variant: Variant) -> dict:
         config["snr_shift_scale"] = variant.snr_shift_scale
     else:
         config = read_json(folder / "scheduler" / "scheduler_config.json", variant.page)
+        same_kinds(config, SCHEDULER, folder / "scheduler" / "scheduler_config.json", variant.page)
     config = SCHEDULER | {k: v for k, v in config.items() if k in SCHEDULER}
     for key, value in (("prediction_type", "v_prediction"), ("beta_schedule", "scaled_linear")):
         if config[key] != value:
@@ -229,6 +234,7 @@ def _load_clip(folder: Path | None, name: str, variant: Variant):
                 f"{NODE}: {path} is the configuration of {config.get('model_type') or 'another kind of model'}, not of "
                 f"T5; get it from {variant.page} {HUB} (text_encoder/config.json)"
             )
+        same_kinds(config, t5.T5_XXL, path, variant.page)
         files = weight_files(path.parent, "model", variant.page)
     weights, metadata = read_weights(files, variant.page)
     if "shared.weight" not in weights and "encoder.embed_tokens.weight" in weights:
@@ -240,8 +246,12 @@ def _load_clip(folder: Path | None, name: str, variant: Variant):
 def load(model: str, vae: str, text_encoder: str, weight_dtype: str) -> tuple:
     """(MODEL, CLIP, VAE). model: a folder below models/diffusers or a file of diffusion_models; vae, text_encoder:
     files of these categories, or IN_FOLDER. ImportError, FileNotFoundError and ValueError say what to do."""
-    if weight_dtype not in DTYPES:
-        raise ValueError(f"{NODE}: weight_dtype: {weight_dtype!r} is not one of {', '.join(DTYPES)}")
+    try:
+        option("weight_dtype", weight_dtype, list(DTYPES))
+    except ValueError as error:
+        raise ValueError(f"{NODE}: {error}") from error
+    for widget, value in (("model", model), ("vae", vae), ("text_encoder", text_encoder)):
+        plain(value, widget)
     networks, vaes = _diffusers()
     single = Path(model).suffix.lower() in (".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".pkl")
     if single:

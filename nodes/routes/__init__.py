@@ -42,3 +42,10 @@ def register(path: str, handle) -> None:
     server = running_server()
     if server is not None:
         server.routes.post(path)(handle)
+
+
+def before_checks(handle) -> None:
+    """Call handle(request) -> request for each graph that is queued, before core checks it, where a server runs."""
+    server = running_server()
+    if server is not None:
+        server.add_on_prompt_handler(handle)

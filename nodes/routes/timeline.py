@@ -15,14 +15,17 @@ node gets: no event stands for the global prompt. Anything else is answered with
 import json
 import math
 
+from ...samplers.adapters.syncos import NODE as SYNCOS
 from ...samplers.adapters.syncos import ChunkSettings
 from ...samplers.chart import MOST_INDICES
+from ...samplers.checks import number
 from ...samplers.prompts import timeline, writer
 from ...samplers.windows import WindowSettings, latent_length, local_windows, pixel_length, window_centre
-from ..syncos import LongTakeSynCoSKSampler, LongTakeSynCoSSampler, chunk_error
+from .._checks import checked
+from ..syncos import LongTakeSynCoSKSampler, LongTakeSynCoSSampler
 from ..windows import LongTakeWindowScheduler, window_settings
 from . import BadRequest, handler
-from .windows import LIMITS, checked, number
+from .windows import LIMITS
 
 PATH = "/longtake/timeline"
 MAX_BYTES = 1_000_000
@@ -104,9 +107,10 @@ def _window_settings(request: dict) -> WindowSettings:
     compression = number("compression", request.get("compression", default), low, high, True)
     if widgets is not CHUNKS:
         return window_settings(compression=compression, **values)
-    if (error := chunk_error(**values)) is not None:
-        raise BadRequest(error)
-    return ChunkSettings(values["window_length"], values["stride"]).windows(compression)
+    try:
+        return ChunkSettings(values["window_length"], values["stride"]).windows(compression)
+    except ValueError as error:
+        raise BadRequest(f"{SYNCOS}: {error}") from error
 
 
 def _edits(edit, length: int) -> list[writer.Edit]:

@@ -1,8 +1,9 @@
 """POST /longtake/windows: the chart of a window scheduler's widgets, for the front-end. Nothing is stored."""
 
 import json
-import math
 
+from ...samplers.checks import number, short
+from .._checks import checked
 from ..windows import REPORT_STEPS, LongTakeWindowScheduler, chart, window_settings
 from . import BadRequest, handler
 
@@ -10,33 +11,6 @@ PATH = "/longtake/windows"
 MOST_BYTES = 4096
 LIMITS = {"steps": (1, 1000, REPORT_STEPS), "branches": (1, 2, 2), "step": (0, 999, 0), "compression": (1, 64, 4)}
 UNUSED = ("model", "window_batch", "retain")  # say nothing about the schedule
-
-
-def number(name: str, value, low, high, whole: bool):
-    if isinstance(value, bool) or not isinstance(value, int if whole else (int, float)):
-        raise BadRequest(f"{name} must be a {'whole ' if whole else ''}number, not {short(value)}")
-    if not (low <= value <= high and math.isfinite(value)):
-        raise BadRequest(f"{name} ({short(value)}) must be between {low} and {high}")
-    return value
-
-
-def short(value) -> str:
-    text = json.dumps(value)
-    return text if len(text) <= 40 else text[:37] + "..."
-
-
-def checked(inp, value):
-    """One widget's value, within the bounds of its own declaration."""
-    kind, name = inp.io_type, inp.id
-    if kind in ("INT", "FLOAT"):
-        return number(name, value, inp.min, inp.max, kind == "INT")
-    if kind == "BOOLEAN":
-        if not isinstance(value, bool):
-            raise BadRequest(f"{name} must be true or false, not {short(value)}")
-        return value
-    if value not in inp.options:
-        raise BadRequest(f"{name} ({short(value)}) must be one of {', '.join(inp.options)}")
-    return value
 
 
 def no_constant(name: str):

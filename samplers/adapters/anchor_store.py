@@ -1,9 +1,12 @@
 """Where the anchor window's keys and values of one path wait for the other windows: on the device, or in system memory.
 
 put(key, tensors) keeps copies of the first, get(key, device) gives them back there (None: never put), clear() lets go
-of all. A key names an attention layer of one prompt; a path puts and gets its keys in the same order, so that with CUDA
-the next layer's are on their way, on a stream of their own, while the model computes this one's.
+of all. A key ends in the attention layer, what it begins with names a prompt. Each prompt gets its layers in the order
+in which it put them, however core batches prompts, so that with CUDA the next layer's are on their way, on a stream of
+their own, while the model computes this one's.
 """
+
+import functools
 
 import torch
 from comfy.cli_args import args
@@ -41,23 +44,35 @@ def host_copy(t: torch.Tensor) -> torch.Tensor:
     return host.copy_(t, non_blocking=True)
 
 
+@functools.cache
+def copy_stream(device: torch.device) -> "torch.cuda.Stream":
+    """One for all paths and runs: PyTorch keeps the memory of each stream for that stream alone."""
+    return torch.cuda.Stream(device)
+
+
+def release_host_memory() -> None:
+    """Give the system the pinned memory that PyTorch keeps for its next use: of a long video tens of GB."""
+    if torch.cuda.is_initialized():
+        getattr(torch._C, "_host_emptyCache", lambda: None)()  # PyTorch 2.5 and newer
+
+
 class MemoryStore(DeviceStore):
     """Kept in system memory."""
 
     def __init__(self):
         super().__init__()
-        self.next: dict[tuple, tuple] = {}  # the key that was put after each
-        self.last: tuple | None = None
+        self.next: dict[tuple, tuple] = {}  # the key that its prompt put after each
+        self.last: dict[tuple, tuple] = {}  # by prompt
         self.ahead: dict[tuple, tuple] = {}  # (key, device) -> tensors that are on their way, and their event
-        self.streams: dict[torch.device, torch.cuda.Stream] = {}
 
     def put(self, key: tuple, tensors: list[torch.Tensor]) -> None:
         if key in self.kept:
             return
         self.kept[key] = [host_copy(t) for t in tensors]
-        if self.last is not None:
-            self.next[self.last] = key
-        self.last = key
+        prompt = key[:-1]
+        if prompt in self.last:
+            self.next[self.last[prompt]] = key
+        self.last[prompt] = key
 
     def get(self, key: tuple, device: torch.device) -> list[torch.Tensor] | None:
         if key not in self.kept:
@@ -79,7 +94,7 @@ class MemoryStore(DeviceStore):
         following = self.next.get(key)
         if following is None or (following, device) in self.ahead:
             return
-        stream = self.streams.setdefault(device, torch.cuda.Stream(device))
+        stream = copy_stream(device)
         stream.wait_stream(current)  # the copies to system memory were begun there
         with torch.cuda.stream(stream):
             fetched = [t.to(device, non_blocking=True) for t in self.kept[following]]
@@ -89,7 +104,7 @@ class MemoryStore(DeviceStore):
         super().clear()
         self.ahead.clear()
         self.next.clear()
-        self.last = None
+        self.last.clear()
 
 
 STORES = {"gpu": DeviceStore, "cpu": MemoryStore}

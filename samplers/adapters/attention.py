@@ -16,8 +16,10 @@ from comfy.model_management import get_total_memory as total_memory
 from comfy.patcher_extension import WrappersMP
 from einops import rearrange
 
+from ..checks import held, number, part_of_schedule
 from ..glc.anchors import blend_
-from .anchor_store import STORES
+from . import progress
+from .anchor_store import STORES, release_host_memory
 from .engine import LongTakeContextHandler
 from .hooks import PATH_HOOKS, Call, Evaluation
 from .timeline import PART_KEY
@@ -30,12 +32,23 @@ NODE = "Anchor Attention (LongTakeABAM)"
 HOOK = "longtake_abam"  # its name among the path hooks
 FORWARD = "longtake_abam_forward"  # key of the running forward pass in transformer_options
 CACHES = ("auto", "gpu", "cpu", "recompute")
+MOST_LAYERS = 1000
+
+
+def anchored_layers(first_layer: int, last_layer: int) -> None:
+    """A range of layers with one in it at least."""
+    if 0 <= last_layer < first_layer:
+        raise ValueError(
+            f"first_layer ({first_layer}) must not be larger than last_layer ({last_layer}), or no layer is anchored; "
+            f"last_layer -1 is the model's last"
+        )
 
 
 @dataclass(frozen=True)
 class AnchorSettings:
     """a = weight of the anchor window; layers first_layer..last_layer (-1 = the last one) of the model's video
-    attention, counted in the order they run; active while sigma_end <= sigma <= sigma_start; cache one of CACHES."""
+    attention, counted in the order they run; active while sigma_end <= sigma <= sigma_start; cache one of CACHES.
+    Raises ValueError for values out of bounds or out of order."""
 
     a: float
     first_layer: int = 0
@@ -43,6 +56,14 @@ class AnchorSettings:
     sigma_start: float = math.inf
     sigma_end: float = 0.0
     cache: str = "auto"
+
+    def __post_init__(self):
+        bounds = {"first_layer": (0, MOST_LAYERS, True), "last_layer": (-1, MOST_LAYERS, True), "sigma_end": (0.0,)}
+        held(self, bounds, {"cache": CACHES})
+        number("anchor", self.a, 0.0, 1.0)
+        if self.sigma_start != math.inf:
+            number("sigma_start", self.sigma_start, self.sigma_end)
+        anchored_layers(self.first_layer, self.last_layer)
 
     def covers(self, layer: int) -> bool:
         return self.first_layer <= layer and (self.last_layer < 0 or layer <= self.last_layer)
@@ -77,8 +98,16 @@ class AnchorHook:
     ) -> "AnchorPath | None":
         if len(windows) < 2 or not self.active(float(evaluation.sigma)):
             return None
-        store = evaluation.run.once(HOOK, lambda: self._store(evaluation, windows[0], entries(), limit))
-        return AnchorPath(self, evaluation.model.diffusion_model, store)
+        store = self._store(evaluation, windows[0], entries, limit)
+        return AnchorPath(self.settings, evaluation.model.diffusion_model, store)
+
+    def repeats(
+        self, sigmas: list[float], evaluation: Evaluation, windows: list[ContextWindow], entries: Callable[[], int],
+        limit: int,
+    ) -> list[bool]:  # fmt: skip
+        active = [self.active(sigma) for sigma in sigmas]
+        again = any(active) and self._store(evaluation, windows[0], entries, limit) not in STORES
+        return [on and again for on in active]
 
     def active(self, sigma: float) -> bool:
         return self.settings.sigma_end <= sigma <= self.settings.sigma_start
@@ -91,8 +120,11 @@ class AnchorHook:
             return whole if whole <= total_memory(model.load_device) // 2 else 0
         return {"gpu": whole, "cpu": 2 * size, "recompute": 0}[self.settings.cache]
 
-    def _store(self, evaluation: Evaluation, window: ContextWindow, entries: int, limit: int) -> str:
-        """Where the anchor of this run is kept; said in the log with what it takes."""
+    def _store(self, evaluation: Evaluation, window: ContextWindow, entries: Callable[[], int], limit: int) -> str:
+        """Where the anchor of this run is kept: decided, and said in the log, once."""
+        return evaluation.run.once(HOOK, lambda: self._decide(evaluation, window, entries(), limit))
+
+    def _decide(self, evaluation: Evaluation, window: ContextWindow, entries: int, limit: int) -> str:
         model, x = evaluation.model, evaluation.x
         layout = layout_of(model.diffusion_model)
         shape = [x.shape[0] * entries, x.shape[1], window.context_length, *x.shape[3:]]
@@ -106,10 +138,11 @@ class AnchorHook:
                 call = model.memory_required([shape[0] * limit, *shape[1:]])
                 store = "gpu" if size <= free_memory(x.device) - call else "cpu" if size <= ram else "recompute"
         where = {"gpu": f"kept on {x.device}", "cpu": "kept in memory", "recompute": "computed in every call"}
-        logger.info(
-            "LongTake ABAM: the anchor window's keys and values, %.1f MB per step and path, are %s.",
-            size / 2**20, where[store],
-        )  # fmt: skip
+        with progress.above_bars():
+            logger.info(
+                "LongTake ABAM: the anchor window's keys and values, %.1f MB per step and path, are %s.",
+                size / 2**20, where[store],
+            )  # fmt: skip
         return store
 
 
@@ -121,14 +154,11 @@ class AnchorPath:
         f"much for one call (e.g. ControlNet); use gpu or cpu"
     )
 
-    def __init__(self, hook: AnchorHook, diffusion_model, store: str):
-        self.hook, self.settings, self.model = hook, hook.settings, diffusion_model
+    def __init__(self, settings: AnchorSettings, diffusion_model, store: str):
+        self.settings, self.model = settings, diffusion_model
         self.layout = layout_of(diffusion_model)
         self.kept = STORES[store]() if store in STORES else None
         self.companion = None if self.kept is not None else 0
-
-    def repeats(self, sigma: float) -> bool:
-        return self.companion is not None and self.hook.active(sigma)
 
     def begin_call(self, call: Call) -> None:
         longer = {window.anchor is not None for window in call.windows}
@@ -139,9 +169,11 @@ class AnchorPath:
             )
         parts = {e["uuid"]: e[PART_KEY] for branch in call.conds if branch is not None for e in branch}
         anchor = call.indices.index(0) if 0 in call.indices else None
-        anchor_call = AnchorCall(len(call.indices), anchor, int(True in longer), parts)
+        skip = int(True in longer)
+        anchor_call = AnchorCall(len(call.indices), anchor, call.windows[0].context_length + skip, skip, parts)
         previous = call.options.get("optimized_attention_override")
 
+        @torch.compiler.disable  # a traced pass would keep one window's keys for all
         def override(func, *args, **kwargs):
             forward = (kwargs.get("transformer_options") or {}).get(FORWARD)
             if forward is not None:
@@ -170,11 +202,13 @@ class AnchorPath:
 
 @dataclass(frozen=True)
 class AnchorCall:
-    """The windows of one model call: how many, where the anchor is among them (None: it ran before), frames that stand
-    in front of each (see first_latent), and which prompt of its CFG branch each cond entry is, by uuid."""
+    """The windows of one model call: how many, where the anchor is among them (None: it ran before), their latent
+    frames, how many of these stand in front (see first_latent), and which prompt of its CFG branch each cond entry is,
+    by uuid."""
 
     windows: int
     anchor: int | None
+    frames: int
     skip: int
     parts: dict
 
@@ -191,6 +225,9 @@ class Forward:
         patch = layout.patch(path.model)
         t, h, w = (-(-n // p) for n, p in zip(x.shape[-3:], patch, strict=True))
         self.frame, self.tokens = h * w, t * h * w
+        # A prompt with an area in time sees some of a window's frames, in each window others: no token has the same
+        # place in the first one.
+        self.partial = x.shape[-3] != call.frames
         if call.skip and patch[0] != 1:
             raise ValueError(
                 f"{NODE}: a model that patches several latent frames together cannot use first_latent: anchor of the "
@@ -224,7 +261,7 @@ class Forward:
             return (q, k, v, *args)
         layer = self.layer
         self.layer += 1
-        if not self.path.settings.covers(layer):
+        if self.partial or not self.path.settings.covers(layer):
             return (q, k, v, *args)
         k, v = own(k), own(v)
         self._blend(k, v, layer, start + self.call.skip * self.frame)
@@ -246,7 +283,7 @@ class Forward:
             else:
                 anchor = kept.get(key, k.device)
                 if anchor is None and not kept.has(key[:2]):
-                    continue  # a prompt that does not act in the first window, e.g. one with an area in time
+                    continue  # a prompt with an area in time that is not the first window's whole
                 if anchor is None:
                     raise RuntimeError(
                         f"{NODE}: layer {layer} ran for a window but not for the first one; a patch that skips layers "
@@ -283,26 +320,34 @@ def _needs_windows(executor, model, noise_shape, *args, **kwargs):
     return executor(model, noise_shape, *args, **kwargs)
 
 
+def _releases(executor, *args, **kwargs):
+    try:
+        return executor(*args, **kwargs)
+    finally:
+        release_host_memory()
+
+
 def apply_anchor(model, a: float, first_layer: int, last_layer: int, start_percent: float, end_percent: float,
                  cache: str):  # fmt: skip
     """A clone of the ModelPatcher whose windows are anchored (see AnchorSettings); a = 0 adds nothing.
 
-    start_percent, end_percent: fractions of the noise schedule. Raises ValueError for a model that is not known.
+    start_percent, end_percent: fractions of the noise schedule. Raises ValueError for settings that make no sense and
+    for a model that is not known.
     """
     try:
+        part_of_schedule(start_percent, end_percent)
+        sampling = model.get_model_object("model_sampling")
+        begin, end = (float(sampling.percent_to_sigma(percent)) for percent in (start_percent, end_percent))
+        settings = AnchorSettings(a, first_layer, last_layer, begin, end, cache)
         layout_of(model.get_model_object("diffusion_model"))
     except ValueError as error:
         raise ValueError(f"{NODE}: {error}") from error
     model = model.clone()
     if a == 0:
         return model
-    sampling = model.get_model_object("model_sampling")
-    settings = AnchorSettings(
-        a, first_layer, last_layer, float(sampling.percent_to_sigma(start_percent)),
-        float(sampling.percent_to_sigma(end_percent)), cache,
-    )  # fmt: skip
     options = model.model_options["transformer_options"] = {**model.model_options["transformer_options"]}
     options[PATH_HOOKS] = {**options.get(PATH_HOOKS, {}), HOOK: AnchorHook(settings)}
-    model.remove_wrappers_with_key(WrappersMP.PREPARE_SAMPLING, HOOK)
-    model.add_wrapper_with_key(WrappersMP.PREPARE_SAMPLING, HOOK, _needs_windows)
+    for stage, wrapper in ((WrappersMP.PREPARE_SAMPLING, _needs_windows), (WrappersMP.OUTER_SAMPLE, _releases)):
+        model.remove_wrappers_with_key(stage, HOOK)
+        model.add_wrapper_with_key(stage, HOOK, wrapper)
     return model

@@ -7,7 +7,7 @@ that act within its calls come as path hooks (hooks.py).
 
 import copy
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import comfy.model_base
@@ -37,7 +37,7 @@ from .memory import auto_batch, prepare
 from .regions import window_regions
 from .schedule import first_index, place
 from .shared_conds import share_video
-from .steps import Moment, Run, begin_runs, training_timestep
+from .steps import Moment, Run, begin_runs, put_first, training_timestep
 from .timeline import window_entries
 from .window import NEW_CORE, ContextWindow, fuse_weights
 
@@ -123,12 +123,15 @@ class LongTakeContextHandler(IndexListContextHandler):
             self._refuse_uncuttable(model, conds, options, frames)
             return True
         if Moment.of(timestep, model_options).first:
-            logger.info(
-                "LongTake windows: the video (%d latent frames) is not longer than the window (%d): one window is "
-                "used, the same as sampling without this node.", frames, self.settings.length,
-            )  # fmt: skip
-            if (note := timeline_notes.one_window(conds, frames, self.settings)) is not None:
-                logger.warning("%s.", note)
+            note = timeline_notes.one_window(conds, frames, self.settings)
+            with progress.above_bars():
+                logger.info(
+                    "LongTake windows: the video (%d latent frames) is not longer than the window (%d): one window is "
+                    "used, the same as sampling without this node.", frames, self.settings.length,
+                )  # fmt: skip
+                if note is not None:
+                    logger.warning("%s.", note)
+            if note is not None:
                 progress.show(note)
         return False
 
@@ -210,7 +213,7 @@ class LongTakeContextHandler(IndexListContextHandler):
                 hooks = self._begin_path(evaluation, windows, limit)
                 try:
                     if moment.first and path is paths[0]:
-                        self._log_start(evaluation, limit, hooks)
+                        self._log_start(evaluation, windows, limit)
                     for i, results, sub_conds in self._evaluate(evaluation, windows, limit, hooks):
                         for branch, result in zip(out, results, strict=True):
                             fusion.accumulate(branch, result, path.windows[i], weights[i], DIM)
@@ -268,13 +271,19 @@ class LongTakeContextHandler(IndexListContextHandler):
         return evaluation.run.once(("weights", path.name, path.share, starts), weigh)
 
     def _begin_path(self, evaluation: Evaluation, windows: list[ContextWindow], limit: int) -> list:
-        def entries() -> int:
-            conds = [self.get_resized_cond(cond, evaluation.x, windows[0]) for cond in evaluation.conds]
-            return sum(len(cond) for cond in conds if cond is not None)
-
         hooks = evaluation.transformer_options.get(PATH_HOOKS, {}).values()
+        entries = self._entries(evaluation, windows[0])
         begun = [hook.begin_path(evaluation, windows, entries, limit) for hook in hooks]
         return [hook for hook in begun if hook is not None]
+
+    def _entries(self, evaluation: Evaluation, window: ContextWindow) -> Callable[[], int]:
+        """Counts a window's cond entries over all CFG branches."""
+
+        def entries() -> int:
+            conds = [self.get_resized_cond(cond, evaluation.x, window) for cond in evaluation.conds]
+            return sum(len(cond) for cond in conds if cond is not None)
+
+        return entries
 
     def _evaluate(
         self, evaluation: Evaluation, windows: list[ContextWindow], limit: int, hooks: list
@@ -343,20 +352,24 @@ class LongTakeContextHandler(IndexListContextHandler):
 
         return evaluation.run.once(("window batch", length), decide)
 
-    def _log_start(self, evaluation: Evaluation, limit: int, hooks: list):
+    def _log_start(self, evaluation: Evaluation, windows: list[ContextWindow], limit: int):
         conds, frames, moment = evaluation.conds, evaluation.x.shape[DIM], self.moment
         sigmas = evaluation.transformer_options["sample_sigmas"][:-1]
         places, index = self._schedule(evaluation)
         times = [training_timestep(evaluation.model.model_sampling, sigma) for sigma in sigmas]
-        repeats = [any(hook.repeats(sigma) for hook in hooks) for sigma in sigmas.tolist()]
+        repeats = [False] * len(times)
+        for hook in evaluation.transformer_options.get(PATH_HOOKS, {}).values():
+            again = hook.repeats(sigmas.tolist(), evaluation, windows, self._entries(evaluation, windows[0]), limit)
+            repeats = [a or b for a, b in zip(repeats, again, strict=True)]
         branches = sum(cond is not None for cond in conds)
         details = Details(times, places, repeats, index, limit)
         cost = cost_text(self.settings, frames, moment.keys, branches, details)
-        logger.info("LongTake windows: %s", cost)
         progress.show(cost)
-        for note in timeline_notes.notes(conds, self.settings, frames, moment.keys):
-            logger.warning("%s.", note)
-            progress.show(f"{note}. {cost}")
+        with progress.above_bars():
+            logger.info("LongTake windows: %s", cost)
+            for note in timeline_notes.notes(conds, self.settings, frames, moment.keys):
+                logger.warning("%s.", note)
+                progress.show(f"{note}. {cost}")
 
 
 def apply_windows(model, settings: WindowSettings):
@@ -366,12 +379,11 @@ def apply_windows(model, settings: WindowSettings):
     model.model_options["context_handler"] = LongTakeContextHandler(settings)
     core.create_prepare_sampling_wrapper(model)
     stages = comfy.patcher_extension.WrappersMP
-    for stage, key, wrapper in (
-        (stages.PREPARE_SAMPLING, "longtake_window_batch", prepare),
-        (stages.SAMPLER_SAMPLE, "longtake_filmstrip", preview.filmstrip_wrapper(settings.compression)),
-    ):
-        model.remove_wrappers_with_key(stage, key)
-        model.add_wrapper_with_key(stage, key, wrapper)
+    # Before core's, of these windows or of a node before this one, which cuts the video's length to the window's.
+    put_first(model, stages.PREPARE_SAMPLING, "longtake_window_batch", prepare)
+    model.remove_wrappers_with_key(stages.SAMPLER_SAMPLE, "longtake_filmstrip")
+    filmstrip = preview.filmstrip_wrapper(settings.compression)
+    model.add_wrapper_with_key(stages.SAMPLER_SAMPLE, "longtake_filmstrip", filmstrip)
     share_video(model)
     begin_runs(model)
     return model

@@ -67,9 +67,6 @@ class PathRun(Protocol):
     def begin_call(self, call: Call) -> None:
         """Before a model call."""
 
-    def repeats(self, sigma: float) -> bool:
-        """Whether at a step of this sigma, too, a companion runs in every call."""
-
     def end(self) -> None:
         """The path is over, done or failed: nothing may be kept."""
 
@@ -88,6 +85,13 @@ class PathHook(Protocol):
     ) -> PathRun | None:
         """None where this path is left alone. entries(): cond entries of one window over all CFG branches; limit:
         windows per model call."""
+
+    def repeats(
+        self, sigmas: list[float], evaluation: Evaluation, windows: list[ContextWindow], entries: Callable[[], int],
+        limit: int,
+    ) -> list[bool]:  # fmt: skip
+        """Per step of a run that begins, by its sigma, whether a companion will run in every call; the rest is as for
+        begin_path."""
 
     def memory(self, model, shape: list[int]) -> int:
         """Bytes that it keeps on the ModelPatcher's device during a path, for a window's latent of this shape (the

@@ -5,6 +5,7 @@ import math
 
 import comfy.model_management
 
+from ..windows import starts_count
 from . import progress
 from .hooks import PATH_HOOKS, Evaluation
 from .latents import DIM, NODE
@@ -27,8 +28,8 @@ def auto_batch(evaluation: Evaluation, entries: list[dict], length: int) -> int:
     model, x = evaluation.model, evaluation.x
     shape = [x.shape[0] * len(entries), x.shape[1], length, *x.shape[3:]]
     most = AUTO_BATCH.get(x.device.type, 1)
-    if x.device.type != "cpu":
-        most = min(most, FULL // (shape[0] * math.prod(shape[2:])))
+    if x.device.type != "cpu":  # no entry: only prompts with areas in time, all of them elsewhere
+        most = min(most, FULL // max(shape[0] * math.prod(shape[2:]), 1))
     if most <= 1:
         return 1
     free = getattr(model.current_patcher, "get_free_memory", comfy.model_management.get_free_memory)(x.device)
@@ -41,8 +42,8 @@ def auto_batch(evaluation: Evaluation, entries: list[dict], length: int) -> int:
 
 
 def prepare(executor, model, noise_shape, conds, *args, **kwargs):
-    """PREPARE_SAMPLING: memory for one call's windows, and for what hooks keep beside them; models whose audio has no
-    windows are refused at once."""
+    """PREPARE_SAMPLING: memory for one call's windows (as many as the video has) and for what hooks keep;
+    models whose audio has no windows are refused at once."""
     options = kwargs["model_options"]
     settings = getattr(options.get("context_handler"), "settings", None)  # None: core's windows took ours' place
     noise_shape = list(noise_shape)
@@ -55,12 +56,14 @@ def prepare(executor, model, noise_shape, conds, *args, **kwargs):
             )
         if len(noise_shape) == 5:
             frames = min(noise_shape[DIM], settings.length)
+            shift = settings.stride - 1 if settings.schedule == "random_shift" else 0
+            most = starts_count(noise_shape[DIM], settings.length, settings.stride, shift)
             windows = max(settings.window_batch, 1)
+            hooks = options.get("transformer_options", {}).get(PATH_HOOKS, {}) if most > 1 else {}
+            windows = min(max([windows, *(hook.least_windows for hook in hooks.values())]), most)
             pair = [2 * noise_shape[0], noise_shape[1], frames, *noise_shape[3:]]  # core counts two CFG branches
-            for hook in options.get("transformer_options", {}).get(PATH_HOOKS, {}).values():
-                windows = max(windows, hook.least_windows)
-                windows += math.ceil(hook.memory(model, pair) / model.model.memory_required(pair))
-            noise_shape[0] *= windows
+            kept = sum(hook.memory(model, pair) for hook in hooks.values())
+            noise_shape[0] *= windows + math.ceil(kept / max(model.model.memory_required(pair), 1))
     elif (note := without_windows(list(conds.values()))) is not None:
         logger.warning("%s.", note)
         progress.show(note)

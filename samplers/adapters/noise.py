@@ -1,4 +1,4 @@
-"""Noise for ComfyUI's samplers: a NOISE object, and a MODEL that makes KSampler use one (adapter of noise.py)."""
+"""Noise for ComfyUI's samplers: a NOISE object, and a MODEL that makes KSampler use one (adapter of glc/noise.py)."""
 
 import dataclasses
 
@@ -32,7 +32,7 @@ def check_latent(latent) -> None:
 
 @dataclasses.dataclass(frozen=True)
 class ReinitNoise:
-    """A NOISE: noise.py's reinitialised noise, drawn on the CPU as ComfyUI draws it, so equal on every device.
+    """A NOISE: glc/noise.py's reinitialised noise, drawn on the CPU as ComfyUI draws it, so equal on every device.
 
     length L of the noise unit and stride S of the shuffle in latent frames (the window's). Its base noise is ComfyUI's
     RandomNoise of the same seed, batch_index included.

@@ -7,6 +7,7 @@ has without windows.
 """
 
 import torch
+from comfy.model_management import cast_to_device
 
 from ..fusion import frames_of
 
@@ -47,7 +48,8 @@ def _in_time(entry: dict, seen: list[int], x: torch.Tensor) -> dict | None:
         ramps = [_ramp(start, end, whole) for start, end, whole in zip(starts, ends, x.shape[2:], strict=True)]
         ramps[0] = ramps[0][seen]
         t, h, w = ramps
-        entry["mask"] = (t[:, None, None] * h[:, None] * w)[None].to(x.device)
+        mask = (t[:, None, None] * h[:, None] * w)[None]
+        entry["mask"] = cast_to_device(mask, x.device, mask.dtype)  # without waiting for it, where core can
     return entry
 
 

@@ -110,10 +110,15 @@ def _predict(executor, x, timestep, model_options=None, seed=None):
     return executor(x, timestep, model_options, seed)
 
 
+def put_first(model, stage: str, key: str, wrapper) -> None:
+    """Wrap a stage of a ModelPatcher (a clone of one's own) around all other wrappers."""
+    model.remove_wrappers_with_key(stage, key)
+    model.add_wrapper_with_key(stage, key, wrapper)
+    model.wrappers[stage] = {key: model.wrappers[stage].pop(key), **model.wrappers[stage]}
+
+
 def begin_runs(model) -> None:
     """Make each sampling run of a ModelPatcher (a clone of one's own) a Run. Before other wrappers: a step cache may
     skip evaluations."""
-    for stage, wrapper in ((WrappersMP.SAMPLER_SAMPLE, _sample), (WrappersMP.PREDICT_NOISE, _predict)):
-        model.remove_wrappers_with_key(stage, RUN)
-        model.add_wrapper_with_key(stage, RUN, wrapper)
-        model.wrappers[stage] = {RUN: model.wrappers[stage].pop(RUN), **model.wrappers[stage]}
+    put_first(model, WrappersMP.SAMPLER_SAMPLE, RUN, _sample)
+    put_first(model, WrappersMP.PREDICT_NOISE, RUN, _predict)

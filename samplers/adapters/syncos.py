@@ -18,10 +18,11 @@ from comfy.model_management import throw_exception_if_processing_interrupted
 from comfy.utils import ProgressBar
 from tqdm.auto import tqdm
 
+from ..checks import number
 from ..seeds import derived_seed, generator
 from ..syncos.coupling import SynCoSSettings, coupled_steps, evaluations, sample
 from ..syncos.csd import take
-from ..windows import Window, WindowSettings, latent_length, local_count, local_windows
+from ..windows import LONGEST, Window, WindowSettings, latent_length, local_count, local_windows
 from . import preview, progress
 from .engine import CHUNKS, Chunks, LongTakeContextHandler
 from .latents import DIM, temporal_compression
@@ -33,12 +34,26 @@ logger = logging.getLogger(__name__)
 NODE = "SynCoS (LongTakeSynCoSSampler, LongTakeSynCoSKSampler)"
 
 
+def chunks_overlap(window_length: int, stride: int) -> None:
+    """Chunks in pixel frames that leave no frame out. Raises ValueError."""
+    number("window_length", window_length, 1, LONGEST, True)
+    number("stride", stride, 1, LONGEST, True)
+    if stride > window_length:
+        raise ValueError(
+            f"stride ({stride}) must not be longer than window_length ({window_length}) pixel frames, or frames "
+            f"between the chunks would be left out; e.g. {max(window_length // 3, 1)}"
+        )
+
+
 @dataclass(frozen=True)
 class ChunkSettings:
-    """Chunks for a MODEL without a window scheduler: length and stride in pixel frames."""
+    """Chunks for a MODEL without a window scheduler: length and stride in pixel frames. Raises ValueError."""
 
     length: int
     stride: int
+
+    def __post_init__(self):
+        chunks_overlap(self.length, self.stride)
 
     def windows(self, compression: int) -> WindowSettings:
         frames = latent_length(self.length, compression)

@@ -22,12 +22,14 @@ def timelines(conds: list) -> Iterable[list[Span]]:
 
 
 def without_windows(conds: list) -> str | None:
-    """Where no LongTake windows pick the events."""
+    """Where no LongTake windows pick the events of a run."""
     count = max((len(spans) for spans in timelines(conds)), default=0)
-    if count == 0:
-        return None
+    return unpicked(f"none of its {count} events is used") if count else None
+
+
+def unpicked(what: str) -> str:
     return (
-        f"{NODE}: none of its {count} events is used: events act through LongTake windows only, and the model samples "
+        f"{NODE}: {what}: events act through LongTake windows only, and the model samples "
         f"without them or with those of another node; the whole video gets the global prompt. Put a Global/Local "
         f"Window Scheduler last before the sampler"
     )

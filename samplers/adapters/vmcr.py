@@ -1,17 +1,19 @@
-"""VMCR as a sampler that wraps a sampler: one step, one refinement of the latent (adapter of motion.py).
+"""VMCR as a sampler that wraps a sampler: one step, one refinement of the latent (adapter of glc/motion.py).
 
 GLC-Diffusion (arXiv 2501.05484), Algorithm 1 step 3 and Eq. 15. Differs from the paper:
 - the loss is of the x0 that the step itself predicted (all windows fused, CFG applied). Read literally, Algorithm 1
   wants the next one: one more evaluation of the model per step, and its gradient through the model;
 - d x0 / d x is taken as the identity, exact for a fixed noise (or velocity) prediction in ComfyUI's coordinates:
   x = x0 + sigma * noise for noise and v models, (1 - sigma) * x0 + sigma * noise for flow models;
-- with an inpainting mask only what is being made is refined.
+- with an inpainting mask only what is being made is refined;
+- a refinement of more than MOST_MOVED times the clean video's size is refused: the print has no bound on omega.
 """
 
 import copy
 import functools
 import inspect
 import logging
+import math
 from dataclasses import dataclass
 
 import comfy.samplers
@@ -19,6 +21,7 @@ import torch
 from comfy.k_diffusion import sampling
 from tqdm.auto import tqdm
 
+from ..checks import number, part_of_schedule
 from ..glc.motion import MotionSettings, gradient_chunks, rescale_factor
 from . import progress
 from .core_samplers import BROWNIAN, EXACT, REFUSED, core_name
@@ -27,18 +30,13 @@ logger = logging.getLogger(__name__)
 
 NODE = "VMCR Refiner (LongTakeVMCR)"
 LEAST_FRAMES = 3  # two motion vectors to compare
-
-def range_error(start_percent: float, end_percent: float) -> str | None:
-    """What is wrong with a range of the schedule; None: nothing."""
-    if 0 <= start_percent < end_percent <= 1:
-        return None
-    return f"start_percent ({start_percent}) must be smaller than end_percent ({end_percent}), both from 0 to 1"
+MOST_MOVED = 2.0  # by one refinement, in sizes of the clean video; useful settings stay below 1.6
 
 
 @dataclass(frozen=True)
 class RefineSettings:
     """omega of Eq. 15 (0 = off), the loss, whether omega follows the latent's size, and the fractions of the schedule
-    between which steps are refined. Raises ValueError for a negative omega or an empty range."""
+    between which steps are refined. Raises ValueError for an omega out of bounds or an empty range."""
 
     omega: float = 2e-5
     motion: MotionSettings = MotionSettings()
@@ -47,10 +45,8 @@ class RefineSettings:
     end_percent: float = 1.0
 
     def __post_init__(self):
-        if not 0 <= self.omega < float("inf"):
-            raise ValueError(f"omega ({self.omega}) must be 0 or more, e.g. 2e-5")
-        if (error := range_error(self.start_percent, self.end_percent)) is not None:
-            raise ValueError(error)
+        number("omega", self.omega, 0.0, 0.1)
+        part_of_schedule(self.start_percent, self.end_percent)
 
 
 def label(function) -> str:
@@ -120,16 +116,31 @@ def step_options(options: dict, start: int, stop: int, steps: int) -> dict:
 
 def refine_(x: torch.Tensor, x0: torch.Tensor, settings: RefineSettings, mask: torch.Tensor | None) -> torch.Tensor:
     """Eq. 15 in place: x becomes x - omega * gradient of the motion loss at x0, a few frames at a time; both
-    [B, C, F, H, W]. Returns x."""
+    [B, C, F, H, W]. Returns the norm of what it moved x by, on x's device."""
     omega = settings.omega * (rescale_factor(*x.shape[-2:]) if settings.rescale else 1.0)
     mask = None if mask is None else mask.expand_as(x)
+    norms = [x.new_zeros((), dtype=torch.float32)]
     for i, gradient in gradient_chunks(x0, settings.motion):
         frames = slice(i, i + gradient.shape[2])
         gradient *= omega
         if mask is not None:
             gradient *= mask[:, :, frames]
         x[:, :, frames] -= gradient
-    return x
+        norms.append(torch.linalg.vector_norm(gradient).float())
+    return torch.linalg.vector_norm(torch.stack(norms))
+
+
+def refuse_larger(moved: torch.Tensor, clean: torch.Tensor, settings: RefineSettings, step: int) -> None:
+    """Raises ValueError where a refinement moved the latent by more than MOST_MOVED times the clean video's size (norms
+    of both, of the same shape): motion is then no longer evened but made of the refinement itself, and grows."""
+    moved, most = torch.stack([moved, MOST_MOVED * clean]).tolist()
+    if math.isfinite(most) and not moved <= most:  # an x0 of NaN is the model's own
+        what = {name: getattr(settings.motion, name) for name in ("lambda_f", "lambda_mse", "lambda_phase")}
+        raise ValueError(
+            f"{NODE}: omega ({settings.omega:g}) with {', '.join(f'{k} {v:g}' for k, v in what.items())}: after step "
+            f"{step} a refinement would move the video by {moved / most * MOST_MOVED:.3g} times its own size, at most "
+            f"{MOST_MOVED:g} is allowed; lower omega (the paper's is 2e-5) or these weights"
+        )
 
 
 def owned(x: torch.Tensor, *others: torch.Tensor) -> torch.Tensor:
@@ -164,6 +175,7 @@ def stepwise(inner, settings: RefineSettings):
             logger.warning("%s.", note)
 
         options = noise_options(inner, x, sigmas, extra_args, options)
+        clean = None  # the norm of the first x0, which no refinement has touched
         with tqdm(total=steps, disable=disable) as bar:
             for start, stop in stretches(active):
                 seen = {}  # what the step reported
@@ -191,7 +203,9 @@ def stepwise(inner, settings: RefineSettings):
                     x = owned(x, before, *seen.values())  # its x0, at the last step of most samplers
                     before = None
                     seen.clear()
-                    refine_(x, x0, settings, extra_args.get("denoise_mask"))
+                    clean = torch.linalg.vector_norm(x0, dtype=torch.float32) if clean is None else clean
+                    moved = refine_(x, x0, settings, extra_args.get("denoise_mask"))
+                    refuse_larger(moved, clean, settings, stop)
                 before = x0 = None  # nothing of this step stays beside x during the next
         return x
 

@@ -1,4 +1,4 @@
-"""One window as core's IndexListContextWindow, and the weights of its frames (used by context.py)."""
+"""One window as core's IndexListContextWindow, and the weights of its frames (used by engine.py)."""
 
 import inspect
 

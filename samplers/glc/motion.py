@@ -20,6 +20,8 @@ from dataclasses import dataclass
 
 import torch
 
+from ..checks import held
+
 PHASES = ("wrapped", "raw")
 EPS = 1e-8
 CHUNK_VALUES = 2**18  # values of one chunk's motion vectors (at least two pairs: a lone one rounds differently)
@@ -30,7 +32,7 @@ FRAME = (1, 3, 4)  # what one frame's sum runs over: C, H, W
 class MotionSettings:
     """Weights of the motion loss (the paper's lambda_f, lambda_mse, lambda_phase), phase one of PHASES.
 
-    phase_floor is in latent units. Raises ValueError for an unknown phase or a negative weight.
+    phase_floor is in latent units. Raises ValueError for an unknown phase or a weight out of bounds.
     """
 
     lambda_f: float = 0.2
@@ -40,11 +42,8 @@ class MotionSettings:
     phase_floor: float = 1e-2
 
     def __post_init__(self):
-        if self.phase not in PHASES:
-            raise ValueError(f"phase ({self.phase}) must be one of {', '.join(PHASES)}")
-        for name in ("lambda_f", "lambda_mse", "lambda_phase", "phase_floor"):
-            if not 0 <= getattr(self, name) < math.inf:
-                raise ValueError(f"{name} ({getattr(self, name)}) must be 0 or more")
+        weights = dict.fromkeys(("lambda_f", "lambda_mse", "lambda_phase"), (0.0, 100.0))
+        held(self, weights | {"phase_floor": (0.0,)}, {"phase": PHASES})
 
 
 def rescale_factor(height: int, width: int) -> float:

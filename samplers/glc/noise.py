@@ -17,6 +17,8 @@ from dataclasses import dataclass
 
 import torch
 
+from ..checks import held
+
 MODES = ("shuffle_and_mix", "shuffle", "mix", "random")
 FILTERS = ("butterworth", "gaussian", "ideal", "box")
 VARIANCES = ("per_frequency", "renormalise", "none")
@@ -39,14 +41,8 @@ class NoiseSettings:
     variance: str = "per_frequency"
 
     def __post_init__(self):
-        for name, options in (("mode", MODES), ("filter", FILTERS), ("variance", VARIANCES)):
-            if getattr(self, name) not in options:
-                raise ValueError(f"{name} ({getattr(self, name)}) must be one of {', '.join(options)}")
-        for name in ("d_s", "d_t"):
-            if not getattr(self, name) > 0:
-                raise ValueError(f"{name} ({getattr(self, name)}) must be greater than 0, e.g. 0.25")
-        if self.order < 1:
-            raise ValueError(f"order ({self.order}) must be at least 1, e.g. 4")
+        bounds = {"d_s": (0.01, 2.0), "d_t": (0.01, 2.0), "order": (1, 16, True)}
+        held(self, bounds, {"mode": MODES, "filter": FILTERS, "variance": VARIANCES})
 
     @property
     def shuffles(self) -> bool:

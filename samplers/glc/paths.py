@@ -10,6 +10,7 @@ often. The paper fuses x_{t-1}; fusing predictions of the clean video is the sam
 import math
 from dataclasses import dataclass
 
+from ..checks import number
 from ..windows import Window
 
 ROUNDING = 1.5e-3  # of places: core's schedules round them to one of 1,000 timesteps
@@ -46,7 +47,7 @@ def gamma(t: float, gamma0: float, beta: float) -> float:
 @dataclass(frozen=True)
 class GlobalPath:
     """The global path as a windows.ExtraPath: weight gamma(t) of gamma0 and beta, at every k-th step (`every`) of the
-    whole noise schedule, within its first `until` (fraction). Raises ValueError for a step count below 1."""
+    whole noise schedule, within its first `until` (fraction). Raises ValueError for values out of bounds."""
 
     gamma0: float = 0.005
     beta: float = 5e-4
@@ -55,8 +56,10 @@ class GlobalPath:
     name = "global"
 
     def __post_init__(self):
-        if self.every < 1:
-            raise ValueError(f"global_every ({self.every}) must be at least 1 step")
+        number("gamma0", self.gamma0, 0.0, 1.0)
+        number("beta", self.beta, -0.01, 0.01)
+        number("global_every", self.every, 1, 1000, True)
+        number("global_until", self.until, 0.0, 1.0)
 
     @property
     def counts(self) -> bool:

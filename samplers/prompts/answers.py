@@ -31,6 +31,9 @@ _ORDER_WORD = re.compile(
 _BULLET = re.compile(r"\s{0,40}[-*+\u2022\u25aa\u25e6\u2023\xb7\u25cf]\s+")
 _HEADING = re.compile(r"\s{0,8}(?:#{1,6}\s|\*\*[^*]{1,80}\*\*:?\s*$)")
 _RULE = re.compile(r"[-*_=~`\s]+$|</?\w{1,20}>$|```\w*$")
+_REMARK = re.compile(r"[^\w|]{0,8}(?:negative(?: prompts?)?|title|duration|length|notes?)[*_]{0,2}\s?:")
+_TITLE = re.compile(r"\*\*[^*]{1,60}(?:\*\*\s?[:\u2013\u2014-]|:\s?\*\*)\s*(?=\S)")  # **Rolling:** it rolls
+_EMPHASIS = ("**", "__", "*", "_", "`")
 _TAG = re.compile(r"</(?:global|local|event|scene|prompt|shot)\w{0,20}>")
 _YAML_TEXT = re.compile(r"[>|][+-]?$")
 _TALK = re.compile(
@@ -78,12 +81,17 @@ def read_lines(text: str) -> tuple[str, list[str]]:
     return _labelled(rows) if labelled else _unlabelled(rows)
 
 
+def has_global(text: str) -> bool:
+    """Whether a line is labelled as the global prompt."""
+    return any(label and label["sign"] for label in map(_GLOBAL.match, fold(text).split("\n")))
+
+
 def _rows(text: str) -> list[_Row]:
     rows, gap, timed, last = [], False, [], 0
     lines = [part for line in text.split("\n") for part in _split_inside(line)]
     for i, line in enumerate(lines):
         folded = fold(line)
-        if not line.strip() or _RULE.match(folded):
+        if not line.strip() or _RULE.match(folded) or _REMARK.match(folded):
             gap = True
             continue
         if folded.lstrip().startswith("|"):
@@ -137,10 +145,12 @@ def _row(line: str, folded: str, gap: bool, last: int) -> tuple[_Row, Mark | Non
 
 
 def _without_closing(line: str, end: int, rest: str) -> str:
-    """Without the bold sign that was opened before a label and ends behind the text: **Event 1: it rolls**."""
-    signs = [sign for sign in ("**", "__", "*", "_", "`") if line[:end].count(sign) % 2 and rest.endswith(sign)]
+    """Without the bold sign or quote that was opened before a label and ends behind the text: **Event 1: it rolls**."""
+    rest, before = rest.strip("=").strip(), fold(line[:end])
+    signs = [sign for sign in (*_EMPHASIS, '"', "'") if before.count(sign) % 2 and fold(rest).endswith(sign)]
     sign = signs[0] if signs else ""
-    return rest[: len(rest) - len(sign)].strip() if sign and not rest[: -len(sign)].count(sign) % 2 else rest
+    odd = sign and not fold(rest)[: -len(sign)].count(sign) % 2
+    return rest[: len(rest) - len(sign)].strip() if odd else rest
 
 
 def _split_inside(line: str) -> list[str]:
@@ -281,11 +291,15 @@ def checked(shared: str, local: list[str]) -> tuple[str, list[str]]:
 
 def _clean(text: str) -> str:
     text = " ".join(text.split())
+    title = _TITLE.match(text)
+    text = text[title.end() :] if title else text
     bare = text.rstrip(",;").rstrip()
     folded = fold(bare)
+    if len(bare) > 3 and folded[:2] == folded[-2:] == '""':  # three quotes, of which JSON took one
+        return bare[2:-2].strip()
     if len(bare) > 1 and folded[0] in "\"'" and folded[-1] == folded[0] and folded[0] not in folded[1:-1]:
         return bare[1:-1].strip()
-    for sign in ("**", "__", "*", "_", "`"):
+    for sign in _EMPHASIS:
         if len(text) > 2 * len(sign) and text.startswith(sign) and text.endswith(sign) and text.count(sign) == 2:
             return text[len(sign) : -len(sign)].strip()
     return text

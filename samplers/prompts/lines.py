@@ -26,6 +26,7 @@ _CUE_SETTINGS = {"align", "line", "position", "size", "vertical", "region"}  # o
 _DURATION = re.compile(r"^[^\w\n]{0,8}(?:duration|length|timing|time)[*_]{0,2}\s?:[*_]{0,2}\s?\d", re.MULTILINE)
 _RULE = re.compile(r"[-*_=#~.\s]+$")
 _WEIGHT = re.compile(r":\s?[\d.]+\s?$")
+_UNKNOWN = re.compile(r"--neg\b|`[^`\n]{1,80}`")  # in prompt schedules: what follows is negative; weights over time
 _COMMAS = (",", ";", "\uff0c", "\uff1b", "\u3001")
 _BETWEEN = (*_COMMAS, "/", "|", "\u2192", "->", "=>")
 
@@ -45,24 +46,14 @@ def find_pieces(lines: list[tuple], bars: bool) -> list[_Piece] | None:
     """What the marks say, or None where the text has none that can be believed."""
     marks = [find_mark(line, folded) for _, line, folded in lines]
     first = marks[0]
-    if first is not None:
-        for i in range(1, len(marks)):
-            behind_head, alone = _is_alone(marks[i - 1], lines[i - 1]), _is_alone(marks[i], lines[i])
-            below = marks[i + 1] if alone and not behind_head and i + 1 < len(marks) else None
-            if marks[i] and not _belongs(marks[i], below, first, behind_head, lines[i][2]):
-                marks[i] = None
     if first is None:
-        trusted = [i for i, mark in enumerate(marks) if mark and mark.level == SURE]
-        trusted = trusted or [i for i, mark in enumerate(marks) if mark and (mark.level == LIKELY or mark.at_zero)]
-        others = [i for i, mark in enumerate(marks) if mark]
-        if trusted and (
-            len(trusted) > 1 or marks[trusted[0]].level == SURE or (others[0] in trusted and len(others) > 1)
-        ):
-            raise TimelineError(
-                f"events: line {lines[trusted[0]][0]} starts with a time or a number, but the text before it has none. "
-                f"Remove that text, or give the first line a time too, for example:\n{EXAMPLE_LINES}"
-            )
+        _refuse_text_before(lines, marks)
         return None
+    for i in range(1, len(marks)):
+        behind_head, alone = _is_alone(marks[i - 1], lines[i - 1]), _is_alone(marks[i], lines[i])
+        below = marks[i + 1] if alone and not behind_head and i + 1 < len(marks) else None
+        if marks[i] and not _belongs(marks[i], below, first, behind_head, lines[i][2]):
+            marks[i] = None
     timed = [mark for mark in marks if mark and mark.times is not None]
     believed = len(timed) == len(lines) > 1 and all(mark.level >= LIKELY for mark in timed)
     if bars and not (first.at_zero or believed or any(mark.level == SURE for mark in timed)):
@@ -84,6 +75,18 @@ def find_pieces(lines: list[tuple], bars: bool) -> list[_Piece] | None:
     if first.level < SURE and (len(places) < 2 or (first.level < LIKELY and not (everywhere or first.at_zero))):
         return None
     return _cut(lines, places)
+
+
+def _refuse_text_before(lines: list[tuple], marks: list[Mark | None]) -> None:
+    """For lines of which the first has no mark: others must have none that can be believed."""
+    found = [i for i, mark in enumerate(marks) if mark]
+    sure = [i for i in found if marks[i].level == SURE]
+    likely = [i for i in found if marks[i].level == LIKELY or marks[i].at_zero]
+    if sure or len(likely) > 1 or (len(found) > 1 and found[0] in likely):
+        raise TimelineError(
+            f"events: line {lines[(sure or likely)[0]][0]} starts with a time or a number, but the text before it has "
+            f"none. Remove that text, or give the first line a time too, for example:\n{EXAMPLE_LINES}"
+        )
 
 
 def _is_alone(mark: Mark | None, line: tuple) -> bool:
@@ -203,7 +206,7 @@ def read_pieces(pieces: list[_Piece], own: bool) -> Reading | None:
     """Times or numbers of a list. None: a list whose prompts have '|' between them."""
     timed = [piece for piece in pieces if piece.mark.times is not None]
     headings = [
-        not a.text
+        not (a.text or a.mark.own)
         and a.mark.order is not None
         and (a.mark.times is None or b.mark.order is None)
         and b.mark.times is not None
@@ -239,12 +242,19 @@ def _read_list(pieces: list[_Piece], orders: list) -> Reading | None:
     for piece, text in zip(pieces, texts, strict=True):
         if not text:
             raise TimelineError(f"events: {_label(piece)} has no prompt. Write one behind the number, or remove it.")
-        if times_inside(text.split("\n", 1)[0]) or _DURATION.search(fold(text)):
+        mark = find_mark(text, fold(text[:HEAD])) if _starts_at_zero(texts) else None
+        timed = mark is not None and mark.times is not None
+        if timed or times_inside(text.split("\n", 1)[0]) or _DURATION.search(fold(text)):
             raise TimelineError(
                 f"events: {_label(piece)} has a time behind other words. Put the times at the start of the lines:\n"
                 f"{EXAMPLE_LINES}"
             )
     return Reading("equal", False, [plain(text) for text in texts])
+
+
+def _starts_at_zero(texts: list[str]) -> bool:
+    mark = find_mark(texts[0], fold(texts[0][:HEAD]))
+    return mark is not None and mark.at_zero and len(texts) > 1
 
 
 def _unwrapped(pieces: list[_Piece], own: bool) -> list[str]:
@@ -264,6 +274,11 @@ def _unwrapped(pieces: list[_Piece], own: bool) -> list[str]:
         for piece, text in zip(pieces, texts, strict=True):
             if pairs and re.search(r"[\"'],?\s?[\"'][^\"'\n]{1,40}[\"']\s?:", fold(text)):
                 raise bad_time(_label(piece))
+            if pairs and (named := _UNKNOWN.search(text)):
+                raise TimelineError(
+                    f"events: {_label(piece)} has {short(named.group())}, which means something to another tool only. "
+                    f"Negative prompts go to the sampler's negative input, weights are numbers: (word:1.2)."
+                )
         return texts
     if commas and all(f.startswith("(") and f.endswith(")") and _is_one_bracket(f) for f in folded):
         return [text if _WEIGHT.search(text[:-1]) else text[1:-1].strip() for text in bare]

@@ -78,11 +78,13 @@ def whole_time(text: str) -> Mark | None:
 
 
 def times_inside(text: str) -> list[Mark]:
-    """Times with a unit in brackets, or behind an `@` or a colon at the end of the text."""
+    """Times with a unit in brackets, or behind a sign at the end of the text."""
     marks = []
     for found in _TIME_INSIDE.finditer(fold(text)):
         mark = whole_time(found.group(1) or found.group(2))
-        if mark is not None and mark.times is not None and (mark.times[1] or mark.times[3]):
+        if mark is None or mark.times is None or not (mark.times[1] or mark.times[3]):
+            continue
+        if mark.times[1] != "%" or mark.times[2] is not None:  # "a wall (50%)"
             marks.append(mark)
     return marks
 
@@ -112,13 +114,13 @@ _SPOKEN = re.compile(
 )
 _LABEL = re.compile(
     r"(?:starting at|start(?:s|ing)?|begin(?:s|ning)?|from|between|at|when|time(?:stamp|code)?|t)(?![a-z])"
-    r"[*_\s]*[:=]?[*_\s]*(?=[-.\d]|key|frame|sec|f\s?\d)"
+    r"[*_\s]*[:=+]?[*_\s]*(?=[-.\d]|key|frame|sec|f\s?\d)"
 )
 _UNIT_LABEL = re.compile(
     r"(?:(?P<f>key\s?frames?|frames?|frm|f(?=\d+\s*[])>:=-])|\u5e27|\u5e40|\u30d5\u30ec\u30fc\u30e0)|(?P<s>seconds?|secs?)|\u7b2c)"
     r"[\s_]*(?:no\.?|nr\.?|number)?\s*[#:=]?\s*(?=[-.\d])"
 )
-_TIME_INSIDE = re.compile(r"[\[(]([^\[\]()]{1,40})[\])]|[@:]\s?([^\[\]()@]{1,40})\Z")
+_TIME_INSIDE = re.compile(r"[\[(]([^\[\]()]{1,40})[\])]|[@:,-]\s?([^\[\]()@:,]{1,40}|\d[\d:., -]{1,40})\Z")
 _TO = re.compile(
     r"\s*(?:-+>?|=+>|~|\u2192|to|until|till|through|thru|and|\u81f3|\u5230|\u304b\u3089|\.{2,3}|\u2026)\s*"
 )
@@ -287,7 +289,8 @@ def _timed(s: str, i: int, opened: str, behind_number: bool) -> _Found | None:
         if found is None:
             continue
         united = times[1] or times[3]
-        if behind_number and (found.space or not (united or (times[2] and opened))):
+        plain = found.space and times[2] is None
+        if behind_number and (plain or not (united or (times[2] and opened))):
             continue
         doubtful = ranges and not (opened or found.firm or found.loose == "$")
         if doubtful and (not alike or (found.space and times[3] is None)):

@@ -8,7 +8,7 @@ import json
 import re
 
 from . import loose
-from .answers import EXAMPLE, ReplyError, checked, read_lines, without_labels
+from .answers import EXAMPLE, ReplyError, checked, has_global, read_lines, without_labels
 from .signs import fold
 
 INSTRUCTION = """\
@@ -61,7 +61,8 @@ def parse_reply(reply: str) -> tuple[str, list[str]]:
     if re.match(r"\s*(?:```\w*\s*)?\[\s*[\"'\u201c\u2018\[]", text):
         raise ReplyError(f"is a JSON list; it must be an object with a global and a local part, e.g. {EXAMPLE}")
     fenced = _fenced(text)
-    return read_lines(fenced if fenced is not None else text)
+    whole = fenced is None or (has_global(text) and not has_global(fenced))
+    return read_lines(text if whole else fenced)
 
 
 def _without_thoughts(text: str) -> str:

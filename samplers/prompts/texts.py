@@ -27,9 +27,10 @@ from .signs import fold
 _LOOKS_LIKE_JSON_LIST = re.compile(r"\s*\[\s*[\"{\[]")
 _STARTS_WITH_NUMBER = re.compile(r"[^\w|$]{0,8}(\d{1,9}(?:\.\d{1,9})?(?::\d{1,9}){0,4})\s?([^\W\d]{0,20})\s?(:?)")
 _PROMPT_EDITING = re.compile(r"\[[^\[\]:]{0,200}:[^\[\]:]{0,200}:\s?\d{0,4}\.?\d{1,4}\s?\]")
-# "For 3 seconds:", "next 24 frames:"
+# "For 3 seconds:", "next 24 frames:", "key at frame 24:"
 _SPAN_IN_WORDS = re.compile(
-    r"\W{0,8}(?:[a-z]{1,12} ){1,3}\d[\d.]{0,8}\s?(?:s|secs?|seconds?|frames?|min(?:ute)?s?|%)\s?:"
+    r"\W{0,8}(?:(?:[a-z]{1,12} ){1,3}\d[\d.]{0,8}\s?(?:s|secs?|seconds?|frames?|min(?:ute)?s?|%)"
+    r"|(?:[a-z]{1,12} ){0,2}(?:key|frame|time|second|keyframe|at)s? (?:[a-z]{1,12} ){0,2}\d[\d.]{0,8})\s?:"
 )
 _PAIR_INSIDE = re.compile(r"[\"']\s?\d[^\"'\n]{0,20}[\"']\s?:\s?[\"']")
 
@@ -123,17 +124,18 @@ def _refuse_unread_times(folded: str, lines: list[tuple]) -> None:
     """Lines that all begin with numbers that grow like times (from 0, or with one word and a colon behind them), and
     what other tools write inside a prompt for times."""
     starts = [_STARTS_WITH_NUMBER.match(line) for _, _, line in lines]
-    if len(lines) > 1 and all(starts):
+    top = len(starts) > 2 and starts[0] is None  # the names of the columns
+    starts = starts[top:]
+    if len(starts) > 1 and all(starts):
         numbers = [[float(part) for part in start.group(1).split(":")] for start in starts]
         grow = all(a < b for a, b in zip(numbers, numbers[1:], strict=False))
         words = {start.group(2)[:3] for start in starts}
         same = len(words) == 1 and words != {""} and all(start.group(3) for start in starts)
         if grow and (same or numbers[0][0] == 0):
-            raise bad_time(f"line {lines[0][0]} ({short(lines[0][1])})")
-    if len(lines) > 1 and all(_SPAN_IN_WORDS.match(line) or times_inside(line[-HEAD:]) for _, _, line in lines):
-        raise bad_time(f"line {lines[0][0]} ({short(lines[0][1])})")
-    if len(times_inside(folded)) > 1:
-        raise TimelineError(f"events: times stand behind other words. Write one event a line:\n{EXAMPLE_LINES}")
+            raise bad_time(f"line {lines[top][0]} ({short(lines[top][1])})")
+    each = [_SPAN_IN_WORDS.match(line) or times_inside(line[-HEAD:]) for _, _, line in lines]
+    if (len(each) > 1 and all(each)) or len(times_inside(folded)) > 1:
+        raise TimelineError(f"events: times stand behind other words. Write when each prompt begins:\n{EXAMPLE_LINES}")
     inside = _PAIR_INSIDE.search(folded)
     if inside:
         raise TimelineError(

@@ -26,6 +26,7 @@ from typing import Protocol
 
 import torch
 
+from ..checks import held
 from ..windows import Window, group
 from .csd import NoisyChunks, add_direction
 
@@ -71,24 +72,13 @@ class SynCoSSettings:
     exchange: float = 0.0
 
     def __post_init__(self):
-        if not 0 <= self.t_min <= 1:
-            raise ValueError(f"t_min ({self.t_min}) must be from 0 (couple all steps) to 1 (none), e.g. 0.8")
-        for name, least in (("max_coupled", 0), ("iters", 0), ("chunks", 1), ("decay_every", 1)):
-            if getattr(self, name) < least:
-                raise ValueError(f"{name} ({getattr(self, name)}) must be at least {least}")
-        if not 0 < self.lr < float("inf"):
-            raise ValueError(f"lr ({self.lr}) must be above 0, e.g. 0.5")
-        if not 0 < self.decay_rate <= 1:
-            raise ValueError(f"decay_rate ({self.decay_rate}) must be above 0 and at most 1, e.g. 0.9")
-        if not 0 <= self.exchange <= 1:
-            raise ValueError(f"exchange ({self.exchange}) must be from 0 (the paper's 1 / (chunks + 1)) to 1 (all)")
-        if not 0 <= self.weight_decay < 1:
-            raise ValueError(f"weight_decay ({self.weight_decay}) must be at least 0 and below 1")
-        for name, options in (
-            ("optimizer", OPTIMIZERS), ("timestep", TIMESTEPS), ("noise", NOISES), ("stages", STAGES), ("pick", PICKS),
-        ):  # fmt: skip
-            if getattr(self, name) not in options:
-                raise ValueError(f"{name} ({getattr(self, name)}) must be one of {', '.join(options)}")
+        held(
+            self,
+            {"t_min": (0.0, 1.0), "max_coupled": (0, 1000, True), "iters": (0, 500, True), "chunks": (1, 64, True),
+             "lr": (1e-6, 100.0), "decay_every": (1, 500, True), "decay_rate": (0.01, 1.0), "exchange": (0.0, 1.0),
+             "weight_decay": (0.0, 0.99)},
+            {"optimizer": OPTIMIZERS, "timestep": TIMESTEPS, "noise": NOISES, "stages": STAGES, "pick": PICKS},
+        )  # fmt: skip
 
     @property
     def couples(self) -> bool:

@@ -19,8 +19,9 @@ from longtake.samplers.glc.paths import GlobalPath
 from longtake.samplers.prompts.timeline import Span
 from longtake.samplers.windows import WindowSettings
 from support import tiny_wan
+from support.refusals import refusal
 from support.tiny_wan import FRAMES, TOTAL, record, rows, run, timeline
-from support.windows import LENGTH, OVERLAP, windowed
+from support.windows import LENGTH, OVERLAP, anchored, windowed
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -97,18 +98,23 @@ def test_the_log_states_the_cost_once(model, caplog):
 
 
 def test_memory_is_budgeted_for_the_windows_of_one_call(model):
+    """Never more than the video has: four of 14 frames, one of five, where nothing is anchored either."""
     shapes = []
 
     def spy(executor, model, noise_shape, *args, **kwargs):
         shapes.append(tuple(noise_shape))
         return executor(model, noise_shape, *args, **kwargs)
 
-    for window_batch in (1, 3):
+    for window_batch, frames, cache in ((1, FRAMES, None), (3, FRAMES, None), (64, FRAMES, None), (3, LENGTH, None),
+                                        (1, LENGTH, "gpu"), (1, LENGTH, "recompute")):  # fmt: skip
         patched = windowed(model, window_batch=window_batch)
         patched = apply_windows(patched, patched.model_options["context_handler"].settings)  # twice is as once
+        if cache is not None:
+            patched = anchored(patched, cache=cache)
         patched.add_wrapper_with_key(WrappersMP.PREPARE_SAMPLING, "zz_spy", spy)
-        run(patched, steps=1)
-    assert shapes == [(1, 16, LENGTH, 4, 4), (3, 16, LENGTH, 4, 4)]
+        run(patched, frames, steps=1)
+    assert [shape[0] for shape in shapes] == [1, 3, 4, 1, 1, 1]
+    assert {shape[1:] for shape in shapes} == {(16, LENGTH, 4, 4)}
 
 
 def test_gammas_timestep(model):
@@ -140,8 +146,8 @@ def test_node_refuses_what_makes_no_windows(model):
     for bad in ({"window_length": 16, "overlap": 16}, {"window_length": 0, "overlap": 0}):
         with pytest.raises(ValueError, match="LongTakeWindowScheduler.*window_length"):
             node(model, **bad)
-        assert "LongTakeWindowScheduler" in LongTakeWindowScheduler.validate_inputs(**bad)
-    assert LongTakeWindowScheduler.validate_inputs(overlap=400) is True
+        assert refusal("LongTakeWindowScheduler", **bad) is not None
+    assert LongTakeWindowScheduler.validate_inputs(overlap=400) is True  # a window's length may come by a link
 
 
 def test_every_input_has_a_tooltip():

@@ -31,6 +31,9 @@ class Recorder:
     def memory(self, model, shape):
         return 0
 
+    def repeats(self, sigmas, evaluation, windows, entries, limit):
+        return [self.companion is not None] * len(sigmas)
+
     def begin_path(self, evaluation, windows, entries, limit):
         self.notes.append(("path", len(windows), entries(), limit, evaluation.x.shape[2]))
         return self.Path(self)
@@ -40,9 +43,6 @@ class Recorder:
 
         def __init__(self, hook):
             self.hook, self.companion = hook, hook.companion
-
-        def repeats(self, sigma):
-            return self.companion is not None
 
         def begin_call(self, call):
             self.hook.notes.append(("call", *call.indices))

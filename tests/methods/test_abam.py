@@ -199,6 +199,22 @@ def test_two_prompts_in_one_branch(cache):
     assert difference(got, swapped) < 1e-4
 
 
+@pytest.mark.parametrize("cache", ["gpu", "cpu"])
+def test_a_prompt_with_an_area_in_time_is_anchored_where_it_fills_windows(cache):
+    """The one over frames 0-5 of 9 fills the first window and a part of the next ones; the one over 2-8 the last."""
+    name = "wan21_t2v"
+    model = zoo.zoo()[name]
+
+    def sampled(model_patcher, start, frames):
+        area = model.conditioning(3, FRAMES, area=(frames, 8, 8, start, 0, 0), strength=1.0)
+        return run(name, model_patcher, positive=model.conditioning(1, FRAMES) + area)
+
+    for start, frames in ((0, 6), (2, 7)):
+        got = sampled(anchored(windowed(zoo.patcher(name)), cache=cache), start, frames)
+        assert difference(got, sampled(anchored(windowed(zoo.patcher(name), window_batch=8)), start, frames)) < 1e-4
+        assert difference(got, sampled(windowed(zoo.patcher(name)), start, frames)) > 1e-3
+
+
 def test_paths_have_their_own_anchors():
     name, calls = "wan21_t2v", []
     patcher = anchored(windowed(zoo.patcher(name), extra_path=GlobalPath(gamma0=0.5), window_batch=8))

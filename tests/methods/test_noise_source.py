@@ -44,8 +44,8 @@ def latent(*shape, **extra):
     ({"mode": "swap"}, r"mode \(swap\) must be one of shuffle_and_mix, shuffle"),
     ({"filter": "sinc"}, r"filter \(sinc\) must be one of butterworth, gaussian"),
     ({"variance": "both"}, r"variance \(both\) must be one of per_frequency"),
-    ({"d_s": 0.0}, r"d_s \(0.0\) must be greater than 0"), ({"d_t": -1.0}, r"d_t \(-1.0\) must be greater than 0"),
-    ({"d_t": math.nan}, r"d_t \(nan\) must be greater than 0"), ({"order": 0}, r"order \(0\) must be at least 1"),
+    ({"d_s": 0.0}, r"d_s \(0.0\) must be between 0.01"), ({"d_t": -1.0}, r"d_t \(-1.0\) must be between"),
+    ({"d_t": math.nan}, r"d_t \(nan\) must be between 0.01"), ({"order": 0}, r"order \(0\) must be between 1"),
 ])  # fmt: skip
 def test_wrong_settings_are_refused_by_name(settings, words):
     with pytest.raises(ValueError, match=r"Noise Reinit \(LongTakeNoiseReinit\): " + words):
@@ -168,9 +168,11 @@ def test_memory_is_the_noises_and_a_few_channels(settings, most, frames_in_batch
 
 
 def test_half_precision_needs_no_whole_video_in_float32():
+    """Beside what core needs to draw one noise (newer ones draw it in float32): the other noise, and a few channels."""
     inputs = {"samples": torch.zeros(1, 16, 90, 60, 104, dtype=torch.float16)}
+    drawn = allocations.measure(lambda: comfy.sample.prepare_noise(inputs["samples"], 1)).bytes
     peak = allocations.measure(lambda: node().generate_noise(inputs))
-    assert peak.bytes < 3.1 * inputs["samples"].nbytes
+    assert peak.bytes < max(drawn, 2 * inputs["samples"].nbytes) + 1.1 * inputs["samples"].nbytes
 
 
 # ---- real sampling ----------------------------------------------------------------------------------------------

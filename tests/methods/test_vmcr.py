@@ -18,6 +18,7 @@ from longtake.samplers.adapters.vmcr import EXACT, REFUSED, RefineSettings, hist
 from longtake.samplers.glc.motion import MotionSettings
 from support import zoo
 from support.motion import autograd
+from support.refusals import refusal
 from support.tiny_wan import prompt
 
 STEPS, FRAMES = 4, 5
@@ -220,7 +221,7 @@ def test_stretches_keep_inactive_steps_together():
 @pytest.mark.parametrize(("kind", "start", "end"), [("flow", 0.3, 0.8), ("noise", 0.3, 0.8), ("flow", 0.0, 0.5)])
 def test_only_steps_in_the_range_are_refined(models, monkeypatch, kind, start, end):
     refined = []
-    monkeypatch.setattr(vmcr, "refine_", lambda x, x0, settings, mask: refined.append(len(refined)) or x)
+    monkeypatch.setattr(vmcr, "refine_", lambda x, x0, settings, mask: refined.append(len(refined)) or x.new_zeros(()))
     model = models[kind]
     calls = []
 
@@ -318,7 +319,7 @@ def test_it_can_be_chained(flow_model, no_gradient):
 @pytest.mark.parametrize(("settings", "words"), [
     ({"omega": -1.0}, r"omega \(-1.0\)"),
     ({"start_percent": 0.5, "end_percent": 0.5}, r"start_percent \(0.5\) must be smaller than end_percent \(0.5\)"),
-    ({"end_percent": 1.5}, r"start_percent .* end_percent \(1.5\), both from 0 to 1"),
+    ({"end_percent": 1.5}, r"end_percent \(1.5\) must be between 0"),
     ({"lambda_mse": float("nan")}, r"lambda_mse \(nan\)"),
     ({"phase": "other"}, r"phase \(other\) must be one of wrapped, raw"),
 ])  # fmt: skip
@@ -329,10 +330,7 @@ def test_wrong_settings_are_refused_by_name(settings, words):
     }  # fmt: skip
     with pytest.raises(ValueError, match=rf"VMCR Refiner \(LongTakeVMCR\): {words}"):
         LongTakeVMCR.execute(**inputs | settings)
-    if "end_percent" in settings:
-        assert "LongTakeVMCR" in LongTakeVMCR.validate_inputs(
-            settings.get("start_percent", 0.0), settings["end_percent"]
-        )
+    assert refusal("LongTakeVMCR", **settings) is not None
 
 
 def test_the_nodes_defaults_are_the_papers():
@@ -341,3 +339,17 @@ def test_the_nodes_defaults_are_the_papers():
     assert {k: defaults[k] for k in paper} == paper
     settings, loss = RefineSettings(), MotionSettings()
     assert settings.omega == paper["omega"] and all(getattr(loss, k) == v for k, v in paper.items() if k != "omega")
+
+
+@pytest.mark.parametrize("weights", [(100.0, 100.0, 100.0), (100.0, 0.0, 0.0), (0.0, 100.0, 0.0), (0.2, 0.001, 100.0)])
+def test_a_refinement_larger_than_the_video_is_refused_with_what_would_work(flow_model, weights):
+    """The widgets' maxima, together and one by one: refused at the step that would do it, or of a video's size."""
+    sampler = refine_sampler(comfy.samplers.sampler_object("euler"), RefineSettings(0.1, MotionSettings(*weights)))
+    with pytest.raises(ValueError, match=r"LongTakeVMCR\): omega \(0.1\) with lambda_f .* step \d .* lower omega"):
+        run(flow_model, sampler)
+
+
+def test_the_largest_useful_settings_are_not_refused(flow_model):
+    motion = MotionSettings(1.0, 0.1, 10.0)
+    sampler = refine_sampler(comfy.samplers.sampler_object("euler"), RefineSettings(2e-3, motion))
+    assert run(flow_model, sampler).abs().max() < 4 * run(flow_model, "euler").abs().max()

@@ -2,6 +2,7 @@
 
 import importlib
 import json
+import math
 import os
 import shutil
 import sys
@@ -286,7 +287,7 @@ def test_single_files_that_are_something_else(models, monkeypatch):
         cogvideox.load("nothing", IN_FOLDER, IN_FOLDER, "default")
     with pytest.raises(FileNotFoundError, match="there is no file nothing.safetensors in .*vae"):
         cogvideox.load("CogVideoX-2b", "nothing.safetensors", IN_FOLDER, "default")
-    with pytest.raises(ValueError, match="weight_dtype: 'int8' is not one of"):
+    with pytest.raises(ValueError, match="weight_dtype \\(int8\\) must be one of"):
         cogvideox.load("CogVideoX-2b", IN_FOLDER, IN_FOLDER, "int8")
 
 
@@ -349,3 +350,37 @@ def test_node(models):
     assert video.shape == (1, 17, 64, 96, 3)
     assert isinstance(vae, comfy.sd.VAE) and isinstance(clip, comfy.sd.CLIP)
     assert patcher.model.get_dtype() == torch.float32
+
+
+@pytest.mark.parametrize("widget", ["model", "vae", "text_encoder"])
+@pytest.mark.parametrize("name", [0, True, None, "x" * 5000, "x" * 300, "a\0b", "", {}, ["a"]])
+def test_names_that_are_none_are_refused(models, widget, name):
+    names = {"model": "CogVideoX-2b", "vae": IN_FOLDER, "text_encoder": IN_FOLDER} | {widget: name}
+    with pytest.raises((ValueError, FileNotFoundError), match=rf"LongTakeCogVideoXLoader\): {widget}\b") as refused:
+        cogvideox.load(**names, weight_dtype="default")
+    assert len(str(refused.value)) < 1000
+
+
+@pytest.mark.parametrize("file", [
+    "transformer/config.json", "vae/config.json", "text_encoder/config.json", "scheduler/scheduler_config.json",
+])  # fmt: skip
+@pytest.mark.parametrize("text", ['{"a":' * 100_000 + "1" + "}" * 100_000, "[" * 100_000, "9" * 5000, "[]", "null"])
+def test_configurations_that_are_none_are_refused(broken, file, text):
+    (broken / file).write_text(text)
+    with pytest.raises(ValueError, match=rf"LongTakeCogVideoXLoader\): .*{file}"):
+        cogvideox.load("broken", IN_FOLDER, IN_FOLDER, "default")
+
+
+@pytest.mark.parametrize(("file", "key", "value"), [
+    ("transformer/config.json", "num_layers", "2"), ("transformer/config.json", "attention_head_dim", 10**9),
+    ("transformer/config.json", "use_rotary_positional_embeddings", "no"), ("vae/config.json", "scaling_factor", None),
+    ("vae/config.json", "block_out_channels", []), ("vae/config.json", "layers_per_block", -1),
+    ("text_encoder/config.json", "d_model", 1.5), ("text_encoder/config.json", "num_layers", True),
+    ("scheduler/scheduler_config.json", "beta_start", "low"), ("scheduler/scheduler_config.json", "beta_end", math.nan),
+    ("scheduler/scheduler_config.json", "rescale_betas_zero_snr", 1),
+])  # fmt: skip
+def test_settings_of_another_kind_are_refused(broken, file, key, value):
+    path = broken / file
+    path.write_text(json.dumps(json.loads(path.read_text()) | {key: value}))
+    with pytest.raises(ValueError, match=rf"LongTakeCogVideoXLoader\): .*{file} has {key} .* should be like"):
+        cogvideox.load("broken", IN_FOLDER, IN_FOLDER, "default")

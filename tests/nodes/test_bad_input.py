@@ -2,6 +2,7 @@
 
 import copy
 import json
+import math
 import shutil
 import sys
 from pathlib import Path
@@ -54,6 +55,66 @@ def test_wrong_settings_are_refused_by_name(comfy_server, inputs, words):
         comfy_server.queue(graph(**inputs))
     text = str(caught.value) + json.dumps(caught.value.details)
     assert all(word in text for word in words), text
+
+
+@pytest.mark.parametrize(("path", "value", "kind", "words"), [
+    ("LongTakeWindowScheduler.overlap", "static", "invalid_input_type", "overlap, static"),
+    ("LongTakeWindowScheduler.window_length", None, "invalid_input_type", "window_length, None"),
+    ("LongTakeWindowScheduler.overlap", 10**9, "custom_validation_failed", "overlap (1000000000) must be between 0"),
+    ("LongTakeWindowScheduler.overlap", 49, "custom_validation_failed", "overlap (49) must be at least 0 and smaller"),
+    ("LongTakeWindowScheduler.retain", "first", "custom_validation_failed", "retain (first) must be latent frames"),
+    ("LongTakeWindowScheduler.beta", math.nan, "value_smaller_than_min", "beta"),
+    ("LongTakeWindowScheduler.fuse", "cubic", "value_not_in_list", "fuse: 'cubic'"),
+    ("LongTakeWindowScheduler.global_path", "static", "custom_validation_failed", "global_path must be true or false"),
+    ("LongTakePromptTimeline.fps", "fixed", "invalid_input_type", "fps, fixed"),
+    ("LongTakePromptTimeline.length", 10**9, "value_bigger_than_max", "length"),
+    ("LongTakePromptTimeline.events", {}, "custom_validation_failed", "events must be text, not {}"),
+    ("LongTakePromptTimeline.blend", 70, "custom_validation_failed", "blend (70 pixel frames) must be"),
+])
+def test_one_message_names_the_widget(comfy_server, path, value, kind, words):
+    with pytest.raises(GraphError) as caught:
+        comfy_server.queue(graph(**{path: value}))
+    (node,) = caught.value.details["node_errors"].values()
+    (error,) = node["errors"]
+    assert node["class_type"] == path.split(".")[0] and error["type"] == kind and words in error["details"]
+
+
+@pytest.mark.parametrize(("path", "value", "words"), [
+    ("LongTakeWindowScheduler.beta", 1.0, "LongTakeWindowScheduler.*beta .1.0. must be between -0.01 and 0.01"),
+    ("LongTakeWindowScheduler.overlap", 49, "LongTakeWindowScheduler.*overlap .49. must be .* smaller"),
+])
+def test_a_value_by_a_link_is_refused_when_the_node_runs(comfy_server, path, value, words):
+    nodes = graph(**{path: ["30", 0]})
+    kind = "PrimitiveFloat" if isinstance(value, float) else "PrimitiveInt"
+    nodes["30"] = {"class_type": kind, "inputs": {"value": value}}
+    with pytest.raises(GraphError, match=words):
+        comfy_server.queue(nodes)
+
+
+def test_events_that_no_windows_pick_are_said_on_the_node_and_in_the_log(comfy_server):
+    nodes, texts = graph(**{"KSampler.seed": 77}), []
+    (windows,) = (i for i, node in nodes.items() if node["class_type"] == "LongTakeWindowScheduler")
+    (line,) = (i for i, node in nodes.items() if node["class_type"] == "LongTakePromptTimeline")
+    (sampler,) = (i for i, node in nodes.items() if node["class_type"] == "KSampler")
+
+    def collect(event, data):
+        if event == "binary" and data[:4] == b"\0\0\0\3" and data[8:9] == line.encode():
+            texts.append(data[9:].decode())
+
+    comfy_server.queue(nodes, collect)
+    assert not texts and "events is used in KSampler" not in log_of(comfy_server)
+    nodes = copy.deepcopy(nodes)
+    nodes[sampler]["inputs"]["model"] = nodes.pop(windows)["inputs"]["model"]
+    comfy_server.queue(nodes, collect)
+    (text,) = texts
+    assert "none of its events is used in KSampler" in text and "Put a Global/Local Window Scheduler" in text
+    assert log_of(comfy_server).count(text) == 1
+
+
+def test_log_lines_are_not_printed_into_a_progress_bar(comfy_server):
+    comfy_server.queue(graph(**{"KSampler.seed": 78}))
+    lines = [line for line in log_of(comfy_server).splitlines() if "LongTake windows: " in line]
+    assert lines and not any("%|" in line for line in lines), lines
 
 
 def test_gaps_between_spans_have_a_stated_rule(comfy_server):

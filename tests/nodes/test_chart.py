@@ -129,7 +129,7 @@ def test_route_answers_with_the_chart():
         ({"window_length": True}, "window_length must be a whole number, not true"),
         ({"overlap": 49}, "overlap (49) must be at least 0 and smaller than window_length (49)"),
         ({"overlap": None}, "overlap must be a whole number, not null"),
-        ({"schedule": "sideways"}, 'schedule ("sideways") must be one of static, random_shift'),
+        ({"schedule": "sideways"}, 'schedule (sideways) must be one of static, random_shift'),
         ({"fuse": ["flat"]}, 'fuse (["flat"]) must be one of pyramid'),
         ({"global_path": 1}, "global_path must be true or false, not 1"),
         ({"gamma0": "0.1"}, 'gamma0 must be a number, not "0.1"'),

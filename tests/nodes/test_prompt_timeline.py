@@ -16,6 +16,7 @@ import torch
 from longtake.nodes.prompts import NEVER, LongTakeEventHooks, PromptTimeline
 from longtake.samplers.prompts import timeline
 from longtake.samplers.prompts.timeline import Span
+from support.refusals import refusal
 
 import nodes as comfy_nodes
 
@@ -83,8 +84,8 @@ def test_equal_texts_share_one_encoding_on_the_cpu(clip, monkeypatch):
 def test_a_limit_on_events_before_anything_is_encoded(clip):
     most = timeline.MOST_EVENTS
     text = " | ".join(str(i) for i in range(most + 1))
-    said = PromptTimeline.validate_inputs(events=text, length=2000, fps=FPS, blend=0)
-    assert said.startswith(f"Prompt Timeline: events: {most + 1} events; a timeline holds at most {most}")
+    said = refusal("LongTakePromptTimeline", events=text, length=2000)["details"]
+    assert f"Prompt Timeline: events: {most + 1} events; a timeline holds at most {most}" in said
     with pytest.raises(ValueError, match=f"at most {most}"):
         run(clip, events=text, length=2000)
     tooltips = {i.id: i.tooltip for i in PromptTimeline.GET_SCHEMA().inputs}
@@ -174,12 +175,13 @@ def test_node_errors(clip):
 
 
 def test_errors_show_before_the_run():
-    validate = PromptTimeline.validate_inputs
-    assert validate(events="a | b", length=96, fps=16.0, blend=0) is True
-    assert validate(events=None, length=96, fps=16.0, blend=0) is True  # linked
-    assert "blend (60" in validate(events="a | b", length=96, fps=16.0, blend=60)
-    assert "past the end" in validate(events="0s: a\n7s: b", length=96, fps=16.0, blend=0)
-    assert "fps (0.0)" in validate(events="a", length=96, fps=0.0, blend=0)
+    def said(**inputs):
+        return refusal("LongTakePromptTimeline", length=96, fps=16.0, **inputs)
+
+    assert said(events="a | b", blend=48) is None
+    assert said(events=["LONGTAKE_WINDOWS", 2], blend=60) is None  # its text is known at execution
+    assert "blend (60" in said(events="a | b", blend=60)["details"]
+    assert "past the end" in said(events="0s: a\n7s: b")["details"]
 
 
 def test_schema_order_is_fixed():

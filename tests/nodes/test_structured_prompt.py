@@ -5,7 +5,7 @@ import json
 import random
 
 import pytest
-from longtake.nodes.prompts import LongTakeStructuredPrompt, reply_error
+from longtake.nodes.prompts import LongTakeStructuredPrompt
 from longtake.samplers.prompts import loose, marks
 from longtake.samplers.prompts.structured import EXAMPLE, ReplyError, instruction, parse_reply, timeline_text
 from longtake.samplers.prompts.timeline import MOST_EVENTS, parse_timeline
@@ -58,13 +58,18 @@ def test_replies_that_are_not(reply, words):
         parse_reply(reply)
     assert words in str(error.value)
     if reply.strip():
-        assert reply_error(reply).startswith("Structured Prompt (LongTakeStructuredPrompt): reply ")
+        said = LongTakeStructuredPrompt.validate_inputs(reply)
+        assert said.startswith("Structured Prompt (LongTakeStructuredPrompt): reply ")
         with pytest.raises(ValueError, match="LongTakeStructuredPrompt"):
             LongTakeStructuredPrompt.execute("", 2, reply)
 
 
 # GG, AA and BB stand for a global prompt and two events, JJ for a whole answer in JSON.
 WAYS = [
+    "Global: GG\n1. **Rolling**: AA\n2. **Stopping:** BB",
+    "=== Global ===\nGG\n=== Event 1 ===\nAA\n=== Event 2 ===\nBB", '"Global: GG"\n"Event 1: AA"\n"Event 2: BB"',
+    "Title: x\nGlobal: GG\nNegative: blurry\n1. AA\n2. BB", '{"global": """GG""", "local": ["AA", "BB"]}',
+    "Global: GG\n```\n1. AA\n2. BB\n```", "```\nGlobal: GG\n```\n\n```\n1. AA\n2. BB\n```",
     "Here are the prompts:\n\nGlobal: GG\n1. AA\n2. BB\n\nLet me know if you want changes!",
     "**Global:** GG\n**Event 1:** AA\n**Event 2:** BB", "Global: GG\nScene 1: AA\nScene 2: BB",
     "## Global\nGG\n\n## Event 1\nAA\n\n## Event 2\nBB", "# Global Prompt\n\nGG\n\n# Local Prompts\n\n1. AA\n2. BB\n",
@@ -78,10 +83,11 @@ WAYS = [
     "{\u201cglobal\u201d: \u201cGG\u201d, \u201clocal\u201d: [\u201cAA\u201d, \u201cBB\u201d]}",
     "{\u2018global\u2019: \u2018GG\u2019, \u2018local\u2019: [\u2018AA\u2019, \u2018BB\u2019]}",
     "{\xabglobal\xbb: \xabGG\xbb, \xablocal\xbb: [\xabAA\xbb, \xabBB\xbb]}",
-    '{"global": "GG", // x\n"local": ["AA", /* y */ "BB",],\n}', '{\n  # c\n  global: "GG",\n  local: ["AA", "BB"]\n}',
-    '{"Global Prompt": "GG", "localPrompts": ["AA", "BB"]}', '{"globalPrompt": "GG", "events": ["AA", "BB"]}',
-    '{"global_description": "GG", "scenes": ["AA", "BB"]}', '{"shared": "GG", "event_1": "AA", "event_2": "BB"}',
-    '{"global": "GG", "1": "AA", "2": "BB"}', '{"global": "GG", "local": {"2": "BB", "1": "AA"}}',
+    '{"global": "GG", // x\n"local": ["AA", /* y */ "BB",],\n}',
+    '{\n  # c\n  global: "GG",\n  local: ["AA", "BB"]\n}', '{"Global Prompt": "GG", "localPrompts": ["AA", "BB"]}',
+    '{"globalPrompt": "GG", "events": ["AA", "BB"]}', '{"global_description": "GG", "scenes": ["AA", "BB"]}',
+    '{"shared": "GG", "event_1": "AA", "event_2": "BB"}', '{"global": "GG", "1": "AA", "2": "BB"}',
+    '{"global": "GG", "local": {"2": "BB", "1": "AA"}}',
     '{"global": "GG", "local": [{"event": 1, "prompt": "AA"}, {"event": 2, "prompt": "BB"}]}',
     '{"global": "GG", "local": [{"event_1": "AA"}, {"event_2": "BB"}]}', '{"result": JJ}', '{"prompts": JJ}', "[JJ]",
     '{"global": "GG", "local": ["1. AA", "2. BB"]}',
@@ -250,4 +256,4 @@ def test_node():
     assert parse_reply(ask.split("JSON only:\n")[1].split("\n")[0]) == ("...", ["...", "..."])
     assert LongTakeStructuredPrompt.execute("story {with} braces", 3, " ").args[:2] == ("", "")
     assert "story {with} braces" in instruction("story {with} braces", 3)
-    assert LongTakeStructuredPrompt.validate_inputs() is True and reply_error(EXAMPLE) is None
+    assert all(LongTakeStructuredPrompt.validate_inputs(reply) is True for reply in (None, "", EXAMPLE))

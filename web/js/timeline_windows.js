@@ -1,7 +1,7 @@
 // @ts-check
 /**
  * The windows beneath the timeline, without the page: rows, shapes and words. Where the windows lie and which prompts
- * they get comes from the server (nodes/timeline_route.py).
+ * they get comes from the server (nodes/routes/timeline.py).
  */
 
 /**
