@@ -31,10 +31,11 @@ class Runs:
 
 
 class Table:
-    """Runs of each variant, means over prompts, compared with the reference's runs prompt by prompt (None: no run)."""
+    """Runs of each variant, means over prompts, compared with the reference's runs prompt by prompt (None: no run);
+    name: the reference's."""
 
-    def __init__(self, title: str, metrics: dict, rows: dict[str, list], reference: list):
-        self.title, self.metrics, self.rows, self.reference = title, metrics, rows, reference
+    def __init__(self, title: str, metrics: dict, rows: dict[str, list], reference: list, name: str = REFERENCE):
+        self.title, self.metrics, self.rows, self.reference, self.name = title, metrics, rows, reference, name
 
     def value(self, label: str, name: str) -> tuple[float, float, float]:
         """(mean, mean difference to the reference, its standard error); NaN where there is nothing to tell."""
@@ -53,7 +54,7 @@ class Table:
     def verdict(self, label: str, name: str) -> str:
         _, change, error = self.value(label, name)
         better = self.metrics[name].better
-        if label == REFERENCE:
+        if label == self.name:
             return "reference"
         if math.isnan(error) or not better or abs(change) <= 2 * error:
             return "noise"
@@ -64,7 +65,7 @@ class Table:
             metric = self.metrics[name]
             value, _, error = self.value(label, name)
             text = metric.text(value)
-            if label != REFERENCE and not math.isnan(error):
+            if label != self.name and not math.isnan(error):
                 text += f" \u00b1 {metric.text(error)}"
             verdict = self.verdict(label, name)
             return {"better": f"**{text}**", "worse": f"*{text}*"}.get(verdict, text)
@@ -82,14 +83,14 @@ class Table:
         """What a video of the reference takes."""
         known = [row for row in self.reference if row]
         evaluations, seconds = (mean([row[name] for row in known]) for name in ("evaluations", "seconds"))
-        return f"{REFERENCE}: {evaluations:.0f} evaluations and {seconds:.1f} s per video." if known else ""
+        return f"{self.name}: {evaluations:.0f} evaluations and {seconds:.1f} s per video." if known else ""
 
     def panels(self, names: tuple[str, ...] = ()) -> list[plots.Panel]:
         """The named metrics, or else the main ones, for plots.chart."""
 
         def dot(label, name, metric):
             value, _, error = self.value(label, name)
-            error = math.nan if label == REFERENCE else error
+            error = math.nan if label == self.name else error
             return plots.Dot(value, metric.text(value), error, self.verdict(label, name))
 
         hints = {1: "higher is better", -1: "lower is better", 0: "neither is better"}

@@ -8,7 +8,7 @@ from ..samplers.adapters.timeline import SPAN_KEY
 from ..samplers.prompts import structured, timeline
 from ._api import io
 from ._checks import bounded, verdict
-from ._widgets import Float
+from ._widgets import Combo, Float
 
 HOOKS_NODE = "Event Hooks (LongTakeEventHooks)"
 STRUCTURED_NODE = "Structured Prompt (LongTakeStructuredPrompt)"
@@ -78,6 +78,27 @@ class PromptTimeline(io.ComfyNode):
                         "0 switches at once. At most the length of the shortest event."
                     ),
                 ),
+                Combo(
+                    "timing",
+                    options=list(timeline.TIMINGS),
+                    default="window",
+                    optional=True,
+                    tooltip=(
+                        "window: each window takes the prompt at its centre, for all of its frames. frame: each frame "
+                        "sees the prompt of its own event, also in a window that reaches over several (Wan, "
+                        "LTX-Video, Cosmos Predict2); for events shorter than two windows."
+                    ),
+                ),
+                Combo(
+                    "border",
+                    options=list(timeline.BORDERS),
+                    default="linear",
+                    optional=True,
+                    tooltip=(
+                        "With timing frame, how neighbouring prompts mix within blend frames of a border: linear, or "
+                        "gaussian as in Prompt Relay. Nothing with blend 0 or timing window."
+                    ),
+                ),
             ],
             outputs=[
                 io.Conditioning.Output(display_name="conditioning"),
@@ -91,27 +112,31 @@ class PromptTimeline(io.ComfyNode):
 
     @classmethod
     @bounded("Prompt Timeline")
-    def execute(cls, clip, global_prompt, events, length, fps, blend) -> io.NodeOutput:
+    def execute(
+        cls, clip, global_prompt, events, length, fps, blend, timing="window", border="linear"
+    ) -> io.NodeOutput:
         if clip is None:
             raise RuntimeError(
                 "Prompt Timeline: clip is None. If it comes from a checkpoint loader, that checkpoint holds no text "
                 "encoder: load one with a CLIP loader node."
             )
         try:
-            found, spans = parsed(events, length, fps, blend)
+            found, spans = parsed(events, length, fps, blend, timing, border)
         except timeline.TimelineError as e:
             raise ValueError(f"Prompt Timeline: {e}") from None
         ordinary, prompts = timeline.join_prompts(global_prompt, found)
         return io.NodeOutput(
             encode_timeline(clip, ordinary, prompts, spans),
-            timeline.report(found, prompts, ordinary, fps, blend),
+            timeline.report(found, prompts, ordinary, fps, blend, timing),
         )
 
 
-def parsed(events: str, length: int, fps: float, blend: int) -> tuple[list[timeline.Event], list[timeline.Span]]:
+def parsed(
+    events: str, length: int, fps: float, blend: int, timing: str, border: str
+) -> tuple[list[timeline.Event], list[timeline.Span]]:
     """The events of the widgets and their spans. Raises TimelineError."""
     found = timeline.parse_timeline(events, length, fps)
-    return found, timeline.spans(found, blend)
+    return found, timeline.spans(found, blend, timing, border)
 
 
 def encode_timeline(clip, ordinary: str, prompts: list[str], spans: list[timeline.Span]) -> list:

@@ -1,6 +1,6 @@
 """POST /longtake/timeline: what the timeline widget in the browser asks of the parser and the writer.
 
-Request, JSON:  {"text": str, "length": int, "fps": number, "blend": int, "edit": null or
+Request, JSON:  {"text": str, "length": int, "fps": number, "blend": int, "timing": str (window), "edit": null or
                  {"events": [{"text": str, "start": int, "origin": int or null}, ...], "equal": bool},
                  "windows": null or {"node": node id, "values": {widget: value}, "compression": int}}
 Answer, JSON:   {"text": str, "way": "equal" | "lines" | "json", "warning": str or null,
@@ -9,7 +9,8 @@ Answer, JSON:   {"text": str, "way": "equal" | "lines" | "json", "warning": str 
 
 Without `edit` the text comes back as it is, read. With it, the text is rewritten (samplers/prompts/writer.py); `equal`
 spreads the events evenly, whatever their starts. Times are pixel frames. `windows` asks which prompts each window of a
-node gets: no event stands for the global prompt. Anything else is answered with status 400 and {"error": str}.
+node gets, with timing frame as shares of its frames: no event stands for the global prompt. Anything else is answered
+with status 400 and {"error": str}.
 """
 
 import json
@@ -20,6 +21,7 @@ from ...samplers.adapters.syncos import ChunkSettings
 from ...samplers.chart import MOST_INDICES
 from ...samplers.checks import number
 from ...samplers.prompts import timeline, writer
+from ...samplers.prompts.frame_times import by_frame, shares
 from ...samplers.windows import WindowSettings, latent_length, local_windows, pixel_length, window_centre
 from .._checks import checked
 from ..syncos import LongTakeSynCoSKSampler, LongTakeSynCoSSampler
@@ -52,12 +54,15 @@ def answer(body: bytes) -> dict:
     length = _get(request, "length", int, 1, MAX_LENGTH)
     fps = float(_get(request, "fps", (int, float), 0.01, 1000))
     blend = _get(request, "blend", int, 0, MAX_LENGTH)
+    timing = request.get("timing", "window")
+    if timing not in timeline.TIMINGS:
+        raise BadRequest(f"timing is not one of {', '.join(timeline.TIMINGS)}.")
     if request.get("edit") is not None:
         text = writer.write_timeline(text, _edits(request["edit"], length), length, fps)
     events, reading = timeline.read_timeline(text, length, fps)
     spans, warning = None, None
     try:
-        spans = timeline.spans(events, blend)
+        spans = timeline.spans(events, blend, timing)
     except timeline.TimelineError as e:
         warning = str(e)
     windows = None
@@ -76,15 +81,19 @@ def window_events(settings: WindowSettings, spans: list[timeline.Span]) -> list[
     """The first step's local windows over the spans' video, and the events of each one. Raises BadRequest."""
     c = settings.compression
     frames = latent_length(spans[0].total, c)
-    if frames <= settings.length:  # sampled without windows
+    if frames <= settings.length and not by_frame(spans):  # sampled without windows
         return [{"start": 0, "end": pixel_length(frames, c), "events": []}]
-    count = (frames - settings.length) // settings.stride + 2
-    if count > MAX_WINDOWS or count * settings.length > MOST_INDICES or count * len(spans) > MAX_LOOKUPS:
+    count = max(frames - settings.length, 0) // settings.stride + 2
+    lookups = count * len(spans) * (settings.length if by_frame(spans) else 1)
+    if count > MAX_WINDOWS or count * settings.length > MOST_INDICES or lookups > MAX_LOOKUPS:
         raise BadRequest(f"about {count} windows of {settings.length} latent frames are too many to draw.")
     out = []
     for window in local_windows(settings, frames, 0):
         first, last = window.indices[0], window.indices[-1]
-        events = timeline.span_weights(spans, window_centre(window.indices, c))
+        if by_frame(spans):
+            events = shares(spans, window.indices, c)
+        else:
+            events = timeline.span_weights(spans, window_centre(window.indices, c))
         out.append(
             {
                 "start": pixel_length(first, c) if first else 0,

@@ -8,7 +8,7 @@ that act within its calls come as path hooks (hooks.py).
 import copy
 import logging
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import comfy.model_base
 import comfy.model_management
@@ -29,8 +29,9 @@ from ..windows import (
     planned_calls,
     step_paths,
 )
-from . import preview, progress, timeline_notes
+from . import event_attention, preview, progress, timeline_notes
 from .conds import cut_conds, merge_windows, uncuttable, window_frames
+from .event_texts import aligned, grouped
 from .hooks import PATH_HOOKS, Call, Evaluation
 from .latents import DIM, NODE
 from .memory import auto_batch, prepare
@@ -100,15 +101,20 @@ class LongTakeContextHandler(IndexListContextHandler):
 
     def should_use_context(self, model, conds, x_in, timestep, model_options) -> bool:
         options = model_options["transformer_options"]
+        by_frame = event_attention.timed(conds)
+        if by_frame:
+            event_attention.refuse_unknown(model)
         if self._core_loop(conds):
             refused = [(hook.node, "bypass it") for hook in options.get(PATH_HOOKS, {}).values()]
             if self.settings.extra_path is not None:
                 refused.append((f"{NODE}: {self.settings.extra_path.name}_path", "turn it off"))
             if CHUNKS in options:
                 refused.append(("SynCoS", "use KSampler"))
+            if by_frame and self._get_guide_entries(conds):
+                refused.append((f"{timeline_notes.NODE}: timing (frame)", "set it to window"))
             for what, way_out in refused:
                 raise ValueError(f"{what}: not available for latents with audio or guide frames; {way_out}")
-            many = super().should_use_context(model, conds, x_in, timestep, model_options)
+            many = super().should_use_context(model, conds, x_in, timestep, model_options) or by_frame
             if many:
                 frames = self._build_window_state(x_in, conds, model).latents[0].shape[DIM]
                 self._refuse_uncuttable(model, conds, options, frames)
@@ -119,7 +125,7 @@ class LongTakeContextHandler(IndexListContextHandler):
                 f"[batch, channels, frames, height, width]"
             )
         frames = (options[CHUNKS].x if CHUNKS in options else x_in).shape[DIM]
-        if frames > self.settings.length or CHUNKS in options:
+        if frames > self.settings.length or CHUNKS in options or by_frame:
             self._refuse_uncuttable(model, conds, options, frames)
             return True
         if Moment.of(timestep, model_options).first:
@@ -145,7 +151,8 @@ class LongTakeContextHandler(IndexListContextHandler):
         if cond_in is None:
             return None
         path = getattr(window, "path", "local")
-        entries = window_entries(cond_in, window.index_list, path, self.settings.compression)
+        anchor = getattr(window, "causal_anchor_index", None)
+        entries = window_entries(cond_in, window.index_list, path, self.settings.compression, anchor)
         if x_in.ndim == 5:
             entries = window_regions(entries, window_frames(window), x_in)
         resized = super().get_resized_cond(entries, x_in, window, device)
@@ -164,6 +171,7 @@ class LongTakeContextHandler(IndexListContextHandler):
         if run._core_loop(conds):
 
             def calc(model, conds, x, t, options):  # core would pick a batch's timesteps by the window's frames
+                options = event_attention.attached(options, conds)
                 return calc_cond_batch(model, conds, x, t.expand(len(x)), options)
 
             return super(LongTakeContextHandler, run).execute(calc, model, conds, x_in, timestep[:1], model_options)
@@ -173,14 +181,14 @@ class LongTakeContextHandler(IndexListContextHandler):
             calc_cond_batch, model, conds, x_in if chunks is None else chunks.x, timestep, model_options,
             Run.of(options), run.moment,
         )  # fmt: skip
+        if evaluation.x.shape[DIM] <= self.settings.length:  # one window: all frames are in their places
+            run.settings, run.cond_retain_index_list = replace(self.settings, extra_path=None), []
         return run._fused(evaluation) if chunks is None else run._single(evaluation, chunks, x_in)
 
     def _single(self, evaluation: Evaluation, chunks: Chunks, like: torch.Tensor) -> list[torch.Tensor]:
         frames = evaluation.x.shape[DIM]
         whole = frames <= self.settings.length  # then the prompt of the whole video, as in any other sampler
         windows = [self._context_window(w, "whole" if whole else "local", frames) for w in chunks.windows]
-        if whole:
-            self.cond_retain_index_list = []  # the one chunk has all frames in their places
         out = [torch.empty_like(like) for _ in evaluation.conds]
         for i, results, _ in self._evaluate(evaluation, windows, self._batch_limit(evaluation, windows), []):
             for branch, result in zip(out, results, strict=True):
@@ -302,13 +310,15 @@ class LongTakeContextHandler(IndexListContextHandler):
         sub_conds = [[self.get_resized_cond(cond, x_in, windows[i]) for cond in conds] for i in indices]
         merged = sub_conds[0]
         if len(indices) > 1:
+            if any(hook.companion is not None for hook in hooks):
+                sub_conds = aligned(sub_conds, [len(window_frames(windows[i])) for i in indices])
             merged = [None if b[0] is None else merge_windows(b, batch) for b in zip(*sub_conds, strict=True)]
             if any(m is None and cond is not None for m, cond in zip(merged, conds, strict=True)):
                 for hook in hooks:
                     if hook.companion is not None:
                         raise ValueError(hook.apart)
-                for i in indices:
-                    yield from self._evaluate_batch(evaluation, [i], windows, hooks)
+                for part in grouped(indices, sub_conds):
+                    yield from self._evaluate_batch(evaluation, part, windows, hooks)
                 return
         comfy.model_management.throw_exception_if_processing_interrupted()
         options = {**evaluation.transformer_options}  # of this call alone: the hooks put themselves into it
@@ -329,7 +339,8 @@ class LongTakeContextHandler(IndexListContextHandler):
         }
         step = f"step {self.moment.step + 1}/{len(self.moment.keys)}"
         progress.show(f"{step}, {first.path} window {indices[-1] + 1}/{len(windows)}")
-        for hook in hooks:
+        event_attention.attach(options, merged, evaluation.run)
+        for hook in hooks:  # after it: a hook counts the text as the model gets it
             hook.begin_call(call)
         parts = [w.get_tensor(x_in) for w in call.windows]
         x = parts[0] if len(parts) == 1 else torch.cat(parts)

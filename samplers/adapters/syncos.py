@@ -74,7 +74,8 @@ class _Run:
                 f"{NODE}: the latent has the shape {tuple(x.shape)}; a video latent has 5 dimensions [batch, channels, "
                 f"frames, height, width] (not an image, not audio and video packed together)"
             )
-        options, self.frames = extra_args["model_options"], x.shape[DIM]
+        options, self.videos, self.frames = extra_args["model_options"], x.shape[0], x.shape[DIM]
+        self.all_sigmas = getattr(model, "sigmas", None)
         self.bar = ProgressBar(len(options["transformer_options"]["sample_sigmas"]) - 1)
         if settings.couples and "easycache" in options["transformer_options"]:
             raise ValueError(
@@ -114,6 +115,13 @@ class _Run:
         """The video's frames, as many at a time as a chunk has, for what is done value by value."""
         return (slice(i, i + self.windows.length) for i in range(0, self.frames, self.windows.length))
 
+    def mask_at(self, level: torch.Tensor) -> torch.Tensor | None:
+        """What of the videos is made at a noise level (one each): the mask, as core's KSamplerX0Inpaint takes it."""
+        change = self.options.get("denoise_mask_function")  # Differential Diffusion's
+        if self.mask is None or change is None:
+            return self.mask
+        return change(level, self.mask, extra_options={"model": self.guider, "sigmas": self.all_sigmas})
+
     def sigma_at(self, place: float) -> float:
         """Sigma at a place in the schedule, 1 = all noise."""
         return float(self.sampling.percent_to_sigma(1 - place))
@@ -124,7 +132,8 @@ class _Step:
 
     def __init__(self, run: _Run, model, sigma, following, moment: Moment, coupled: bool, meter, callback):
         self.run, self.model, self.moment, self.meter, self.callback = run, model, moment, meter, callback
-        self.sigma, self.following, self.coupled, self.mask = sigma, following, coupled, run.mask
+        self.sigma, self.following, self.coupled = sigma, following, coupled
+        self.mask = run.mask_at(sigma[None].expand(run.videos))
         self.name = f"step {moment.step + 1} of {len(moment.keys)}"
         self.checks: list[tuple[str, torch.Tensor]] = []  # of the coupled predictions
 
@@ -165,6 +174,9 @@ class _Step:
             )
             x[:, :, part] = x[:, :, part] * mask[:, :, part] + given * (1 - mask[:, :, part])
         return x
+
+    def kept(self, x0: torch.Tensor) -> torch.Tensor:
+        return x0 if self.mask is None else x0 * self.mask + self.run.given * (1 - self.mask)
 
     def levels(self, sigma: torch.Tensor) -> tuple[float, float]:
         one, scaled = sigma.new_ones(1), self.run.sampling.noise_scaling

@@ -2,8 +2,10 @@
 
 from collections.abc import Iterable, Sequence
 
+from ..prompts.frame_times import by_frame, frame_weights
 from ..prompts.timeline import Span, span_weights
 from ..windows import WindowSettings, latent_length, local_windows, pixel_length, window_centre
+from .event_texts import same_hooks
 from .timeline import SPAN_KEY
 
 NODE = "Prompt Timeline (LongTakePromptTimeline)"
@@ -61,15 +63,47 @@ def lost_events(spans: list[Span], settings: WindowSettings, frames: int, keys: 
     return sorted(index + 1 for index in missing)
 
 
+def unseen_events(spans: list[Span], frames: int, compression: int) -> list[int]:
+    """With timing frame: numbers, from 1, of the events within the video that are no latent frame's."""
+    shown = {index for frame in range(frames) for index, _ in frame_weights(spans, frame, compression)}
+    video = pixel_length(frames, compression)
+    return [span.index + 1 for span in spans if span.index not in shown and span.start < video]
+
+
+def hooked(conds: list) -> bool:
+    """Whether events of a timeline with timing frame have hooks that others of it have not."""
+    for cond in conds:
+        events: dict[int, list[dict]] = {}
+        for entry in cond or ():
+            if isinstance(span := entry.get(SPAN_KEY), Span) and span.timing == "frame":
+                events.setdefault(span.index, []).append(entry)
+        if not same_hooks(list(events.values())):
+            return True
+    return False
+
+
 def notes(conds: list, settings: WindowSettings, frames: int, keys: Sequence[int]) -> list[str]:
     """Everything that is worth a warning when a run with windows begins."""
     out = []
+    if hooked(conds):
+        out.append(
+            f"{NODE}: timing (frame): a window whose events have different hooks takes the event at its centre for all "
+            f"of its frames, as with timing window: one evaluation of the model has one set of hooks"
+        )
     video = pixel_length(frames, settings.compression)
     for spans in timelines(conds):
         total = spans[0].total
         if latent_length(total, settings.compression) != frames:
             what = "events after its end stay unused" if total > video else "its last event extends to the end"
             out.append(f"{NODE}: made for {total} pixel frames, the video has {video}: {what}")
+        if by_frame(spans):
+            lost = unseen_events(spans, frames, settings.compression)
+            if lost:
+                out.append(
+                    f"{NODE}: no latent frame has event{'s' if len(lost) > 1 else ''} {', '.join(map(str, lost))} of "
+                    f"{len(spans)}: one is {settings.compression} pixel frames. Make such events longer"
+                )
+            continue
         if len(spans) < 2 or len(keys) * (frames // settings.stride + 1) * len(spans) > MOST_LOOKUPS:
             continue
         lost = lost_events(spans, settings, frames, keys)

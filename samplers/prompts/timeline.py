@@ -35,6 +35,9 @@ from .marks import TimelineError
 from .parts import MOST_EVENTS, Entry, Reading, bad_time, short
 from .texts import normal, read_text
 
+TIMINGS = ("window", "frame")  # what is told a prompt: a window, or each frame its own event's (frame_times.py)
+BORDERS = ("linear", "gaussian")
+
 
 @dataclass(frozen=True)
 class Event:
@@ -50,13 +53,16 @@ class Event:
 @dataclass(frozen=True)
 class Span:
     """Where an event acts: event `index` (from 0), pixel frames [start, end) of a video of `total` pixel frames, and
-    `blend`, the pixel frames over which neighbours cross-fade, centred on their border."""
+    `blend`, the pixel frames over which neighbours cross-fade, centred on their border; timing and border as in
+    frame_times.py."""
 
     index: int
     start: float
     end: float
     blend: float
     total: int
+    timing: str = "window"
+    border: str = "linear"
 
 
 @dataclass(frozen=True)
@@ -182,13 +188,16 @@ def _clock(frames: int, fps: float) -> str:
     return f"{frames} pixel frames = {frames / fps:.2f} s at {fps:g} fps"
 
 
-def spans(events: list[Event], blend: float = 0) -> list[Span]:
+def spans(events: list[Event], blend: float = 0, timing: str = "window", border: str = "linear") -> list[Span]:
     """The events' spans, borders cross-faded over `blend` pixel frames. Raises TimelineError for a blend that is
-    negative or wider than the shortest event (two cross-fades would meet)."""
+    negative or wider than the shortest event (two cross-fades would meet), or a timing or border that is none."""
+    for name, value, known in (("timing", timing, TIMINGS), ("border", border, BORDERS)):
+        if value not in known:
+            raise TimelineError(f"{name} ({value}) must be one of {', '.join(known)}.")
     shortest = min(event.end - event.start for event in events)
     if not 0 <= blend <= shortest:
         raise TimelineError(f"blend ({blend} pixel frames) must be 0 to {shortest}, the length of the shortest event.")
-    return [Span(i, e.start, e.end, blend, events[-1].end) for i, e in enumerate(events)]
+    return [Span(i, e.start, e.end, blend, events[-1].end, timing, border) for i, e in enumerate(events)]
 
 
 def span_weights(spans: list[Span], centre: float) -> list[tuple[int, float]]:
@@ -217,7 +226,9 @@ def join_prompts(global_prompt: str, events: list[Event]) -> tuple[str, list[str
     return global_prompt, [f"{shared}, {event.text}" if shared else event.text for event in events]
 
 
-def report(events: list[Event], prompts: list[str], ordinary: str, fps: float, blend: float = 0) -> str:
+def report(
+    events: list[Event], prompts: list[str], ordinary: str, fps: float, blend: float = 0, timing: str = "window"
+) -> str:
     """A table frames, seconds -> prompt, and what the gap rule changed."""
     length = events[-1].end
     rows = [("frames", "seconds", "prompt")]
@@ -232,9 +243,12 @@ def report(events: list[Event], prompts: list[str], ordinary: str, fps: float, b
             notes.append(f"Event {i} was set to end before frame {end}; nothing follows at once, so it continues.")
     widths = [max(len(row[column]) for row in rows) for column in (0, 1)]
     fade = f", cross-fade {blend:g} frames" if blend else ""
+    by_frame = timing == "frame" and len(events) > 1
+    fade += ", each frame with its own event's prompt" if by_frame else ""
+    other = "" if by_frame else ", and on the global path"
     return "\n".join(
         [f"{len(events)} event{'s' if len(events) > 1 else ''} in {_clock(length, fps)}{fade}"]
         + [f"{frames:<{widths[0]}}  {seconds:<{widths[1]}}  {prompt}" for frames, seconds, prompt in rows]
-        + [f"Without LongTake windows, and on the global path: {' '.join(ordinary.split())}"]
+        + [f"Without LongTake windows{other}: {' '.join(ordinary.split())}"]
         + notes
     )

@@ -182,6 +182,9 @@ class Step(Protocol):
     def shown(self, x: torch.Tensor, eps: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor:
         """x as the model is to see it: with what the mask keeps, at level sigma. May change x."""
 
+    def kept(self, x0: torch.Tensor) -> torch.Tensor:
+        """x0 with the given video where a mask keeps it."""
+
     def levels(self, sigma: torch.Tensor) -> tuple[float, float]:
         """Amplitudes of x0 and eps in what renoise makes."""
 
@@ -212,7 +215,7 @@ def sample(x: torch.Tensor, steps: Iterable[Step], settings: SynCoSSettings) -> 
         if settings.stages != "second":
             x0 = step.fused(x)  # stage 1
         elif x0 is None:
-            x0 = x / step.levels(step.sigma)[1]  # CSD alone starts from noise
+            x0 = step.kept(x / step.levels(step.sigma)[1])  # CSD alone starts from noise
         step.progress(0)
         if step.coupled:
             del x  # not looked at again: from here on x_t is made of x0' and eps

@@ -10,7 +10,9 @@ import comfy.samplers
 import pytest
 import torch
 from comfy_extras.nodes_custom_sampler import SamplerCustom
+from comfy_extras.nodes_differential_diffusion import DifferentialDiffusion
 from longtake.nodes.syncos import COUPLING, LongTakeSynCoSKSampler, LongTakeSynCoSSampler
+from longtake.samplers.adapters import syncos as adapter
 from longtake.samplers.adapters.engine import CHUNKS, apply_windows
 from longtake.samplers.adapters.syncos import ChunkSettings, syncos_sampler
 from longtake.samplers.adapters.vmcr import RefineSettings, refine_sampler
@@ -362,3 +364,35 @@ def test_with_exchange_all_chunks_move_along(monkeypatch):
     for exchange in (0.0, 0.5):
         run(syncos_sampler(replace(COUPLED, max_coupled=1, iters=1, chunks=2, exchange=exchange)))
     assert seen == [(2, 2, 2), (len(static_starts(FRAMES, LENGTH, LENGTH - OVERLAP)), 2, 2)]
+
+
+@pytest.mark.parametrize("stages", ["both", "second"])
+def test_what_a_mask_keeps_is_kept(stages):
+    model = zoo.zoo()[NAME]
+    given = torch.full_like(model.latent(FRAMES), 0.7)
+    mask = torch.ones(1, 1, *given.shape[2:])
+    mask[:, :, :4] = 0
+    settings = SynCoSSettings(t_min=0.0, max_coupled=2, iters=2, chunks=2, optimizer="sgd", lr=1, stages=stages)
+    out = run(syncos_sampler(settings), latent=given, mask=mask)
+    assert (out - given)[:, :, :4].abs().max() < 1e-5
+    assert (out - given)[:, :, 5:].abs().max() > 1e-2
+
+
+def test_differential_diffusion_masks_coupled_steps_too():
+    """A soft mask, which lets go of a frame once the noise is low enough: coupled steps see what stage 1 sees."""
+    (model,) = DifferentialDiffusion.execute(windowed(), 1.0).args
+    shape = zoo.zoo()[NAME].latent(FRAMES).shape
+    soft = torch.linspace(0.05, 0.95, FRAMES).view(1, 1, -1, 1, 1).expand(1, 1, *shape[2:])
+    masks, step = [], adapter._Step.__init__
+
+    def init(self, *args):
+        step(self, *args)
+        masks.append(self.mask)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(adapter._Step, "__init__", init)
+        settings = SynCoSSettings(t_min=0.0, max_coupled=2, iters=2, chunks=2, optimizer="sgd", lr=1)
+        out = run(syncos_sampler(settings), model, mask=soft)
+    assert out.isfinite().all()
+    assert all(set(mask.unique().tolist()) <= {0.0, 1.0} for mask in masks)  # never the soft values
+    assert masks[-1].sum() > masks[0].sum()

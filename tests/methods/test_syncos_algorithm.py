@@ -45,6 +45,9 @@ class Flow:
     def shown(self, x, eps, sigma):
         return x
 
+    def kept(self, x0):
+        return x0
+
     def levels(self, sigma):
         return 1 - float(sigma), float(sigma)
 

@@ -126,6 +126,24 @@ def test_gaps_between_spans_have_a_stated_rule(comfy_server):
     assert "Event 1 was set to end before frame 16; nothing follows at once, so it continues" in report
 
 
+def test_timing_frame_runs_in_a_graph_and_other_values_are_refused(comfy_server):
+    def told(**inputs):
+        nodes = graph(**{"LongTakePromptTimeline.events": "a | b | c | d | e | f", "KSampler.steps": 1})
+        nodes["2"]["inputs"] |= inputs
+        nodes["20"] = {"class_type": "PreviewAny", "inputs": {"source": ["2", 1]}}
+        return nodes
+
+    assert "each frame with its own event's prompt" in comfy_server.queue(told(timing="frame", blend=4))["outputs"][
+        "20"
+    ]["text"][0]  # fmt: skip
+    for values in ({"timing": "frames"}, {"border": "soft"}):
+        with pytest.raises(GraphError) as caught:
+            comfy_server.queue(told(**values))
+        ((name, value),) = values.items()
+        text = str(caught.value) + json.dumps(caught.value.details)
+        assert name in text and value in text and "not in" in text
+
+
 def test_a_window_longer_than_the_video_says_so_and_is_one_window(comfy_server):
     nodes = graph("genl", **{"LongTakeWindowScheduler.window_length": 201})
     nodes["20"] = {"class_type": "PreviewAny", "inputs": {"source": ["5", 2]}}

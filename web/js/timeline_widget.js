@@ -40,8 +40,8 @@ export class TimelineWidget {
     /** @param {any} node */
     constructor(node) {
         this.node = node;
-        /** @type {{text: string, length: number, fps: number, blend: number}} what the picture shows */
-        this.shown = { text: "", length: 0, fps: 0, blend: 0 };
+        /** @type {{text: string, length: number, fps: number, blend: number, timing: string}} what the picture shows */
+        this.shown = { text: "", length: 0, fps: 0, blend: 0, timing: "window" };
         this.note = "";
         this.linked = false;
         this.seen = ""; // the node's values at the last look
@@ -128,13 +128,14 @@ export class TimelineWidget {
         const globalPrompt = sourceOf(node, "global_prompt") ? t("(linked)") : String(this.widget("global_prompt").value ?? "");
         const linked = Boolean(sourceOf(node, "events"));
         const found = findWindows(node);
-        const seen = JSON.stringify([text, numbers, globalPrompt, linked, found]);
+        const timing = String(valueOf(node, "timing").value ?? "window");
+        const seen = JSON.stringify([text, numbers, timing, globalPrompt, linked, found]);
         if (seen === this.seen) return;
         this.seen = seen;
         this.askWindows(linked ? null : found);
         if (globalPrompt !== view.state.globalPrompt) view.draw({ globalPrompt });
         const [length, fps, blend] = numbers.map((number) => Number(number.value));
-        const now = { text, length, fps, blend };
+        const now = { text, length, fps, blend, timing };
         const unknown = ["length", "fps", "blend"].filter((_, i) => numbers[i].unknown);
         const note = unknown.length
             ? t("Drawn with this node's own {names}: the linked value is not known before the run.", { names: unknown.join(", ") })
