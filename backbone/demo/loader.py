@@ -1,5 +1,6 @@
 """Load the embedded demo model through ComfyUI's own loaders, so that every hook meets the code of a real Wan."""
 
+import hashlib
 from pathlib import Path
 
 import comfy.sd
@@ -8,22 +9,49 @@ from comfy_extras.nodes_model_advanced import ModelSamplingSD3
 
 from . import text
 
-FOLDER = Path(__file__).parent
+FOLDER = OWN = Path(__file__).parent
+DIGESTS = "weights.sha256"  # of a folder's weights, as sha256sum writes and checks them
 SHIFT = 3.0  # of the flow schedule
 
 
-def _read(name: str):
-    path = FOLDER / name
+def digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def write_digests(folder: Path) -> None:
+    """Name the weights in `folder`: from then on they load only as they are now."""
+    lines = [f"{digest(path)}  {path.name}\n" for path in sorted(folder.glob("*.safetensors"))]
+    (folder / DIGESTS).write_text("".join(lines), encoding="utf-8", newline="\n")
+
+
+def _expected(name: str) -> str | None:
+    """The digest that weight file `name` must have; None in a folder of weights in training, which has no digests."""
     try:
-        return comfy.utils.load_torch_file(str(path), safe_load=True)
+        lines = (FOLDER / DIGESTS).read_text(encoding="utf-8").splitlines()
+    except FileNotFoundError:
+        if FOLDER == OWN:
+            raise
+        return None
+    return {file: value for value, file in (line.split() for line in lines)}.get(name)
+
+
+def _read(name: str):
+    again = "Install the pack again."
+    try:
+        found, expected = digest(FOLDER / name), _expected(name)
     except FileNotFoundError as error:
+        missing = Path(error.filename).name
         raise FileNotFoundError(
-            f"Demo Video Model: {name} is missing from the pack's folder backbone/demo/. "
-            "Install the pack again.") from error
+            f"Demo Video Model: {missing} is missing from the folder {FOLDER}. {again}") from error
+    if expected and found != expected:
+        raise ValueError(
+            f"Demo Video Model: {name} in the folder {FOLDER} is not the file that this version of the pack came with "
+            f"(sha256 {found[:12]}..., expected {expected[:12]}...): truncated, damaged or of another version. {again}")
+    try:
+        return comfy.utils.load_torch_file(str(FOLDER / name), safe_load=True)
     except Exception as error:
         raise ValueError(
-            f"Demo Video Model: {name} in the pack's folder backbone/demo/ cannot be read ({error}). It may be "
-            "truncated: install the pack again.") from error
+            f"Demo Video Model: {name} in the folder {FOLDER} cannot be read ({error}). {again}") from error
 
 
 def load_model():

@@ -63,10 +63,15 @@ class Reading:
 
 def read(video: torch.Tensor) -> Reading:
     """Read `video` [T, H, W, 3] in 0..1 (H = W). Raises ValueError on another layout."""
+    return gather(video, _read)
+
+
+def gather(video: torch.Tensor, read_frames) -> Reading:
+    """The Reading of `video`, from the rows that read_frames(frames, bridge) gives of some frames at a time."""
     if video.ndim != 4 or video.shape[-1] != 3 or video.shape[1] != video.shape[2] or not len(video):
         raise ValueError(f"reader: expected a square video [T, H, W, 3], got {tuple(video.shape)}.")
     video = video.detach().float().cpu().nan_to_num(0).clamp(0, 1)
-    parts = [_read_again(chunk) for chunk in video.split(CHUNK)]
+    parts = [_read_again(chunk, read_frames) for chunk in video.split(CHUNK)]
     rows = {name: torch.cat([p[name] for p in parts]) for name in parts[0]}
     return Reading(colour=_vote(rows["colour_index"], COLOURS), shape=_vote(rows["shape_index"], world.SHAPES),
                    background=_vote(rows["background_index"], BACKGROUNDS), **rows)
@@ -77,16 +82,16 @@ def _vote(indices: torch.Tensor, names: tuple[str, ...]) -> str | None:
     return names[int(indices.bincount().argmax())] if len(indices) else None
 
 
-def _nearest(rgb: torch.Tensor, table: dict) -> torch.Tensor:
+def nearest(rgb: torch.Tensor, table: dict) -> torch.Tensor:
     return torch.cdist(rgb, torch.tensor(list(table.values()))).argmin(1)
 
 
-def _read_again(video: torch.Tensor) -> dict[str, torch.Tensor]:
-    """_read, and once more for frames that one shape does not explain: their parts may be subjects close together."""
-    rows = _read(video, bridge=True)
+def _read_again(video: torch.Tensor, read_frames) -> dict[str, torch.Tensor]:
+    """The rows, read again for frames that one shape does not explain: their parts may be subjects close together."""
+    rows = read_frames(video, bridge=True)
     poor = (rows["count"] > 0) & (rows["fit"] < POOR)
     if poor.any():
-        for name, value in _read(video[poor], bridge=False).items():
+        for name, value in read_frames(video[poor], bridge=False).items():
             rows[name][poor] = value
     return rows
 
@@ -97,13 +102,13 @@ def _read(video: torch.Tensor, bridge: bool) -> dict[str, torch.Tensor]:
     difference = video - plane
     smooth = F.avg_pool2d(difference.permute(0, 3, 1, 2), 3, 1, 1, count_include_pad=False).norm(dim=1)  # [T, H, W]
     mask = smooth > MIN_CONTRAST
-    contrast = _masked_median(smooth[..., None], mask)[:, 0]
+    contrast = masked_median(smooth[..., None], mask)[:, 0]
     mask = smooth > (0.45 * contrast).clamp_min(MIN_CONTRAST)[:, None, None]
-    labels = _components(mask, bridge)
-    area, main = _largest(labels)
+    labels = components(mask, bridge)
+    area, main = largest(labels)
     area, main = area / pixels**2, (labels == main[:, None, None]) & mask
-    colour = _typical(video, main)
-    x, y, radius = _hull(main)
+    colour = typical(video, main)
+    x, y, radius = hull(main)
     x, y, radius = x.nan_to_num(0.5), y.nan_to_num(0.5), radius.nan_to_num(0.2)
     base = (plane * main[..., None]).sum((1, 2)) / main.sum((1, 2)).clamp_min(1)[:, None]
     tried = [_match(difference, x, y, scale * radius, colour, base) for scale in SCALES]
@@ -112,25 +117,25 @@ def _read(video: torch.Tensor, bridge: bool) -> dict[str, torch.Tensor]:
     shape, mark, angle = (part[best, torch.arange(len(best))] for part in found)
     radius = radius * torch.tensor(SCALES)[best]
     size = radius / torch.tensor([HULL[s] for s in world.SHAPES])[shape]
-    corner, (near, near_plane) = _crop(x, y, video, plane)
+    corner, (near, near_plane) = crop(x, y, video, plane)
     scale = near.shape[1] / pixels  # the crop is a picture of its own, in which places and sizes are larger
     pose = torch.stack(((x - corner[:, 0]) / scale, (y - corner[:, 1]) / scale, size / scale, angle), 1)
     for step in range(3):
         pose, alpha, ink, error = _refine(near, near_plane, colour, shape, mark, pose)
         if step == 0:  # the fitted shape tells the subject's own colour from edges and mark
             inner = (alpha > 0.9) & (ink < 0.1)
-            colour = torch.where((inner.sum((1, 2)) > 8)[:, None], _masked_median(near, inner), colour)
+            colour = torch.where((inner.sum((1, 2)) > 8)[:, None], masked_median(near, inner), colour)
     x, y = (corner + scale * pose[:, :2]).clamp(0, 1).unbind(1)
     size, angle = (scale * pose[:, 2]).clamp(0.03, 0.6), pose[:, 3]
     outside = difference.square().sum((1, 2, 3)) - (near - near_plane).square().sum((1, 2, 3))
     fit = 1 - (error + outside) / difference.square().sum((1, 2, 3)).clamp_min(1e-6)
     there = (area > MIN_AREA) & (contrast > MIN_CONTRAST)
-    count = there * (1 + _others(mask, labels, main, shape, x, y, size, angle, SECOND if bridge else SECOND_APART))
+    count = there * (1 + others(mask, labels, main, shape, x, y, size, angle, SECOND if bridge else SECOND_APART))
     gone = torch.where(there, 0.0, torch.nan)
     return {
-        "colour_index": torch.where(there, _nearest(colour, world.COLOURS), -1),
+        "colour_index": torch.where(there, nearest(colour, world.COLOURS), -1),
         "shape_index": torch.where(there, shape, -1), "mark_index": torch.where(there, mark, -1),
-        "background_index": _nearest(middle / MEAN_LIGHT, world.BACKGROUNDS),
+        "background_index": nearest(middle / MEAN_LIGHT, world.BACKGROUNDS),
         "colour_rgb": colour + gone[:, None], "background_rgb": middle, "light": light,
         "x": x + gone, "y": y + gone, "size": size + gone,
         "angle": torch.remainder(angle, 2 * math.pi) + gone, "count": count,
@@ -173,14 +178,14 @@ def _background(video: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.
     return (design @ terms).view_as(video), terms[:, 0], light
 
 
-def _masked_median(values: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+def masked_median(values: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
     """Median over [T, H, W, C] where `mask` [T, H, W] holds -> [T, C]; 0 where it never does."""
     return values.masked_fill(~mask[..., None], torch.nan).flatten(1, 2).nanmedian(1).values.nan_to_num(0)
 
 
-def _typical(video: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+def typical(video: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
     """The commonest colour under the mask [T, 3]: a mode, sought from the median; mark and edges do not count."""
-    colour = _masked_median(video, mask)
+    colour = masked_median(video, mask)
     for width in (0.3, 0.15, 0.1):
         weight = mask / (1 + (video - colour[:, None, None]).square().sum(-1) / width**2).square()
         total = weight.sum((1, 2)).clamp_min(1e-6)
@@ -188,7 +193,7 @@ def _typical(video: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
     return colour
 
 
-def _components(mask: torch.Tensor, bridge: bool) -> torch.Tensor:
+def components(mask: torch.Tensor, bridge: bool) -> torch.Tensor:
     """Labels [T, H, W] (0 = nothing) of connected groups; gaps of a mark's width do not part a bridged one."""
     cell = max(1, mask.shape[1] // 32) if bridge else 1
     coarse = F.max_pool2d(mask[:, None].float(), cell)
@@ -204,7 +209,7 @@ def _components(mask: torch.Tensor, bridge: bool) -> torch.Tensor:
     return labels.long() * mask
 
 
-def _largest(labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+def largest(labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Area in pixels and label of every frame's largest group."""
     area = _areas(labels)
     best = area.max(1)
@@ -219,7 +224,7 @@ def _areas(labels: torch.Tensor) -> torch.Tensor:
     return area
 
 
-def _hull(mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+def hull(mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Steiner point x, y and mean radius of the mask's convex hull, from its support function; NaN where empty."""
     pixels = mask.shape[1]
     axis = _axis(pixels)
@@ -296,7 +301,7 @@ def _cover(shape, mark, x, y, size, angle, pixels: int) -> tuple[torch.Tensor, t
     return alpha, ink
 
 
-def _crop(x, y, *videos):
+def crop(x, y, *videos):
     """The surroundings of every frame's subject: their corner [T, 2] (of the side) and the videos' parts."""
     frames, pixels = videos[0].shape[:2]
     side = round(CROP * pixels)
@@ -335,7 +340,7 @@ def _refine(video, plane, colour, shape, mark, pose):
     return pose + step, alpha, ink, square.sum((1, 2))
 
 
-def _others(mask, labels, main, shape, x, y, size, angle, share: float) -> torch.Tensor:
+def others(mask, labels, main, shape, x, y, size, angle, share: float) -> torch.Tensor:
     """Number of further subjects [T]: groups apart from the main one, or a large piece of it outside the shape."""
     pixels = mask.shape[1]
     u, v = world.frame_grid(x, y, angle, pixels)

@@ -7,8 +7,9 @@ import comfy.model_base
 import pytest
 import torch
 from longtake.backbone.demo import loader, text, world
-from longtake.backbone.demo.training import align_preview, parallel_vae
-from longtake.backbone.demo.training.vae import fold, initialise
+from longtake.backbone.demo.training import align_preview, common, parallel_vae
+from longtake.backbone.demo.training.vae import fold, initialise, widen
+from longtake.backbone.demo.worlds import WORLDS
 
 import nodes as core_nodes
 
@@ -28,6 +29,34 @@ def test_comfyui_detects_a_wan_model_and_vae(backbone):
     assert isinstance(vae.first_stage_model, comfy.ldm.wan.vae.WanVAE)
     assert model.get_model_object("model_sampling").shift == loader.SHIFT
     assert model.model.diffusion_model.dim == 256 and len(model.model.diffusion_model.blocks) == 6
+
+
+@pytest.mark.parametrize("name", ["vae.safetensors", "video_model.safetensors", "text.safetensors"])
+def test_weights_load_only_as_they_came(name, tmp_path, monkeypatch):
+    """One changed byte is an error that names the file; weights in training have no digests and load."""
+    load = {"vae": loader.load_vae, "video_model": loader.load_model, "text": loader.load_clip}[name.split(".")[0]]
+    data = bytearray((loader.OWN / name).read_bytes())
+    data[-1] ^= 1
+    (tmp_path / name).write_bytes(data)
+    monkeypatch.setattr(loader, "FOLDER", tmp_path)
+    load()
+    loader.write_digests(tmp_path)
+    load()
+    data[-1] ^= 1
+    (tmp_path / name).write_bytes(data)
+    with pytest.raises(ValueError, match=rf"{name} in the folder .* is not the file .*sha256.*Install the pack again"):
+        load()
+
+
+def test_every_own_weight_file_has_a_digest(tmp_path, monkeypatch):
+    named = (loader.OWN / loader.DIGESTS).read_text().split()[1::2]
+    assert named == sorted(path.name for path in loader.OWN.glob("*.safetensors"))
+    for name in named:
+        (tmp_path / name).write_bytes((loader.OWN / name).read_bytes())
+    monkeypatch.setattr(loader, "FOLDER", tmp_path)
+    monkeypatch.setattr(loader, "OWN", tmp_path)
+    with pytest.raises(FileNotFoundError, match=rf"{loader.DIGESTS} is missing from .*Install the pack again"):
+        loader.load_vae()
 
 
 def test_prompts_become_rows_of_known_words(backbone):
@@ -82,6 +111,25 @@ def test_the_whole_clip_vae_equals_comfyuis_chunked_one(backbone):
         latent = vae.encode(clip)
         assert torch.allclose(parallel_vae.encode(vae, clip), latent, atol=1e-4)
         assert torch.allclose(parallel_vae.decode(vae, latent), vae.decode(latent), atol=1e-4)
+
+
+def test_a_wider_vae_starts_with_the_same_pictures(backbone):
+    narrow = backbone[2].first_stage_model.float()
+    torch.manual_seed(0)
+    wide = common.new_vae(dim=12)
+    initialise(wide)
+    widen(wide, narrow.state_dict())
+    clip = world.render(world.sample_scene(random.Random(3)), 9).permute(3, 0, 1, 2)[None] * 2 - 1
+    with torch.no_grad():
+        latent = parallel_vae.encode(narrow, clip)
+        assert torch.allclose(parallel_vae.encode(wide, clip), latent, atol=1e-4)
+        assert torch.allclose(parallel_vae.decode(wide, latent), parallel_vae.decode(narrow, latent), atol=1e-4)
+
+
+@pytest.mark.parametrize("shape", [(6, 20), (20, 6)])
+def test_muon_steps_are_near_orthogonal(shape):
+    torch.manual_seed(0)
+    assert (torch.linalg.svdvals(common.orthogonal(torch.randn(shape))) - 1).abs().max() < 0.35
 
 
 def test_folding_normalises_the_latent_and_keeps_the_picture():
@@ -139,7 +187,8 @@ def test_a_clip_samples_and_decodes(backbone):
     assert vae.decode(out["samples"]).shape[-4:] == (49, 64, 64, 3)
 
 
-def test_the_world_is_continuous_in_time():
+@pytest.mark.parametrize("world", [w.world for w in WORLDS.values()], ids=list(WORLDS))
+def test_the_world_is_continuous_in_time(world):
     for seed in range(12):
         scene = world.sample_scene(random.Random(seed))
         video = world.render(scene, 60)
@@ -157,5 +206,5 @@ def test_held_out_prompts_are_balanced_and_never_trained():
         counts = [sum(spec[position] == n for spec in held) for n in names]
         assert max(counts) - min(counts) <= 4
     rng = random.Random(0)
-    scenes = [training_scene(rng) for _ in range(500)]
+    scenes = [training_scene(world, rng) for _ in range(500)]
     assert not {(s.colour, s.shape, s.motion, s.background) for s in scenes} & set(held)

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import torch
 
-from .. import world
-from . import common
+from ..worlds import WORLDS
+from . import clips, common
 
 
 def procrustes(factors: torch.Tensor, colours: torch.Tensor) -> torch.Tensor:
@@ -48,14 +48,14 @@ def rotate_model(weights: dict, r: torch.Tensor) -> dict:
     return out
 
 
-def colour_map(vae, latent_format, clips: int = 24) -> torch.Tensor:
-    """Least squares from normalised latents to the pictures' colours in -1..1: [16, 3]."""
+def colour_map(vae, latent_format, source, count: int = 24) -> torch.Tensor:
+    """Least squares from normalised latents to the pictures' colours in -1..1, over clips of `source`: [16, 3]."""
     from . import parallel_vae
 
     rng = random.Random("preview")
     z, rgb = [], []
-    for _ in range(clips):
-        clip = world.render(world.sample_scene(rng), 17).permute(3, 0, 1, 2)[None] * 2 - 1
+    for _ in range(count):
+        clip = source.batch(rng, 1, 17)
         z.append(latent_format.process_in(parallel_vae.encode(vae, clip))[0].flatten(1).T)
         small = torch.nn.functional.avg_pool3d(clip[:, :, 1:], (4, 8, 8))
         rgb.append(torch.cat([torch.nn.functional.avg_pool3d(clip[:, :, :1], (1, 8, 8)), small], 2)[0].flatten(1).T)
@@ -70,20 +70,25 @@ def main() -> None:
     parser.add_argument("--vae", type=Path, required=True)
     parser.add_argument("--model", type=Path, required=True)
     parser.add_argument("--out", type=Path, default=common.HERE)
+    parser.add_argument("--world", choices=sorted(WORLDS), default="shipped", help="what the weights show")
     args = parser.parse_args()
     common.comfy_on_path()
     import comfy.latent_formats
     from safetensors.torch import load_file, save_file
 
+    from .. import loader
+
     latent_format = comfy.latent_formats.Wan21()
     vae = common.new_vae(load_file(args.vae))
     weights = vae.state_dict()
-    r = procrustes(torch.tensor(latent_format.latent_rgb_factors), colour_map(vae, latent_format))
+    source = clips.Source(args.world, 0, "cpu")
+    r = procrustes(torch.tensor(latent_format.latent_rgb_factors), colour_map(vae, latent_format, source))
     mean, std = latent_format.latents_mean.flatten(), latent_format.latents_std.flatten()
     model = {k: v.float() for k, v in load_file(args.model).items()}
     results = {"vae": rotate_vae(weights, r, mean, std), "video_model": rotate_model(model, r)}
     for name, out in results.items():
         save_file({k: v.half().contiguous() for k, v in out.items()}, args.out / f"{name}.safetensors")
+    loader.write_digests(args.out)
 
 
 if __name__ == "__main__":

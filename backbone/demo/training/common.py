@@ -1,4 +1,4 @@
-"""What both training scripts share: ComfyUI on the path, bf16, EMA, learning rate, checkpoints that resume."""
+"""What both training scripts share: ComfyUI on the path, bf16, EMA, learning rate, Muon, checkpoints that resume."""
 
 import argparse
 import copy
@@ -10,6 +10,8 @@ from pathlib import Path
 
 import torch
 
+from ..worlds import WORLDS
+
 HERE = Path(__file__).resolve().parents[1]  # the demo model's folder
 
 
@@ -18,12 +20,24 @@ def start(description: str) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--out", type=Path, required=True, help="folder for checkpoints and weights")
     parser.add_argument("--init", type=Path, help="weights to start from (safetensors)")
-    parser.add_argument("--minutes", type=float, default=60, help="length in all, resumed time included")
+    parser.add_argument("--world", choices=sorted(WORLDS), default="shipped", help="what the clips show")
+    parser.add_argument("--minutes", type=float, default=60,
+                        help="length in all, resumed time included; core-minutes on a CPU, so that other work on the "
+                        "machine does not shorten the training")
+    parser.add_argument("--threads", type=int, default=0, help="of a CPU; 0: as many as there are cores")
+    parser.add_argument("--workers", type=int, default=0, help="processes that render clips beforehand, for a GPU")
     parser.add_argument("--lr", type=float)
     parser.add_argument("--batch", type=int)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     return parser
+
+
+def begin(args) -> None:
+    if args.threads:
+        torch.set_num_threads(args.threads)
+    torch.manual_seed(args.seed)
+    comfy_on_path()
 
 
 def comfy_on_path() -> None:
@@ -34,15 +48,57 @@ def comfy_on_path() -> None:
     args.cpu = not torch.cuda.is_available()
 
 
-def new_vae(weights: dict | None = None) -> torch.nn.Module:
-    """The demo model's VAE: ComfyUI's WanVAE at dim 8, in float32, its weights unset unless given."""
+def new_vae(weights: dict | None = None, dim: int = 8) -> torch.nn.Module:
+    """The demo model's VAE: ComfyUI's WanVAE in float32, its weights unset unless given (then they also tell `dim`)."""
     from comfy.ldm.wan.vae import WanVAE
 
-    vae = WanVAE(dim=8, z_dim=16, dim_mult=[1, 2, 4, 4], num_res_blocks=2, attn_scales=[],
+    if weights:
+        dim = weights["decoder.head.0.gamma"].shape[0]
+    vae = WanVAE(dim=dim, z_dim=16, dim_mult=[1, 2, 4, 4], num_res_blocks=2, attn_scales=[],
                  temperal_downsample=[False, True, True])
     if weights:
         vae.load_state_dict({k: v.float() for k, v in weights.items()})
     return vae
+
+
+def channels_last(module: torch.nn.Module) -> torch.nn.Module:
+    """The same module with its convolutions' weights laid out as a CPU computes them fastest."""
+    for p in module.parameters():
+        if p.ndim in (4, 5):
+            p.data = p.data.contiguous(memory_format=torch.channels_last if p.ndim == 4 else torch.channels_last_3d)
+    return module
+
+
+class Muon(torch.optim.Optimizer):
+    """Muon for matrices and convolutions, whose kernels count as inputs; steps have AdamW's usual size (RMS 0.2)."""
+
+    def __init__(self, params, lr: float, momentum: float = 0.95, weight_decay: float = 0.01):
+        super().__init__(params, dict(lr=lr, momentum=momentum, weight_decay=weight_decay))
+
+    @torch.no_grad()
+    def step(self, closure=None) -> None:
+        for group in self.param_groups:
+            for p in group["params"]:
+                if p.grad is None:
+                    continue
+                state = self.state[p]
+                if not state:
+                    state["mean"] = torch.zeros_like(p)
+                state["mean"].lerp_(p.grad, 1 - group["momentum"])
+                change = orthogonal(p.grad.lerp(state["mean"], group["momentum"]).flatten(1))
+                p.mul_(1 - group["lr"] * group["weight_decay"])
+                p.sub_(change.view(p.shape), alpha=0.2 * group["lr"] * max(change.shape) ** 0.5)
+
+
+def orthogonal(x: torch.Tensor) -> torch.Tensor:
+    """Roughly the orthogonal matrix nearest to x [m, n]: five Newton-Schulz steps."""
+    a, b, c = 3.4445, -4.7750, 2.0315
+    wide = x.T if x.shape[0] > x.shape[1] else x
+    wide = wide / wide.norm().clamp_min(1e-7)
+    for _ in range(5):
+        square = wide @ wide.T
+        wide = a * wide + (b * square + c * square @ square) @ wide
+    return wide.T if x.shape[0] > x.shape[1] else wide
 
 
 class Run:
@@ -59,7 +115,8 @@ class Run:
             model, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(ema))
         self.base = [[g["lr"] for g in o.param_groups] for o in optimizers]
         self.step, self.spent = 0, 0.0
-        self.fast = copy.deepcopy(model).bfloat16()
+        self.fast = channels_last(copy.deepcopy(model).bfloat16())
+        self.clock = time.time if args.device.startswith("cuda") else time.process_time
         for name in keep:
             self.fast.get_submodule(name).float()
         self.path = args.out / "checkpoint.pt"
@@ -75,7 +132,7 @@ class Run:
             o.load_state_dict(s)
         self.step, self.spent = state["step"], state["spent"]
         torch.manual_seed(self.args.seed + self.step)
-        self._copy_weights()
+        self.copy_weights()
         return state["extra"]
 
     def save(self, extra: dict) -> None:
@@ -86,7 +143,7 @@ class Run:
 
     def steps(self):
         while self.spent < self.args.minutes * 60:
-            begin = time.time()
+            begin = self.clock()
             done = self.spent / (self.args.minutes * 60)
             scale = min(1.0, (done + 1e-3) / self.warmup) * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * done)))
             for o, lrs in zip(self.optimizers, self.base, strict=True):
@@ -94,7 +151,7 @@ class Run:
                     g["lr"] = lr * scale
             yield self.step
             self.step += 1
-            self.spent += time.time() - begin
+            self.spent += self.clock() - begin
 
     def update(self, loss: torch.Tensor, clip: float = 1.0) -> None:
         loss.backward()
@@ -105,9 +162,8 @@ class Run:
         for o in self.optimizers:
             o.step()
         self.ema.update_parameters(self.model)
-        self._copy_weights()
+        self.copy_weights()
 
     @torch.no_grad()
-    def _copy_weights(self) -> None:
-        for slow, fast in zip(self.model.parameters(), self.fast.parameters(), strict=True):
-            fast.copy_(slow)
+    def copy_weights(self) -> None:
+        torch._foreach_copy_(list(self.fast.parameters()), list(self.model.parameters()))

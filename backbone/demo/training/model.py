@@ -6,12 +6,14 @@
 drawn anew at every step: some name everything, some leave attributes open, some are empty (for guidance).
 """
 
+import copy
 import random
 
 import torch
 
 from .. import world
-from . import common
+from ..worlds import WORLDS
+from . import align_preview, clips, common
 
 CONFIG = dict(model_type="t2v", dim=256, ffn_dim=1024, freq_dim=256, text_dim=4096, num_heads=2, num_layers=6,
               in_dim=16, out_dim=16)
@@ -21,9 +23,10 @@ DRAWN = {"spinning": 2.0, "pulsing": 2.0}  # how often clips of a motion are dra
 HELD_OUT = set(world.held_out())
 
 
-def training_scene(rng: random.Random) -> world.Scene:
+def training_scene(shown, rng: random.Random):
+    """A random scene of the world `shown`, of none of the held-out combinations."""
     while True:
-        scene = world.sample_scene(rng)
+        scene = shown.sample_scene(rng)
         if (scene.colour, scene.shape, scene.motion, scene.background) not in HELD_OUT:
             return scene
 
@@ -51,7 +54,8 @@ class Pool:
     Clips 2i and 2i + 1 are one scene with two shapes.
     """
 
-    def __init__(self, vae, device: str, seed: int, frames: int):
+    def __init__(self, name: str, vae, device: str, seed: int, frames: int, workers: int = 0):
+        self.name, self.workers = name, workers  # the world; processes that render it
         self.vae, self.device, self.rng, self.frames = vae, device, random.Random(seed), frames
         self.latents, self.named = torch.empty(0, 16, (frames + 3) // 4, 8, 8, dtype=torch.half), []
 
@@ -68,12 +72,12 @@ class Pool:
 
         from . import parallel_vae
 
-        drawn = [training_scene(self.rng) for _ in range(count // 2)]
+        drawn = [training_scene(WORLDS[self.name].world, self.rng) for _ in range(count // 2)]
         scenes = [s for scene in drawn for s in (scene, other_shape(scene, self.rng))]
-        clips = torch.stack([world.render(s, self.frames) for s in scenes]).permute(0, 4, 1, 2, 3) * 2 - 1
-        clips = clips.to(self.device).contiguous(memory_format=torch.channels_last_3d)
-        raw = parallel_vae.encode(self.vae, clips.bfloat16()).float()
-        self.latents = torch.cat([self.latents, Wan21().process_in(raw).half().cpu()])
+        videos = clips.render(self.name, scenes, [0.0] * len(scenes), self.frames, self.workers)
+        new = [parallel_vae.encode(self.vae, clips.normalised(part.to(self.device)).bfloat16()).float()
+               for part in videos.split(16)]
+        self.latents = torch.cat([self.latents, *(Wan21().process_in(raw).half().cpu() for raw in new)])
         self.named += [(s.colour, s.shape, s.motion, s.background) for s in scenes]
 
     def batch(self, rng: random.Random, count: int) -> tuple[torch.Tensor, list[str], torch.Tensor]:
@@ -133,6 +137,29 @@ def initialise(model) -> None:
     torch.nn.init.zeros_(model.head.head.weight)
 
 
+@torch.no_grad()
+def turned(weights: dict, old, new, name: str) -> dict:
+    """The video model `weights`, trained on the VAE `old`, for latents of the VAE `new`.
+
+    Turned by the rotation that brings the old latents of the same clips closest to the new ones: noise stays noise.
+    """
+    from comfy.latent_formats import Wan21
+
+    from . import parallel_vae
+
+    vaes = [copy.deepcopy(v).float().cpu() for v in (new, old)]
+    source, rng, pairs = clips.Source(name, 0, "cpu"), random.Random("turned"), []
+    for _ in range(24):
+        clip = source.batch(rng, 1, 17)
+        pairs.append([Wan21().process_in(parallel_vae.encode(v, clip)).float()[0].flatten(1)
+                      for v in vaes])
+    z, before = (torch.cat(part, 1) for part in zip(*pairs, strict=True))  # [16, places]
+    r = align_preview.procrustes(z, before)
+    unexplained = (z - r @ before).square().mean() / z.square().mean()
+    print(f"turned the first weights' latents: {1 - unexplained:.0%} of the new ones explained", flush=True)
+    return align_preview.rotate_model(weights, r)
+
+
 def main() -> None:
     parser = common.start(__doc__.splitlines()[0])
     parser.add_argument("--vae", type=common.Path, default=common.HERE / "vae.safetensors")
@@ -140,34 +167,41 @@ def main() -> None:
     parser.add_argument("--short", type=float, default=0.5,
                         help="share of steps on the first 9 frames of four times as many clips: how a shape looks is "
                         "learned from many scenes, how it moves from long ones")
+    parser.add_argument("--init-vae", type=common.Path, help="the VAE that --init was trained on, if another")
+    parser.add_argument("--save-every", type=int, default=500, help="steps")
+    parser.add_argument("--ema", type=float, default=0.999)
     args = parser.parse_args()
-    common.comfy_on_path()
+    common.begin(args)
     import comfy.ops
     from comfy.ldm.wan.model import WanModel
     from safetensors.torch import load_file, save_file
 
     from .. import text
 
-    torch.manual_seed(args.seed)
     vae = common.new_vae(load_file(args.vae)).to(args.device).bfloat16()
-    pools = {"long": Pool(vae, args.device, args.seed, world.FRAMES), "short": Pool(vae, args.device, args.seed + 1, 9)}
+    pools = {name: Pool(args.world, vae, args.device, args.seed + i, frames, args.workers)
+             for i, (name, frames) in enumerate({"long": world.FRAMES, "short": 9}.items())}
     table = load_file(common.HERE / "text.safetensors")["embedding"].float()
 
     model = WanModel(**CONFIG, operations=comfy.ops.disable_weight_init, dtype=torch.float32, device="cpu")
     initialise(model)
-    if args.init:
-        model.load_state_dict({k: v.float() for k, v in load_file(args.init).items()})
+    if args.init and not (args.out / "checkpoint.pt").exists():
+        weights = {k: v.float() for k, v in load_file(args.init).items()}
+        if args.init_vae:
+            weights = turned(weights, common.new_vae(load_file(args.init_vae)), vae, args.world)
+        model.load_state_dict(weights)
     model.to(args.device)
-    run = common.Run(args, model, optimizers(model, args.lr or 1e-3), keep=("patch_embedding",), ema=0.999)
+    run = common.Run(args, model, optimizers(model, args.lr or 1e-3), keep=("patch_embedding",), ema=args.ema)
     run.load()
     rng = random.Random(args.seed * 1000003 + run.step)
     saved = args.out / "latents.pt"
     if saved.exists():
         for name, state in torch.load(saved, weights_only=True).items():
             pools[name].load(state)
+    first, at_once = (args.clips, args.clips) if args.workers else (min(args.clips, 512), 16)
     for pool in pools.values():
-        while len(pool.named) < min(args.clips, 512):
-            pool.grow(16)
+        while len(pool.named) < first:
+            pool.grow(min(at_once, first - len(pool.named)))
     log, shape_log = [], []
     for step in run.steps():
         name = "short" if rng.random() < args.short else "long"
@@ -197,7 +231,7 @@ def main() -> None:
             print(f"step {step + 1} {run.spent / 60:.1f} min loss {sum(log[-100:]) / max(len(log[-100:]), 1):.4f}"
                   f" shape {sum(shape_log[-100:]) / 100:.3f}"
                   f" clips {[len(p.named) for p in pools.values()]}", flush=True)
-        if (step + 1) % 500 == 0:
+        if (step + 1) % args.save_every == 0:
             run.save({})
             torch.save({name: pool.state() for name, pool in pools.items()}, saved)
             export(run, args, save_file)
