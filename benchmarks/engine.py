@@ -26,7 +26,9 @@ import torch
 from comfy import context_windows
 
 from ..backbone.demo.loader import load_model
-from ..samplers.adapters.engine import NEW_CORE, LongTakeContextHandler
+from ..samplers.adapters.engine import LongTakeContextHandler
+from ..samplers.adapters.steps import Run, begun
+from ..samplers.adapters.window import NEW_CORE
 from ..samplers.windows import WindowSettings, group, latent_length, latent_overlap, local_windows
 from . import command
 
@@ -116,12 +118,13 @@ def measure_time(args, scale: int) -> dict[str, list[float]]:
 
         cut = [x[:, :, list(w.indices)] for w in windows]
         parts = {n: [torch.cat([cut[i] for i in g]) for g in group(len(cut), n)] for n in args.batches if n}
+        # Each in a run of its own, as where a MODEL has windows: what the engine decides once is decided once.
+        within = {name: begun({**options, "context_handler": handler}, Run()) for name, handler in handlers.items()}
         for _ in range(args.rounds + 1):  # the first one warms up
             for n, part in parts.items():
                 timed(f"calls {n}", lambda part=part: calls(part))
-            for name, handler in handlers.items():
-                with_handler = {**options, "context_handler": handler}
-                timed(name, lambda o=with_handler: evaluate(x, sigma, o))
+            for name, own in within.items():
+                timed(name, lambda own=own: evaluate(x, sigma, own))
         return x
 
     setup.sample(setup.model, comfy.samplers.KSAMPLER(rounds), 4)
