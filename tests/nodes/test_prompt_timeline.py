@@ -187,6 +187,7 @@ def test_errors_show_before_the_run():
 def test_schema_order_is_fixed():
     schema = PromptTimeline.GET_SCHEMA()
     assert schema.node_id == "LongTakePromptTimeline"
-    assert [i.id for i in schema.inputs] == ["clip", "global_prompt", "events", "length", "fps", "blend"]
+    names = ["clip", "global_prompt", "events", "length", "fps", "blend", "timing", "border"]
+    assert [i.id for i in schema.inputs] == names
     assert all(i.tooltip for i in schema.inputs)
     assert PromptTimeline.INPUT_TYPES()["required"]["events"][1]["dynamicPrompts"] is False
