@@ -1,8 +1,9 @@
 """ComfyUI's context handler for LongTake's windows: the one window engine (adapter of windows.py and fusion.py).
 
 Built on core's IndexListContextHandler, which slices conditioning, controls and masks per window. One object of this
-class sits in the MODEL's options and is never written to: each call runs on a light copy. It knows no method: those
-that act within its calls come as path hooks (hooks.py).
+class sits in the MODEL's options and is never written to: each call runs on a light copy. It knows no paper:
+methods that act within its calls come as path hooks (hooks.py). What a timeline tells each frame belongs to the
+conditioning of a window and is attached here (event_attention.py).
 """
 
 import copy
@@ -263,7 +264,7 @@ class LongTakeContextHandler(IndexListContextHandler):
         return ContextWindow(window, frames=frames, overlap=self.settings.overlap, path=path, anchor=anchor)
 
     def _weights(self, evaluation: Evaluation, path: Path, frames: int) -> list[torch.Tensor]:
-        """Of each window's frames, on the latent's device: made once per run for the same windows."""
+        """Of each window's frames, on the latent's device: made once per run for the same windows and share."""
 
         def weigh():
             name = self.settings.fuse if path.name == "local" else "flat"
