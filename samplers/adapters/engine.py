@@ -2,8 +2,7 @@
 
 Built on core's IndexListContextHandler, which slices conditioning, controls and masks per window. One object of this
 class sits in the MODEL's options and is never written to: each call runs on a light copy. It knows no paper:
-methods that act within its calls come as path hooks (hooks.py). What a timeline tells each frame belongs to the
-conditioning of a window and is attached here (event_attention.py).
+methods come as path hooks (hooks.py); what a timeline tells each frame (event_attention.py) is conditioning.
 """
 
 import copy
