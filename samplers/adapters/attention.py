@@ -24,7 +24,7 @@ from .engine import LongTakeContextHandler
 from .hooks import PATH_HOOKS, Call, Evaluation
 from .timeline import PART_KEY
 from .video_tokens import Layout, layout_of
-from .window import ContextWindow
+from .window import ContextWindow, window_frames
 
 logger = logging.getLogger(__name__)
 
@@ -161,16 +161,16 @@ class AnchorPath:
         self.companion = None if self.kept is not None else 0
 
     def begin_call(self, call: Call) -> None:
-        longer = {window.anchor is not None for window in call.windows}
-        if len(longer) > 1:
+        skip, *longer = {window.ahead for window in call.windows}
+        if longer:
             raise ValueError(
                 f"{NODE}: cache: recompute does not go together with first_latent: anchor of the window scheduler, "
                 f"whose later windows are one frame longer; use gpu or cpu"
             )
         parts = {e["uuid"]: e[PART_KEY] for branch in call.conds if branch is not None for e in branch}
         anchor = call.indices.index(0) if 0 in call.indices else None
-        skip = int(True in longer)
-        anchor_call = AnchorCall(len(call.indices), anchor, call.windows[0].context_length + skip, skip, parts)
+        frames = len(window_frames(call.windows[0]))
+        anchor_call = AnchorCall(len(call.indices), anchor, frames, skip, parts)
         previous = call.options.get("optimized_attention_override")
 
         @torch.compiler.disable  # a traced pass would keep one window's keys for all
@@ -203,8 +203,8 @@ class AnchorPath:
 @dataclass(frozen=True)
 class AnchorCall:
     """The windows of one model call: how many, where the anchor is among them (None: it ran before), their latent
-    frames, how many of these stand in front (see first_latent), and which prompt of its CFG branch each cond entry is,
-    by uuid."""
+    frames, how many of these stand before the video's own (see first_latent, references.py), and which prompt of its
+    CFG branch each cond entry is, by uuid."""
 
     windows: int
     anchor: int | None

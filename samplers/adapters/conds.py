@@ -9,6 +9,7 @@ import torch
 
 from ..fusion import frames_of
 from .timeline import SPAN_KEY
+from .window import window_frames
 
 ONE_ROW = ("ref_latent", "guiding_frame_index")  # HunyuanVideo's, which core's model takes with a batch of one only
 WHOLE = ("reference_latent", "ref_latent", "time_dim_concat")  # images beside the video
@@ -66,12 +67,6 @@ def uncuttable(conds: list, options: dict, frames: int, new_core: bool, guides: 
                     f"make it as long as the video"
                 )
     return None
-
-
-def window_frames(window) -> list[int]:
-    """The latent frames that the model sees in a window, in their order, an anchor frame among them."""
-    anchor = getattr(window, "causal_anchor_index", None)
-    return list(window.index_list) if anchor is None or anchor < 0 else [anchor, *window.index_list]
 
 
 def cut_conds(

@@ -8,7 +8,7 @@ methods come as path hooks (hooks.py); what a timeline tells each frame (event_a
 import copy
 import logging
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import comfy.model_base
 import comfy.model_management
@@ -29,35 +29,28 @@ from ..windows import (
     planned_calls,
     step_paths,
 )
-from . import event_attention, preview, progress, timeline_notes
-from .conds import cut_conds, merge_windows, uncuttable, window_frames
+from . import event_attention, ltx_shift, preview, progress, timeline_notes
+from .conds import cut_conds, merge_windows, uncuttable
 from .event_texts import aligned, grouped
-from .hooks import PATH_HOOKS, Call, Evaluation
+from .hooks import CHUNKS, PATH_HOOKS, Call, Chunks, Evaluation
 from .latents import DIM, NODE
 from .memory import auto_batch, prepare
+from .references import behind, references
 from .regions import window_regions
 from .schedule import first_index, place
 from .shared_conds import share_video
 from .steps import Moment, Run, begin_runs, put_first, training_timestep
 from .timeline import window_entries
-from .window import NEW_CORE, ContextWindow, fuse_weights
+from .window import NEW_CORE, ContextWindow, VideoFrames, context_window, fuse_weights, window_frames
 
 logger = logging.getLogger(__name__)
 
-CHUNKS = "longtake_chunks"
 MOST_FRAMES = 2**25  # frames of all windows of one path
 
 
-@dataclass(frozen=True)
-class Chunks:
-    """Asks for the predictions of single windows, not fused (transformer_options[CHUNKS]).
-
-    x: the whole latent, of which each window is a part. What the guider is called with, and what comes back, holds
-    the windows one after the other in the frame axis, so that CFG applies to each value as always.
-    """
-
-    x: torch.Tensor
-    windows: tuple[Window, ...]
+def _references(model, conds: list, options: dict) -> int:
+    """See references.py; looked up once per run."""
+    return Run.of(options).once("references", lambda: references(model, conds))
 
 
 class LongTakeContextHandler(IndexListContextHandler):
@@ -83,7 +76,8 @@ class LongTakeContextHandler(IndexListContextHandler):
         )
         self.settings = settings
         self.cond_retain_index_list = list(settings.retain)  # newer cores read it in get_resized_cond
-        self.moment: Moment | None = None  # set on the copy that runs
+        self.moment: Moment | None = None  # this and the latent frames before the video's are set on the copy that runs
+        self.references = 0
 
     def index_lists(self, frames: int) -> list[list[int]]:
         """This step's local windows, for core's own loop."""
@@ -125,15 +119,16 @@ class LongTakeContextHandler(IndexListContextHandler):
                 f"[batch, channels, frames, height, width]"
             )
         frames = (options[CHUNKS].x if CHUNKS in options else x_in).shape[DIM]
-        if frames > self.settings.length or CHUNKS in options or by_frame:
+        video = frames - _references(model, conds, options)
+        if video > self.settings.length or CHUNKS in options or by_frame:
             self._refuse_uncuttable(model, conds, options, frames)
             return True
         if Moment.of(timestep, model_options).first:
-            note = timeline_notes.one_window(conds, frames, self.settings)
+            note = timeline_notes.one_window(conds, video, self.settings)
             with progress.above_bars():
                 logger.info(
                     "LongTake windows: the video (%d latent frames) is not longer than the window (%d): one window is "
-                    "used, the same as sampling without this node.", frames, self.settings.length,
+                    "used, the same as sampling without this node.", video, self.settings.length,
                 )  # fmt: skip
                 if note is not None:
                     logger.warning("%s.", note)
@@ -151,8 +146,7 @@ class LongTakeContextHandler(IndexListContextHandler):
         if cond_in is None:
             return None
         path = getattr(window, "path", "local")
-        anchor = getattr(window, "causal_anchor_index", None)
-        entries = window_entries(cond_in, window.index_list, path, self.settings.compression, anchor)
+        entries = window_entries(cond_in, VideoFrames.of(window), path, self.settings.compression)
         if x_in.ndim == 5:
             entries = window_regions(entries, window_frames(window), x_in)
         resized = super().get_resized_cond(entries, x_in, window, device)
@@ -181,14 +175,16 @@ class LongTakeContextHandler(IndexListContextHandler):
             calc_cond_batch, model, conds, x_in if chunks is None else chunks.x, timestep, model_options,
             Run.of(options), run.moment,
         )  # fmt: skip
-        if evaluation.x.shape[DIM] <= self.settings.length:  # one window: all frames are in their places
+        run.references = _references(model, conds, options)
+        if evaluation.x.shape[DIM] - run.references <= self.settings.length:  # one window: frames are in their places
             run.settings, run.cond_retain_index_list = replace(self.settings, extra_path=None), []
         return run._fused(evaluation) if chunks is None else run._single(evaluation, chunks, x_in)
 
     def _single(self, evaluation: Evaluation, chunks: Chunks, like: torch.Tensor) -> list[torch.Tensor]:
         frames = evaluation.x.shape[DIM]
-        whole = frames <= self.settings.length  # then the prompt of the whole video, as in any other sampler
-        windows = [self._context_window(w, "whole" if whole else "local", frames) for w in chunks.windows]
+        whole = frames - self.references <= self.settings.length
+        path = "whole" if whole else "local"  # the whole: the prompt of the whole video, as in any other sampler
+        windows = [context_window(w, self.settings, path, frames, self.references) for w in chunks.windows]
         out = [torch.empty_like(like) for _ in evaluation.conds]
         for i, results, _ in self._evaluate(evaluation, windows, self._batch_limit(evaluation, windows), []):
             for branch, result in zip(out, results, strict=True):
@@ -202,10 +198,11 @@ class LongTakeContextHandler(IndexListContextHandler):
     def _fused(self, evaluation: Evaluation) -> list[torch.Tensor]:
         model, conds, x, timestep = evaluation.model, evaluation.conds, evaluation.x, evaluation.timestep
         frames, moment = x.shape[DIM], self.moment
-        self._refuse_too_many(frames)
+        video = frames - self.references
+        self._refuse_too_many(video)
         places, index = self._schedule(evaluation)
         paths = step_paths(
-            self.settings, frames, index=index + moment.step, place=places[moment.step], key=moment.key,
+            self.settings, video, index=index + moment.step, place=places[moment.step], key=moment.key,
             t=training_timestep(model.model_sampling, evaluation.sigma),
         )  # fmt: skip
         out = [torch.zeros_like(x) for _ in conds]
@@ -215,16 +212,17 @@ class LongTakeContextHandler(IndexListContextHandler):
         self._callback(IndexListCallbacks.EXECUTE_START, model, x, conds, timestep, evaluation.options)
         try:
             for path in paths:
-                windows = [self._context_window(w, path.name, frames) for w in path.windows]
+                placed = behind(path.windows, self.references)
+                windows = [context_window(w, self.settings, path.name, frames, self.references) for w in placed]
                 limit = self._batch_limit(evaluation, windows)
-                weights = self._weights(evaluation, path, frames)
+                weights = self._weights(evaluation, path, placed, frames)
                 hooks = self._begin_path(evaluation, windows, limit)
                 try:
                     if moment.first and path is paths[0]:
                         self._log_start(evaluation, windows, limit)
                     for i, results, sub_conds in self._evaluate(evaluation, windows, limit, hooks):
                         for branch, result in zip(out, results, strict=True):
-                            fusion.accumulate(branch, result, path.windows[i], weights[i], DIM)
+                            fusion.accumulate(branch, result, placed[i], weights[i], DIM)
                         self._callback(
                             IndexListCallbacks.COMBINE_CONTEXT_WINDOW_RESULTS, x, results, sub_conds, windows[i], i,
                             len(windows), timestep, out, ones, biases,
@@ -255,27 +253,23 @@ class LongTakeContextHandler(IndexListContextHandler):
                 f"frames; use about half a window of overlap"
             )
 
-    def _context_window(self, window: Window, path: str, frames: int) -> ContextWindow:
-        anchor = None
-        if self.settings.first_latent == "anchor" and window.indices[0] > 0:
-            # The frame before a local window; for a dilated one the frame before is no neighbour, so the true first.
-            anchor = window.indices[0] - 1 if path == "local" else 0
-        return ContextWindow(window, frames=frames, overlap=self.settings.overlap, path=path, anchor=anchor)
-
-    def _weights(self, evaluation: Evaluation, path: Path, frames: int) -> list[torch.Tensor]:
-        """Of each window's frames, on the latent's device: made once per run for the same windows and share."""
+    def _weights(self, evaluation: Evaluation, path: Path, placed: list[Window], frames: int) -> list[torch.Tensor]:
+        """Of each window's frames, on the latent's device: made once per run for the same windows and share. placed:
+        the path's windows behind the references, which belong to one window alone."""
 
         def weigh():
             name = self.settings.fuse if path.name == "local" else "flat"
-            raw = [
-                fuse_weights(name, len(w.indices), frames, w.indices, self.settings.overlap, handler=self)
-                for w in path.windows
-            ]
-            parts = fusion.normalised(path.windows, raw, frames)
+            raw = []
+            for w, there in zip(path.windows, placed, strict=True):
+                own = fuse_weights(
+                    name, len(w.indices), frames - self.references, w.indices, self.settings.overlap, handler=self
+                )
+                raw.append([1.0] * (len(there.indices) - len(own)) + own)
+            parts = fusion.normalised(placed, raw, frames)
             whole = torch.cat([part * path.share for part in parts]).to(evaluation.x)
-            return whole.split([w.real for w in path.windows])
+            return whole.split([w.real for w in placed])
 
-        starts = tuple(w.indices[0] for w in path.windows)
+        starts = tuple(w.indices[0] for w in placed)
         return evaluation.run.once(("weights", path.name, path.share, starts), weigh)
 
     def _begin_path(self, evaluation: Evaluation, windows: list[ContextWindow], limit: int) -> list:
@@ -299,7 +293,8 @@ class LongTakeContextHandler(IndexListContextHandler):
         """(index, predictions per CFG branch, conds) of each window, several windows to a model call."""
         companion = next((hook.companion for hook in hooks if hook.companion is not None), None)
         repeated = False
-        for indices in planned_calls([w.anchor is not None for w in windows], limit, companion):
+        lengths = [len(window_frames(w)) for w in windows]
+        for indices in planned_calls([n > min(lengths) for n in lengths], limit, companion):
             for i, *result in self._evaluate_batch(evaluation, indices, windows, hooks):
                 if i != companion or not repeated:
                     yield i, *result
@@ -347,7 +342,7 @@ class LongTakeContextHandler(IndexListContextHandler):
         sigma = evaluation.timestep.expand(batch).repeat(len(indices))
         results = evaluation.calc(model, merged, x, sigma, model_options)
         for n, i in enumerate(indices):
-            skip = int(windows[i].anchor is not None)
+            skip = windows[i].dropped
             window = [r[n * batch : (n + 1) * batch].narrow(DIM, skip, r.shape[DIM] - skip) for r in results]
             yield i, window, sub_conds[n]
 
@@ -355,7 +350,7 @@ class LongTakeContextHandler(IndexListContextHandler):
         """Windows per call: the widget's number, or what the first step of the run decided for windows of this size."""
         if self.settings.window_batch > 0:
             return self.settings.window_batch
-        length = max(w.context_length + (w.anchor is not None) for w in windows)
+        length = max(len(window_frames(w)) for w in windows)
 
         def decide():
             conds = [self.get_resized_cond(cond, evaluation.x, windows[0]) for cond in evaluation.conds]
@@ -364,8 +359,9 @@ class LongTakeContextHandler(IndexListContextHandler):
         return evaluation.run.once(("window batch", length), decide)
 
     def _log_start(self, evaluation: Evaluation, windows: list[ContextWindow], limit: int):
-        conds, frames, moment = evaluation.conds, evaluation.x.shape[DIM], self.moment
-        sigmas = evaluation.transformer_options["sample_sigmas"][:-1]
+        conds, frames, moment = evaluation.conds, evaluation.x.shape[DIM] - self.references, self.moment
+        whole = evaluation.transformer_options["sample_sigmas"]
+        sigmas = whole[:-1]
         places, index = self._schedule(evaluation)
         times = [training_timestep(evaluation.model.model_sampling, sigma) for sigma in sigmas]
         repeats = [False] * len(times)
@@ -378,7 +374,8 @@ class LongTakeContextHandler(IndexListContextHandler):
         progress.show(cost)
         with progress.above_bars():
             logger.info("LongTake windows: %s", cost)
-            for note in timeline_notes.notes(conds, self.settings, frames, moment.keys):
+            shift = ltx_shift.note(evaluation.model, evaluation.x, whole, self.settings)
+            for note in [*timeline_notes.notes(conds, self.settings, frames, moment.keys), *filter(None, [shift])]:
                 logger.warning("%s.", note)
                 progress.show(f"{note}. {cost}")
 

@@ -1,4 +1,5 @@
-"""What a method can hook into while the engine evaluates a video: a path begins, a model call begins, the path ends.
+"""What a method can hook into while the engine evaluates a video: a path begins, a model call begins, the path ends; or
+it asks for single windows.
 
 A method puts a PathHook into the MODEL's transformer_options under PATH_HOOKS, by a name of its own; the engine knows
 no method. A hook is never written to: what it needs for one path of one evaluation is the PathRun that it makes.
@@ -10,10 +11,24 @@ from typing import Any, Protocol
 
 import torch
 
+from ..windows import Window
 from .steps import Moment, Run
 from .window import ContextWindow
 
 PATH_HOOKS = "longtake_path_hooks"  # key in transformer_options: {name: PathHook}
+CHUNKS = "longtake_chunks"  # key in transformer_options: Chunks
+
+
+@dataclass(frozen=True)
+class Chunks:
+    """Asks for the predictions of single windows, not fused (transformer_options[CHUNKS]).
+
+    x: the whole latent, of which each window is a part. What the guider is called with, and what comes back, holds
+    the windows one after the other in the frame axis, so that CFG applies to each value as always.
+    """
+
+    x: torch.Tensor
+    windows: tuple[Window, ...]
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ import copy
 import functools
 import logging
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import comfy.sampler_helpers
 import comfy.samplers
@@ -24,8 +24,10 @@ from ..syncos.coupling import SynCoSSettings, coupled_steps, evaluations, sample
 from ..syncos.csd import take
 from ..windows import LONGEST, Window, WindowSettings, latent_length, local_count, local_windows
 from . import preview, progress
-from .engine import CHUNKS, Chunks, LongTakeContextHandler
+from .engine import LongTakeContextHandler
+from .hooks import CHUNKS, Chunks
 from .latents import DIM, temporal_compression
+from .references import references
 from .schedule import first_index
 from .steps import Moment, Run, begun
 
@@ -95,6 +97,9 @@ class _Run:
                 f"node, or use the Global/Local Window Scheduler in its place"
             )
         self.windows = handler.settings
+        count = references(self.guider.inner_model, list(getattr(self.guider, "conds", {}).values()))
+        if self.frames - count <= self.windows.length < self.frames:  # one chunk, with the references before it
+            self.windows = replace(self.windows, length=self.frames)
         self.options = {**options, "context_handler": handler}
         self.extra_args = {**extra_args, "model_options": self.options}
         self.coupled_guider = self.guider

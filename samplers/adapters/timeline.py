@@ -10,23 +10,24 @@ from ..prompts.frame_times import by_frame, frame_weights
 from ..prompts.timeline import Span, span_weights
 from ..windows import window_centre
 from .event_texts import same_hooks, side_by_side
+from .window import VideoFrames
 
 SPAN_KEY = "longtake_span"
 PART_KEY = "longtake_part"  # which prompt of the branch an entry is, the same number in every window
 TIME_KEYS = ("start_percent", "end_percent", "timestep_start", "timestep_end")
 
 
-def window_entries(cond: list[dict], indices, path: str, compression: int, anchor: int | None = None) -> list[dict]:
+def window_entries(cond: list[dict], frames: VideoFrames, path: str, compression: int) -> list[dict]:
     """The entries active in one window: of each timeline what this window gets, the others; each with its PART_KEY.
 
     A local window gets the event at its centre, in the place and time range of the timeline's global prompt; a window
     of another path gets the global prompt. Of a timeline with timing frame, a window of any path gets the events of its
-    frames (anchor: the frame that stands in front of them), side by side if they are several. Where the other CFG
+    frames, side by side if they are several. Where the other CFG
     branch has an area, core adds an entry with that area and the inputs of this branch's global prompt: it gets what
     the timeline gets.
     """
     parts = _parts(cond)
-    chosen = [_chosen(heads, events, indices, path, compression, anchor) for heads, events in parts]
+    chosen = [_chosen(heads, events, frames, path, compression) for heads, events in parts]
     out = []
     for i, ((heads, _), entries) in enumerate(zip(parts, chosen, strict=True)):
         source = next((k for k, (own, _) in enumerate(parts) if _derived(heads[0], own[0])), None)
@@ -53,18 +54,18 @@ def _parts(cond: list[dict]) -> list[tuple[list[dict], list[dict]]]:
     return parts
 
 
-def _chosen(heads: list[dict], events: list[dict], indices, path: str, compression: int, anchor) -> list[dict]:
+def _chosen(heads: list[dict], events: list[dict], frames: VideoFrames, path: str, compression: int) -> list[dict]:
     by_index: dict[int, list[dict]] = {}
     for entry in events:
         by_index.setdefault(entry[SPAN_KEY].index, []).append(entry)
     spans = [entries[0][SPAN_KEY] for entries in by_index.values()]
     if by_frame(spans):
-        told = _by_frame(by_index, heads, spans, indices, compression, anchor)
+        told = _by_frame(by_index, heads, spans, frames, compression)
         if told is not None:
             return told
     if not events or path != "local":
         return heads
-    weights = sorted(span_weights(spans, window_centre(indices, compression)), key=lambda item: -item[1])
+    weights = sorted(span_weights(spans, window_centre(frames.indices, compression)), key=lambda item: -item[1])
     chosen = []
     for event in by_index[weights[0][0]]:
         entry = _in_place(event, heads)
@@ -82,24 +83,25 @@ def _chosen(heads: list[dict], events: list[dict], indices, path: str, compressi
     return chosen
 
 
-def _by_frame(by_index: dict, heads: list[dict], spans: list[Span], indices, compression: int, anchor) -> list | None:
+def _by_frame(by_index: dict, heads: list[dict], spans: list[Span], seen: VideoFrames, compression: int) -> list | None:
     """With timing frame: the event of all frames, or the texts of several events and which frame reads which.
 
     None where these events have hooks of their own, which one evaluation cannot serve. An anchor frame, which is
-    dropped afterwards, reads its own event, but alone is no second one.
+    dropped afterwards, reads its own event, but alone is no second one. References read what comes after them.
     """
-    frames = [frame_weights(spans, i, compression) for i in indices]
+    frames = [frame_weights(spans, i, compression) for i in seen.indices]
     shown = sorted({index for frame in frames for index, _ in frame})
     if not same_hooks([by_index[index] for index in shown]):
         return None
     if len(shown) == 1:
         return [_in_place(event, heads) for event in by_index[shown[0]]]
-    if anchor is not None and anchor >= 0:
-        front = frame_weights(spans, anchor, compression)
+    if seen.anchor is not None:
+        front = frame_weights(spans, seen.anchor, compression)
         both = sorted({*shown, *(index for index, _ in front)})
         fits = same_hooks([by_index[index] for index in both])
         frames.insert(0, front if fits else frames[0])
         shown = both if fits else shown
+    frames = frames[:1] * seen.references + frames
     places = {index: n for n, index in enumerate(shown)}
     numbered = [[(places[index], weight) for index, weight in frame] for frame in frames]
     middle = by_index[shown[len(shown) // 2]]  # what is not text is one event's

@@ -1,13 +1,14 @@
 """One window as core's IndexListContextWindow, and the weights of its frames (used by engine.py)."""
 
 import inspect
+from dataclasses import dataclass
 
 import torch
 from comfy import context_windows as core
 from comfy.context_windows import IndexListContextHandler, IndexListContextWindow
 
 from .. import fusion
-from ..windows import Window
+from ..windows import Window, WindowSettings
 from .latents import DIM
 
 # Core before the causal window fix: windows know neither the video's length nor an anchor, controls one modality.
@@ -15,28 +16,66 @@ NEW_CORE = "causal_window_fix" in inspect.signature(IndexListContextHandler.__in
 
 
 class ContextWindow(IndexListContextWindow):
-    """Core's window, with the path it belongs to and an optional anchor frame in front (core's causal window fix)."""
+    """Core's window, with the path it belongs to and frames in front of its own, whose predictions are dropped.
 
-    def __init__(self, window: Window, *, frames: int, overlap: int, path: str = "local", anchor: int | None = None):
+    anchor: the frame before it (core's causal window fix); references: how many frames at the start of the latent every
+    window has in front (see references.py). A window that begins with these has them as its own.
+    """
+
+    def __init__(self, window: Window, *, frames: int, overlap: int, path: str = "local", anchor: int | None = None,
+                 references: int = 0):
+        front = list(range(references)) if window.indices[0] >= references else []
+        if front and anchor is not None:  # core would put it before the references
+            front.append(anchor)
         extra = {"total_frames": frames, "context_overlap": overlap} if NEW_CORE else {}
-        super().__init__(list(window.indices), dim=DIM, **extra)
-        self.window = window
-        self.path = path
-        if anchor is not None:
+        super().__init__([*front, *window.indices], dim=DIM, **extra)
+        self.window, self.path, self.references, self.anchor = window, path, references, anchor
+        if anchor is not None and not front:
             self.causal_anchor_index = anchor
-
-    @property
-    def anchor(self) -> int | None:
-        return getattr(self, "causal_anchor_index", None)
+        self.dropped = max(len(front), int(anchor is not None))
+        self.ahead = references + int(anchor is not None)  # frames that the model sees before the video's own
 
     def get_tensor(self, full: torch.Tensor, device=None, dim=None, **kwargs) -> torch.Tensor:
         dim = self.dim if dim is None else dim
-        place = fusion.frames_slice(self.index_list) if self.anchor is None else None
-        if place is not None and dim > 0 and not any(kwargs.values()):
-            return full[(slice(None),) * dim + (place,)].to(device)  # a view: core copies, over an index on the device
-        if NEW_CORE or self.anchor is None:
+        if dim == 0 or any(kwargs.values()):  # core's retain, and its rule for tensors without frames
             return super().get_tensor(full, device, dim, **kwargs)
-        return fusion.frames_of(full, dim, [self.anchor, *self.index_list]).to(device)
+        return fusion.frames_of(full, dim, window_frames(self)).to(device)  # views: core copies, over an index
+
+
+@dataclass(frozen=True)
+class VideoFrames:
+    """What a window shows of the video: its own frames, counted from the video's start, and what stands before them:
+    how many references, and the anchor frame."""
+
+    indices: list[int]
+    references: int = 0
+    anchor: int | None = None
+
+    @classmethod
+    def of(cls, window) -> "VideoFrames":
+        if not isinstance(window, ContextWindow):  # core's loop makes its own
+            anchor = getattr(window, "causal_anchor_index", None)
+            return cls(window.index_list, anchor=None if anchor is None or anchor < 0 else anchor)
+        count = window.references
+        own = [i - count for i in window.window.indices if i >= count]
+        return cls(own, count, None if window.anchor is None else window.anchor - count)
+
+
+def window_frames(window) -> list[int]:
+    """The latent frames that the model sees in a window, in their order, those in front among them."""
+    anchor = getattr(window, "causal_anchor_index", None)
+    return list(window.index_list) if anchor is None or anchor < 0 else [anchor, *window.index_list]
+
+
+def context_window(window: Window, settings: WindowSettings, path: str, frames: int, references: int) -> ContextWindow:
+    """A window over the latent of `frames` frames, the first of which are `references`, as the model is to see it."""
+    anchor, first = None, window.indices[0]
+    if settings.first_latent == "anchor" and first > references:
+        # The frame before a local window; for a dilated one the frame before is no neighbour, so the true first.
+        anchor = first - 1 if path == "local" else references
+    return ContextWindow(
+        window, frames=frames, overlap=settings.overlap, path=path, anchor=anchor, references=references
+    )
 
 
 def fuse_weights(name: str, length: int, frames: int, indices, overlap: int, **kwargs) -> list[float]:

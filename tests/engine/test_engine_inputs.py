@@ -15,6 +15,7 @@ from longtake.samplers.adapters.engine import LongTakeContextHandler, apply_wind
 from longtake.samplers.adapters.latents import COMPRESSION, temporal_compression
 from longtake.samplers.adapters.steps import training_timestep
 from longtake.samplers.adapters.timeline import PART_KEY, window_entries
+from longtake.samplers.adapters.window import VideoFrames
 from longtake.samplers.glc.paths import GlobalPath
 from longtake.samplers.prompts.timeline import Span
 from longtake.samplers.windows import WindowSettings
@@ -171,11 +172,11 @@ def test_every_entry_of_a_prompt_with_scheduled_hooks_is_taken():
     spans = [Span(0, 0, 24, 0, 49), Span(1, 24, 49, 0, 49)]
     other = {"text": "other", "model_conds": {"c": 1}}
     cond = [*entries(None, "global"), *entries(spans[0], "first"), *entries(spans[1], "second"), other]
-    got = window_entries(cond, range(7, 13), "local", 4)
+    got = window_entries(cond, VideoFrames(range(7, 13)), "local", 4)
     assert [e["text"] for e in got] == [("second", 0.0), ("second", 0.5), "other"]
     assert [(e["timestep_start"], e["timestep_end"]) for e in got[:2]] == [(9.0, 4.0), (4.0, 0.0)]
     whole = [*cond[:2], cond[-1]]
-    assert window_entries(cond, range(0, 13, 2), "global", 4) == [
+    assert window_entries(cond, VideoFrames(range(0, 13, 2)), "global", 4) == [
         {**entry, PART_KEY: part} for entry, part in zip(whole, (0, 0, 1), strict=True)
     ]
 

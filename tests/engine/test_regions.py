@@ -5,9 +5,8 @@ import comfy.samplers
 import pytest
 import torch
 from comfy_extras.nodes_video_model import ConditioningSetAreaPercentageVideo
-from longtake.samplers.adapters.conds import window_frames
 from longtake.samplers.adapters.regions import window_regions
-from longtake.samplers.adapters.window import ContextWindow
+from longtake.samplers.adapters.window import ContextWindow, window_frames
 from longtake.samplers.glc.paths import GlobalPath, dilated_windows
 from longtake.samplers.windows import Window, WindowSettings, local_windows
 from support import tiny_wan, zoo

@@ -13,7 +13,8 @@ from comfy_extras.nodes_custom_sampler import SamplerCustom
 from comfy_extras.nodes_differential_diffusion import DifferentialDiffusion
 from longtake.nodes.syncos import COUPLING, LongTakeSynCoSKSampler, LongTakeSynCoSSampler
 from longtake.samplers.adapters import syncos as adapter
-from longtake.samplers.adapters.engine import CHUNKS, apply_windows
+from longtake.samplers.adapters.engine import apply_windows
+from longtake.samplers.adapters.hooks import CHUNKS
 from longtake.samplers.adapters.syncos import ChunkSettings, syncos_sampler
 from longtake.samplers.adapters.vmcr import RefineSettings, refine_sampler
 from longtake.samplers.syncos import coupling

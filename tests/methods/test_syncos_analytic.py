@@ -6,7 +6,8 @@ import comfy.model_sampling
 import pytest
 import torch
 from longtake.samplers.adapters import syncos as adapter
-from longtake.samplers.adapters.engine import CHUNKS, LongTakeContextHandler
+from longtake.samplers.adapters.engine import LongTakeContextHandler
+from longtake.samplers.adapters.hooks import CHUNKS
 from longtake.samplers.syncos.coupling import PRESETS, SynCoSSettings
 from longtake.samplers.windows import WindowSettings
 

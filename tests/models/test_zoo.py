@@ -4,7 +4,7 @@ import comfy.sample
 import comfy.samplers
 import pytest
 import torch
-from longtake.samplers.adapters.engine import CHUNKS
+from longtake.samplers.adapters.hooks import CHUNKS
 from longtake.samplers.adapters.noise import ReinitNoise, apply_noise
 from longtake.samplers.adapters.vmcr import RefineSettings, refine_sampler
 from longtake.samplers.glc.noise import NoiseSettings

@@ -10,6 +10,7 @@ from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
 from longtake.nodes.routes import timeline as timeline_route
 from longtake.samplers.adapters.timeline import SPAN_KEY, window_entries
+from longtake.samplers.adapters.window import VideoFrames
 from longtake.samplers.prompts.timeline import (
     MOST_EVENTS,
     TimelineError,
@@ -246,7 +247,7 @@ def test_windows_get_the_prompts_that_sampling_gives_them(blend):
     real = local_windows(settings, 74, 0)
     assert len(shown) == len(real) > 5
     for window, place in zip(real, shown, strict=True):
-        (entry,) = window_entries(entries, window.indices, "local", 4)
+        (entry,) = window_entries(entries, VideoFrames(window.indices), "local", 4)
         assert max(place["events"], key=lambda event: event[1])[0] == entry[SPAN_KEY].index
         assert sum(weight for _, weight in place["events"]) == pytest.approx(1)
     assert any(len(place["events"]) == 2 for place in shown) == bool(blend)

@@ -6,7 +6,7 @@ import functools
 import comfy.sample
 import comfy.samplers
 import torch
-from longtake.samplers.adapters.engine import CHUNKS
+from longtake.samplers.adapters.hooks import CHUNKS
 from longtake.samplers.adapters.window import NEW_CORE
 
 from . import windows, zoo
