@@ -48,7 +48,7 @@ def draw_chart(data: dict, title: str, notes: list[str]) -> torch.Tensor:
     for k, (start, weights) in enumerate(zip(starts, data["weights"], strict=False)):
         points = [(x(start + i + 0.5), bottom - (bottom - top - 8) * w) for i, w in enumerate(weights)]
         points = [(x(start), points[0][1]), *points, (x(start + length), points[-1][1])]
-        draw.line(points, LOCAL[k % 2], 2)
+        draw.line([(min(max(a, LEFT), LEFT + width), b) for a, b in points], LOCAL[k % 2], 2)
     draw.text((8, top), "weight\nof each\nwindow", FAINT, small)
     y = bottom + 8
     for frame in data["dilated"]["first"]:

@@ -2,7 +2,7 @@
 
 from ..samplers.adapters.engine import LongTakeContextHandler, apply_windows
 from ..samplers.adapters.latents import NODE, temporal_compression
-from ..samplers.adapters.window import fuse_weights
+from ..samplers.adapters.window import window_weights
 from ..samplers.chart import chart_data
 from ..samplers.checks import number, shown
 from ..samplers.cost import cost_text
@@ -27,14 +27,15 @@ REPORT_STEPS = 20
 EXAMPLE_WINDOWS = 4  # length of the charted video, in windows, where no length is known
 
 
-def windows_overlap(window_length: int, overlap: int) -> None:
-    """A window and an overlap in pixel frames that go together. Raises ValueError."""
+def windows_overlap(window_length: int, overlap: int, overlap_end: int = -1) -> None:
+    """A window and its overlaps (overlap_end -1: the same) in pixel frames that go together. Raises ValueError."""
     number("window_length", window_length, 1, LONGEST, True)
-    if not 0 <= overlap < window_length:
-        raise ValueError(
-            f"overlap ({overlap}) must be at least 0 and smaller than window_length ({window_length}) pixel frames, "
-            f"e.g. {window_length // 2}"
-        )
+    for name, value, low, example in (("overlap", overlap, 0, window_length // 2), ("overlap_end", overlap_end, -1, 0)):
+        if not low <= value < window_length:
+            raise ValueError(
+                f"{name} ({value}) must be at least {low} and smaller than window_length ({window_length}) pixel "
+                f"frames, e.g. {example}"
+            )
 
 
 def retained(retain: str) -> tuple[int, ...]:
@@ -63,7 +64,7 @@ def report(settings: WindowSettings, window_length: int, overlap: int, length: i
     if length < 1:
         return "\n".join([*lines, "cost: set length (pixel frames of the video) to see it here; the log states it too"])
     frames = latent_length(length, c)
-    if frames <= settings.length:
+    if settings.whole(frames):
         lines.append("the video is not longer than the window: one window is used, the same as without this node")
     lines.append(f"cost, for {REPORT_STEPS} steps with CFG: {cost_text(settings, frames, range(REPORT_STEPS), 2)}")
     return "\n".join(lines)
@@ -71,16 +72,18 @@ def report(settings: WindowSettings, window_length: int, overlap: int, length: i
 
 def window_settings(
     window_length: int, overlap: int, compression: int, *, global_path: bool = False, gamma0: float = 0.005,
-    beta: float = 5e-4, global_every: int = 1, global_until: float = 1.0, retain: str = "", **widgets,
+    beta: float = 5e-4, global_every: int = 1, global_until: float = 1.0, retain: str = "", overlap_end: int = -1,
+    **widgets,
 ) -> WindowSettings:  # fmt: skip
     """The settings that the node's widgets (lengths in pixel frames) mean for a model. Raises ValueError, named."""
     try:
-        windows_overlap(window_length, overlap)
+        windows_overlap(window_length, overlap, overlap_end)
         frames = latent_length(window_length, compression)
+        end = None if overlap_end < 0 else latent_overlap(overlap_end, frames, compression)
         extra = GlobalPath(gamma0, beta, global_every, global_until) if global_path else None
         return WindowSettings(
             length=frames, overlap=latent_overlap(overlap, frames, compression), compression=compression,
-            extra_path=extra, retain=retained(retain), **widgets,
+            extra_path=extra, retain=retained(retain), overlap_end=end, **widgets,
         )  # fmt: skip
     except ValueError as error:
         raise ValueError(f"{NODE}: {error}") from error
@@ -95,11 +98,8 @@ def chart(settings: WindowSettings, length: int, steps: int = REPORT_STEPS, bran
     frames = latent_length(length, c) if length > 0 else EXAMPLE_WINDOWS * settings.length
 
     def weigh(windows):
-        handler = LongTakeContextHandler(settings)
-        return [
-            fuse_weights(settings.fuse, len(w.indices), frames, w.indices, settings.overlap, handler=handler)
-            for w in windows
-        ]
+        handler = LongTakeContextHandler(settings.at(step / steps))
+        return [window_weights(handler.settings, w, frames, handler) for w in windows]
 
     try:
         data = chart_data(settings, frames, steps=steps, branches=branches, step=step, weigh=weigh)
@@ -114,7 +114,7 @@ def chart(settings: WindowSettings, length: int, steps: int = REPORT_STEPS, bran
     notes = []
     if length < 1:
         notes.append(f"length is not known: drawn for {pixel_length(frames, c)} frames")
-    elif frames <= settings.length:
+    elif settings.whole(frames):
         notes.append("not longer than the window: one window, as without this node")
     notes.append(f"{frames} latent frames of {c}, window {data['window']}, overlap {settings.overlap}")
     if settings.schedule == "random_shift" and frames > settings.length:
@@ -155,7 +155,8 @@ class LongTakeWindowScheduler(io.ComfyNode):
                 Combo(
                     "schedule", options=list(SCHEDULES), default="static",
                     tooltip="static: the same windows at every step. random_shift: all windows move by one random "
-                    "offset per step, so seams never fall on the same frames.",
+                    "offset per step, so seams never fall on the same frames. rolling: they move by even fractions, "
+                    "so that seams of steps in a row lie far apart.",
                 ),
                 io.Int.Input(
                     "shift_seed", default=0, min=0, max=0xFFFFFFFFFFFFFFFF,
@@ -214,6 +215,17 @@ class LongTakeWindowScheduler(io.ComfyNode):
                     "-1: each ends with the end image. Empty: a start image belongs to the first window only. "
                     "cond_retain_index_list of ComfyUI's context windows.",
                 ),
+                io.Int.Input(
+                    "overlap_end", default=-1, min=-1, max=LONGEST - 1, optional=True,
+                    tooltip="Pixel frames that neighbouring windows share at the end of the noise schedule, to which "
+                    "overlap changes evenly. Seams are decided early: 0 to a quarter of a window saves calls late. -1: "
+                    "overlap throughout.",
+                ),
+                io.Boolean.Input(
+                    "closed_loop", default=False, optional=True,
+                    tooltip="Windows go around the end of the video, so that it repeats without a seam. Decode it as "
+                    "the help page says.",
+                ),
             ],
             outputs=[
                 io.Model.Output(display_name="model"),
@@ -231,13 +243,13 @@ class LongTakeWindowScheduler(io.ComfyNode):
     @bounded(NODE)
     def execute(
         cls, model, window_length, overlap, schedule, shift_seed, fuse, global_path, gamma0, beta, global_every,
-        global_until, first_latent, window_batch, length, retain="",
+        global_until, first_latent, window_batch, length, retain="", overlap_end=-1, closed_loop=False,
     ) -> io.NodeOutput:  # fmt: skip
         c = temporal_compression(model.get_model_object("latent_format"))
         settings = window_settings(
             window_length, overlap, c, schedule=schedule, shift_seed=shift_seed, fuse=fuse, global_path=global_path,
             gamma0=gamma0, beta=beta, global_every=global_every, global_until=global_until, first_latent=first_latent,
-            window_batch=window_batch, retain=retain,
+            window_batch=window_batch, retain=retain, overlap_end=overlap_end, closed_loop=closed_loop,
         )  # fmt: skip
         return io.NodeOutput(
             apply_windows(model, settings),

@@ -6,12 +6,32 @@ chart takes t = 1000 (1 - step / steps) and the step's number as its key, so ran
 
 from collections.abc import Callable
 
+import torch
+
 from .cost import run_cost
 from .fusion import normalised
-from .windows import Window, WindowSettings, pixel_length, step_paths
+from .windows import Window, WindowSettings, most_windows, pixel_length, step_paths
 
 MOST_INDICES = 2_000_000  # frames of all windows of all steps: under a second of work
 MOST_WEIGHTS = 20_000  # frames of one step's windows: more is no longer a curve
+
+
+def _normalised(windows: list[Window], weights: list[list[float]], frames: int) -> list[torch.Tensor]:
+    """fusion.normalised of windows as _unrolled gives them: of one that is there twice only what lies in the video."""
+    kept = [[w if 0 <= i < frames else 0.0 for i, w in zip(window.indices, part, strict=True)]
+            for window, part in zip(windows, weights, strict=True)]  # fmt: skip
+    return normalised([Window([i % frames for i in w.indices], w.real) for w in windows], kept, frames)
+
+
+def _unrolled(windows: list[Window], frames: int) -> list[Window]:
+    """In order of their starts; one that goes around a closed loop twice, before the video's start and at its end."""
+    out = []
+    for window in windows:
+        start, length = window.indices[0], len(window.indices)
+        out.append(Window(range(start, start + length), length))
+        if start + length > frames and length > 1 and window.indices[-1] < start:
+            out.append(Window(range(start - frames, start - frames + length), length))
+    return sorted(out, key=lambda w: w.indices[0]) if len(out) > len(windows) else windows
 
 
 def chart_data(
@@ -26,20 +46,21 @@ def chart_data(
     """The schedule over `frames` latent frames, JSON-able.
 
     weigh: raw fuse weights of local windows. The result has: frames, pixel_frames, compression, window, overlap and
-    stride (latent frames); layouts, the distinct lists of local windows' starts; steps, for each one the number of its
-    layout (None: no local windows) and the extra path's weight gamma (0: not run); step with its windows' fuse
-    weights (they sum to 1 on every frame; empty where there are too many); dilated, the extra path's number of windows
-    and the frames of its first one; cost (see windows.Cost) with the ratio to plain windows.
+    stride (latent frames); layouts, the distinct lists of local windows' starts (before 0 the end of a window that goes
+    around a closed loop, whose beginning is another); steps, for each one the number of its layout (None: no local
+    windows) and the extra path's weight gamma (0: not run); step with its windows' fuse weights (they sum to 1 on every
+    frame; empty where there are too many); dilated, the extra path's number of windows and the frames of its first one;
+    cost (see windows.Cost) with the ratio to plain windows.
     Raises ValueError when the chart would be too large to compute.
     """
     length = min(settings.length, frames)
-    windows = (frames - length) // settings.stride + 2
+    windows = most_windows(settings, frames)
     if (windows * length + frames) * steps > MOST_INDICES:
         raise ValueError(
             f"about {windows} windows of {length} latent frames in {steps} steps are too many to draw; a shorter "
             f"video, less overlap or fewer steps can be drawn"
         )
-    whole = frames <= settings.length  # one window: sampled as without windows
+    whole = settings.whole(frames)  # one window: sampled as without windows
     layouts, rows, shown = [], [], []
     for i in range(steps):
         local, share = [Window(range(frames), frames)], 0.0
@@ -47,6 +68,7 @@ def chart_data(
             paths = step_paths(settings, frames, index=i, place=i / steps, t=1000 * (1 - i / steps), key=i)
             local = next((p.windows for p in paths if p.name == "local"), [])
             share = next((p.share for p in paths if p.name != "local"), 0.0)
+        local = _unrolled(local, frames)
         starts = [w.indices[0] for w in local]
         if starts and starts not in layouts:
             layouts.append(starts)
@@ -55,7 +77,7 @@ def chart_data(
             shown = local
     weights = []
     if shown and len(shown) * length <= MOST_WEIGHTS:
-        weights = [[round(float(v), 4) for v in w] for w in normalised(shown, weigh(shown), frames)]
+        weights = [[round(float(v), 4) for v in w] for w in _normalised(shown, weigh(shown), frames)]
     cost = run_cost(settings, frames, range(steps), branches)
     first = settings.extra_path.windows(frames, settings.length)[0] if cost.extra else Window((), 0)
     return {
@@ -74,6 +96,7 @@ def chart_data(
             "local": cost.local,
             "evaluations": cost.evaluations,
             "plain": cost.plain,
+            "per_frame": round(cost.evaluations / cost.once, 3),
             "ratio": round(cost.evaluations / cost.plain, 3),
         },
     }

@@ -13,7 +13,7 @@ from .windows import WindowSettings, calls_count, local_count, starts_count
 @dataclass(frozen=True)
 class Cost:
     """Window evaluations of a run. local: the most local windows of a step; extra: windows of the extra path in each of
-    extra_steps steps; plain: what static windows alone take."""
+    extra_steps steps; plain: what static windows alone take; once: every frame once, as separate clips do."""
 
     local: int
     extra: int
@@ -21,6 +21,7 @@ class Cost:
     steps: int
     evaluations: int
     plain: int
+    once: float
 
 
 @dataclass(frozen=True)
@@ -48,14 +49,15 @@ def run_cost(
     """Cost of one run over `frames` latent frames: per step its key (see windows.shift_offset). Without details: of a
     whole schedule, evenly spaced, where nothing runs again."""
     steps = len(keys)
-    if frames <= settings.length:
-        return Cost(1, 0, 0, steps, steps * branches, steps * branches)
+    if settings.whole(frames):
+        return Cost(1, 0, 0, steps, steps * branches, steps * branches, steps * branches)
     details = details or even_details(steps)
     path, local, extra = settings.extra_path, [], []
     for step, (key, t) in enumerate(zip(keys, details.times, strict=True)):
         active = path is not None and path.active(details.index + step, details.places[step])
         share = path.share(t) if active else 0.0
-        local.append(local_count(settings, frames, key) if share < 1 else 0)
+        count = local_count(settings, frames, key, details.index + step, details.places[step])
+        local.append(count if share < 1 else 0)
         extra.append(path.count(frames, settings.length) if share > 0 else 0)
     again = sum(
         calls_count(count, details.limit) - 1
@@ -64,7 +66,8 @@ def run_cost(
     )  # fmt: skip
     plain = starts_count(frames, settings.length, settings.stride, 0) * steps * branches
     evaluations = (sum(local) + sum(extra) + again) * branches
-    return Cost(max(local), max(extra), sum(n > 0 for n in extra), steps, evaluations, plain)
+    once = max(frames / settings.length, 1) * steps * branches
+    return Cost(max(local), max(extra), sum(n > 0 for n in extra), steps, evaluations, plain, once)
 
 
 def cost_text(
@@ -77,11 +80,12 @@ def cost_text(
         extra = f" + {cost.extra} {settings.extra_path.name} in {cost.extra_steps} of {cost.steps} steps"
     if details is not None and any(details.repeats or ()):
         extra += ", the first one again in every model call"
-    most = "up to " if settings.schedule == "random_shift" else ""
+    most = "up to " if settings.moves else ""
+    stride = f"{settings.stride}" if settings.overlap_end is None else f"{settings.stride} to {settings.at(1.0).stride}"
     calls = "" if details is None else f", {details.limit} to a model call"
     return (
         f"{frames} latent frames: {most}{cost.local} local windows of {min(settings.length, frames)} (stride "
-        f"{settings.stride}) per step{extra}{calls}; {cost.steps} steps x {branches} CFG branches = {cost.evaluations} "
-        f"window evaluations, {cost.evaluations / cost.plain:.2f}x plain windows ({cost.plain}), for a sampler with "
-        f"one evaluation per step"
+        f"{stride}) per step{extra}{calls}; {cost.steps} steps x {branches} CFG branches = {cost.evaluations} window "
+        f"evaluations, {cost.evaluations / cost.plain:.2f}x plain windows ({cost.plain}), every frame "
+        f"{cost.evaluations / cost.once:.2f} times a step, for a sampler with one evaluation per step"
     )

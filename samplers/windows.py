@@ -9,7 +9,7 @@ Lengths are in latent frames unless a name says pixel. All functions are pure; n
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import torch
@@ -17,9 +17,10 @@ import torch
 from .checks import held
 from .seeds import generator, step_seed
 
-SCHEDULES = ("static", "random_shift")
+SCHEDULES = ("static", "random_shift", "rolling")
 FIRST_LATENT = ("as_is", "anchor")
 FUSE = ("pyramid", "flat", "triangular", "sine", "overlap-linear")
+GOLDEN = 2654435769  # 2^32 / golden ratio
 LONGEST = 16384  # window, in pixel frames, and so in latent ones
 
 
@@ -59,7 +60,9 @@ class WindowSettings:
     fuse the name of the fuse weights; extra_path a second path over the video; first_latent one of FIRST_LATENT;
     window_batch windows per model call (0 = automatic); compression = pixel frames per latent frame after the first;
     retain: places i that show the video's frame i of the conditioning in every window (-1: the last in both), core's
-    cond_retain_index_list. Raises ValueError for values that make no windows.
+    cond_retain_index_list; overlap_end: the overlap that o has become at the end of the noise schedule (None: o
+    throughout), linear in between; closed_loop: the video's last frame is followed by its first, windows go around.
+    Raises ValueError for values that make no windows.
     """
 
     length: int
@@ -72,16 +75,20 @@ class WindowSettings:
     window_batch: int = 0
     compression: int = 4
     retain: tuple[int, ...] = ()
+    overlap_end: int | None = None
+    closed_loop: bool = False
 
     def __post_init__(self):
+        end = {} if self.overlap_end is None else {"overlap_end": (0, LONGEST - 1, True)}
         held(
             self,
-            {"length": (1, LONGEST, True), "overlap": (0, LONGEST - 1, True),
+            {"length": (1, LONGEST, True), "overlap": (0, LONGEST - 1, True), **end,
              "shift_seed": (0, 2**64 - 1, True), "window_batch": (0, 64, True), "compression": (1, 64, True)},
             {"schedule": SCHEDULES, "fuse": FUSE, "first_latent": FIRST_LATENT},
         )  # fmt: skip
-        if self.overlap >= self.length:
-            raise ValueError(f"overlap ({self.overlap}) must be smaller than the window ({self.length})")
+        for name in ("overlap", *end):
+            if getattr(self, name) >= self.length:
+                raise ValueError(f"{name} ({getattr(self, name)}) must be smaller than the window ({self.length})")
         for i in self.retain:
             if not -self.length <= i < self.length:
                 raise ValueError(
@@ -93,6 +100,22 @@ class WindowSettings:
     def stride(self) -> int:
         """Latent frames between the starts of neighbouring local windows."""
         return self.length - self.overlap
+
+    @property
+    def moves(self) -> bool:
+        """Whether the windows of two steps differ."""
+        return self.schedule != "static" or self.overlap_end not in (None, self.overlap)
+
+    def at(self, place: float) -> "WindowSettings":
+        """The settings at a place in the noise schedule (0 all noise, 1 clean), whose overlap holds for a step."""
+        if self.overlap_end is None:
+            return self
+        overlap = round(self.overlap + (self.overlap_end - self.overlap) * min(max(place, 0.0), 1.0))
+        return replace(self, overlap=overlap, overlap_end=None)
+
+    def whole(self, frames: int) -> bool:
+        """Whether a video of so many latent frames is one window, sampled as without windows."""
+        return frames <= self.length and not self.closed_loop
 
 
 def latent_length(pixel_frames: int, compression: int) -> int:
@@ -110,14 +133,19 @@ def latent_overlap(pixel_frames: int, length: int, compression: int) -> int:
     return min(max((2 * pixel_frames + compression) // (2 * compression), 0), length - 1)
 
 
-def window_centre(indices: Sequence[int], compression: int) -> float:
+def window_centre(indices: Sequence[int], compression: int, frames: int | None = None) -> float:
     """Centre of a window in pixel frames: midway between its first frame's first and its last frame's last pixel frame.
 
-    Latent frame 0 covers pixel frame 0, latent frame i > 0 covers c*(i-1)+1 .. c*i.
+    Latent frame 0 covers pixel frame 0, latent frame i > 0 covers c*(i-1)+1 .. c*i. frames: latent frames of a closed
+    loop, in which a window may go on behind the last frame with the first.
     """
     first, last = min(indices), max(indices)
+    around = frames is not None and indices[-1] < indices[0]
+    if around:
+        first, last = indices[0], indices[-1] + frames
     start = compression * (first - 1) + 1 if first > 0 else 0
-    return (start + compression * last) / 2
+    centre = (start + compression * last) / 2
+    return centre % pixel_length(frames, compression) if around else centre
 
 
 def static_starts(frames: int, length: int, stride: int) -> list[int]:
@@ -150,20 +178,68 @@ def shift_offset(seed: int, key: int, stride: int) -> int:
     return int(torch.randint(stride, (1,), generator=generator(step_seed(seed, key))))
 
 
-def _offset(settings: WindowSettings, key: int) -> int:
-    return shift_offset(settings.shift_seed, key, settings.stride) if settings.schedule == "random_shift" else 0
+def rolling_offset(index: int, stride: int) -> int:
+    """floor(stride * frac(index / golden ratio)), so that the seams of a few steps in a row lie far apart, for any
+    number of them. index: of the step in the whole schedule."""
+    return stride * (index * GOLDEN % 2**32) >> 32
 
 
-def local_windows(settings: WindowSettings, frames: int, key: int) -> list[Window]:
-    """The local windows of one step over F = `frames` latent frames, all of the same length min(L, F)."""
-    length = min(settings.length, frames)
-    starts = shifted_starts(frames, length, settings.stride, _offset(settings, key))
+def loop_starts(frames: int, length: int, stride: int, offset: int) -> list[int]:
+    """Starts on a closed loop of F frames: the fewest, two at least, that are evenly spaced by at most `stride`."""
+    count = loop_count(frames, stride)
+    return [(i * frames // count + offset) % frames for i in range(count)]
+
+
+def loop_count(frames: int, stride: int) -> int:
+    return max(-(-frames // stride), 2)
+
+
+def _offset(settings: WindowSettings, key: int, index: int) -> int:
+    if settings.schedule == "random_shift":
+        return shift_offset(settings.shift_seed, key, settings.stride)
+    return rolling_offset(index, settings.stride) if settings.schedule == "rolling" else 0
+
+
+def local_windows(settings: WindowSettings, frames: int, key: int, index: int = 0, place: float = 0.0) -> list[Window]:
+    """The local windows of one step over F = `frames` latent frames, all of the same length min(L, F).
+
+    key: see shift_offset; index, place: see ExtraPath.active.
+    """
+    settings, length = settings.at(place), min(settings.length, frames)
+    offset = _offset(settings, key, index)
+    if settings.closed_loop:
+        starts = loop_starts(frames, length, settings.stride, offset)
+        return [Window(_around(s, length, frames), length) for s in starts]
+    starts = shifted_starts(frames, length, settings.stride, offset)
     return [Window(range(s, s + length), length) for s in starts]
 
 
-def local_count(settings: WindowSettings, frames: int, key: int) -> int:
+def _around(start: int, length: int, frames: int) -> Sequence[int]:
+    """`length` frames from `start` on, the first after the last."""
+    indices = range(start, start + length)
+    return indices if start + length <= frames else [i % frames for i in indices]
+
+
+def stretches(indices: Sequence[int]) -> list[tuple[int, int]]:
+    """(first, last) of a window's frames: two where it goes around a closed loop."""
+    turn = next((i for i, (a, b) in enumerate(zip(indices, indices[1:], strict=False), 1) if b < a), len(indices))
+    return [(part[0], part[-1]) for part in (indices[:turn], indices[turn:]) if part]
+
+
+def local_count(settings: WindowSettings, frames: int, key: int, index: int = 0, place: float = 0.0) -> int:
     """How many windows local_windows makes, without making them."""
-    return starts_count(frames, settings.length, settings.stride, _offset(settings, key))
+    settings = settings.at(place)
+    if settings.closed_loop:
+        return loop_count(frames, settings.stride)
+    return starts_count(frames, settings.length, settings.stride, _offset(settings, key, index))
+
+
+def most_windows(settings: WindowSettings, frames: int) -> int:
+    """The most local windows that any step has."""
+    settings = max((settings.at(0.0), settings.at(1.0)), key=lambda s: s.overlap)
+    if settings.closed_loop:
+        return loop_count(frames, settings.stride)
+    return starts_count(frames, settings.length, settings.stride, settings.stride - 1 if settings.moves else 0)
 
 
 @dataclass(frozen=True)
@@ -182,7 +258,7 @@ def step_paths(settings: WindowSettings, frames: int, *, index: int, place: floa
     share = extra.share(t) if extra is not None and extra.active(index, place) else 0.0
     paths = []
     if share < 1:
-        paths.append(Path("local", local_windows(settings, frames, key), 1 - share))
+        paths.append(Path("local", local_windows(settings, frames, key, index, place), 1 - share))
     if share > 0:
         paths.append(Path(extra.name, extra.windows(frames, settings.length), share))
     return paths

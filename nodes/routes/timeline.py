@@ -22,7 +22,15 @@ from ...samplers.chart import MOST_INDICES
 from ...samplers.checks import number
 from ...samplers.prompts import timeline, writer
 from ...samplers.prompts.frame_times import by_frame, shares
-from ...samplers.windows import WindowSettings, latent_length, local_windows, pixel_length, window_centre
+from ...samplers.windows import (
+    WindowSettings,
+    latent_length,
+    local_windows,
+    most_windows,
+    pixel_length,
+    stretches,
+    window_centre,
+)
 from .._checks import checked
 from ..syncos import LongTakeSynCoSKSampler, LongTakeSynCoSSampler
 from ..windows import LongTakeWindowScheduler, window_settings
@@ -36,7 +44,9 @@ MAX_WINDOWS = 10_000
 MAX_LOOKUPS = 2_000_000  # windows times events: under a second of work
 CHUNKS = ("window_length", "stride")
 WINDOW_NODES = {  # node, and its widgets that decide where the windows lie
-    "LongTakeWindowScheduler": (LongTakeWindowScheduler, ("window_length", "overlap", "schedule", "shift_seed")),
+    "LongTakeWindowScheduler": (
+        LongTakeWindowScheduler, ("window_length", "overlap", "schedule", "shift_seed", "overlap_end", "closed_loop")
+    ),
     "LongTakeSynCoSKSampler": (LongTakeSynCoSKSampler, CHUNKS),
     "LongTakeSynCoSSampler": (LongTakeSynCoSSampler, CHUNKS),
 }
@@ -81,27 +91,23 @@ def window_events(settings: WindowSettings, spans: list[timeline.Span]) -> list[
     """The first step's local windows over the spans' video, and the events of each one. Raises BadRequest."""
     c = settings.compression
     frames = latent_length(spans[0].total, c)
-    if frames <= settings.length and not by_frame(spans):  # sampled without windows
+    if settings.whole(frames) and not by_frame(spans):  # sampled without windows
         return [{"start": 0, "end": pixel_length(frames, c), "events": []}]
-    count = max(frames - settings.length, 0) // settings.stride + 2
+    count = most_windows(settings, frames)
     lookups = count * len(spans) * (settings.length if by_frame(spans) else 1)
     if count > MAX_WINDOWS or count * settings.length > MOST_INDICES or lookups > MAX_LOOKUPS:
         raise BadRequest(f"about {count} windows of {settings.length} latent frames are too many to draw.")
     out = []
     for window in local_windows(settings, frames, 0):
-        first, last = window.indices[0], window.indices[-1]
         if by_frame(spans):
             events = shares(spans, window.indices, c)
         else:
-            events = timeline.span_weights(spans, window_centre(window.indices, c))
-        out.append(
-            {
-                "start": pixel_length(first, c) if first else 0,
-                "end": pixel_length(last + 1, c),
-                "events": [[index, round(weight, 3)] for index, weight in events],
-            }
-        )
-    return out
+            events = timeline.span_weights(spans, window_centre(window.indices, c, frames))
+        shown = [[index, round(weight, 3)] for index, weight in events]
+        for first, last in stretches(window.indices):
+            out.append({"start": pixel_length(first, c) if first else 0, "end": pixel_length(last + 1, c),
+                        "events": shown})  # fmt: skip
+    return sorted(out, key=lambda place: place["start"])
 
 
 def _window_settings(request: dict) -> WindowSettings:

@@ -23,8 +23,8 @@ from ..windows import (
     Path,
     Window,
     WindowSettings,
-    local_count,
     local_windows,
+    most_windows,
     pixel_length,
     planned_calls,
     step_paths,
@@ -37,11 +37,11 @@ from .latents import DIM, NODE
 from .memory import auto_batch, prepare
 from .references import behind, references
 from .regions import window_regions
-from .schedule import first_index, place
+from .schedule import located
 from .shared_conds import share_video
 from .steps import Moment, Run, begin_runs, put_first, training_timestep
 from .timeline import window_entries
-from .window import NEW_CORE, ContextWindow, VideoFrames, context_window, fuse_weights, window_frames
+from .window import NEW_CORE, ContextWindow, VideoFrames, context_window, fuse_weights, window_frames, window_weights
 
 logger = logging.getLogger(__name__)
 
@@ -76,12 +76,14 @@ class LongTakeContextHandler(IndexListContextHandler):
         )
         self.settings = settings
         self.cond_retain_index_list = list(settings.retain)  # newer cores read it in get_resized_cond
-        self.moment: Moment | None = None  # this and the latent frames before the video's are set on the copy that runs
-        self.references = 0
+        # Set on the copy that runs: where it stands, its settings there, the latent frames before the video's own.
+        self.moment: Moment | None = None
+        self.located, self.now, self.references = ([], 0), settings, 0
 
     def index_lists(self, frames: int) -> list[list[int]]:
         """This step's local windows, for core's own loop."""
-        return [list(w.indices) for w in local_windows(self.settings, frames, self.moment.key)]
+        index = self.located[1] + self.moment.step
+        return [list(w.indices) for w in local_windows(self.now, frames, self.moment.key, index)]
 
     def set_step(self, timestep: torch.Tensor, model_options: dict):
         self.moment = Moment.of(timestep, model_options)
@@ -102,6 +104,8 @@ class LongTakeContextHandler(IndexListContextHandler):
             refused = [(hook.node, "bypass it") for hook in options.get(PATH_HOOKS, {}).values()]
             if self.settings.extra_path is not None:
                 refused.append((f"{NODE}: {self.settings.extra_path.name}_path", "turn it off"))
+            if self.settings.closed_loop:
+                refused.append((f"{NODE}: closed_loop", "turn it off"))
             if CHUNKS in options:
                 refused.append(("SynCoS", "use KSampler"))
             if by_frame and self._get_guide_entries(conds):
@@ -120,7 +124,7 @@ class LongTakeContextHandler(IndexListContextHandler):
             )
         frames = (options[CHUNKS].x if CHUNKS in options else x_in).shape[DIM]
         video = frames - _references(model, conds, options)
-        if video > self.settings.length or CHUNKS in options or by_frame:
+        if not self.settings.whole(video) or CHUNKS in options or by_frame:
             self._refuse_uncuttable(model, conds, options, frames)
             return True
         if Moment.of(timestep, model_options).first:
@@ -160,6 +164,9 @@ class LongTakeContextHandler(IndexListContextHandler):
         run = copy.copy(self)
         run._model = model  # core 0.33 asks it how to slice a model's own conds
         run.set_step(timestep, model_options)
+        run.located = located(self.settings, model.model_sampling, model_options["transformer_options"])
+        run.now = self.settings.at(run.located[0][run.moment.step])
+        run.context_overlap = run.now.overlap  # core's overlap-linear reads it
         # What a window says about itself must not stay in the caller's options.
         model_options = {**model_options, "transformer_options": {**model_options["transformer_options"]}}
         if run._core_loop(conds):
@@ -176,13 +183,13 @@ class LongTakeContextHandler(IndexListContextHandler):
             Run.of(options), run.moment,
         )  # fmt: skip
         run.references = _references(model, conds, options)
-        if evaluation.x.shape[DIM] - run.references <= self.settings.length:  # one window: frames are in their places
+        if self.settings.whole(evaluation.x.shape[DIM] - run.references):  # one window: frames are in their places
             run.settings, run.cond_retain_index_list = replace(self.settings, extra_path=None), []
         return run._fused(evaluation) if chunks is None else run._single(evaluation, chunks, x_in)
 
     def _single(self, evaluation: Evaluation, chunks: Chunks, like: torch.Tensor) -> list[torch.Tensor]:
         frames = evaluation.x.shape[DIM]
-        whole = frames - self.references <= self.settings.length
+        whole = self.settings.whole(frames - self.references)
         path = "whole" if whole else "local"  # the whole: the prompt of the whole video, as in any other sampler
         windows = [context_window(w, self.settings, path, frames, self.references) for w in chunks.windows]
         out = [torch.empty_like(like) for _ in evaluation.conds]
@@ -200,7 +207,7 @@ class LongTakeContextHandler(IndexListContextHandler):
         frames, moment = x.shape[DIM], self.moment
         video = frames - self.references
         self._refuse_too_many(video)
-        places, index = self._schedule(evaluation)
+        places, index = self.located
         paths = step_paths(
             self.settings, video, index=index + moment.step, place=places[moment.step], key=moment.key,
             t=training_timestep(model.model_sampling, evaluation.sigma),
@@ -234,17 +241,8 @@ class LongTakeContextHandler(IndexListContextHandler):
         finally:
             self._callback(IndexListCallbacks.EXECUTE_CLEANUP, model, x, conds, timestep, evaluation.options)
 
-    def _schedule(self, evaluation: Evaluation) -> tuple[list[float], int]:
-        """Each step's place in the whole noise schedule, and the index of the first one there."""
-        sampling, sigmas = evaluation.model.model_sampling, evaluation.transformer_options["sample_sigmas"]
-        path = self.settings.extra_path
-        if path is None:
-            return [0.0] * len(self.moment.keys), 0
-        places = evaluation.run.once("places", lambda: [place(sampling, sigma) for sigma in sigmas[:-1].tolist()])
-        return places, evaluation.run.once("index", lambda: first_index(sampling, sigmas)) if path.counts else 0
-
     def _refuse_too_many(self, frames: int):
-        count = local_count(self.settings, frames, self.moment.key)
+        count = most_windows(self.settings, frames)
         if count * self.settings.length > MOST_FRAMES:
             c = self.settings.compression
             raise ValueError(
@@ -258,19 +256,18 @@ class LongTakeContextHandler(IndexListContextHandler):
         the path's windows behind the references, which belong to one window alone."""
 
         def weigh():
-            name = self.settings.fuse if path.name == "local" else "flat"
             raw = []
             for w, there in zip(path.windows, placed, strict=True):
-                own = fuse_weights(
-                    name, len(w.indices), frames - self.references, w.indices, self.settings.overlap, handler=self
-                )
+                own = [1.0] * len(w.indices)
+                if path.name == "local":
+                    own = window_weights(self.now, w, frames - self.references, self)
                 raw.append([1.0] * (len(there.indices) - len(own)) + own)
             parts = fusion.normalised(placed, raw, frames)
             whole = torch.cat([part * path.share for part in parts]).to(evaluation.x)
             return whole.split([w.real for w in placed])
 
         starts = tuple(w.indices[0] for w in placed)
-        return evaluation.run.once(("weights", path.name, path.share, starts), weigh)
+        return evaluation.run.once(("weights", path.name, path.share, self.now.overlap, starts), weigh)
 
     def _begin_path(self, evaluation: Evaluation, windows: list[ContextWindow], limit: int) -> list:
         hooks = evaluation.transformer_options.get(PATH_HOOKS, {}).values()
@@ -362,7 +359,7 @@ class LongTakeContextHandler(IndexListContextHandler):
         conds, frames, moment = evaluation.conds, evaluation.x.shape[DIM] - self.references, self.moment
         whole = evaluation.transformer_options["sample_sigmas"]
         sigmas = whole[:-1]
-        places, index = self._schedule(evaluation)
+        places, index = self.located
         times = [training_timestep(evaluation.model.model_sampling, sigma) for sigma in sigmas]
         repeats = [False] * len(times)
         for hook in evaluation.transformer_options.get(PATH_HOOKS, {}).values():

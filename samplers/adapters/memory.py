@@ -5,7 +5,7 @@ import math
 
 import comfy.model_management
 
-from ..windows import starts_count
+from ..windows import most_windows
 from . import progress
 from .hooks import PATH_HOOKS, Evaluation
 from .latents import DIM, NODE
@@ -56,8 +56,7 @@ def prepare(executor, model, noise_shape, conds, *args, **kwargs):
             )
         if len(noise_shape) == 5:
             frames = min(noise_shape[DIM], settings.length)
-            shift = settings.stride - 1 if settings.schedule == "random_shift" else 0
-            most = starts_count(noise_shape[DIM], settings.length, settings.stride, shift)
+            most = most_windows(settings, noise_shape[DIM])
             windows = max(settings.window_batch, 1)
             hooks = options.get("transformer_options", {}).get(PATH_HOOKS, {}) if most > 1 else {}
             windows = min(max([windows, *(hook.least_windows for hook in hooks.values())]), most)

@@ -1,8 +1,8 @@
 """Reference frames that stand in front of the video, in the latent itself: Wan VACE's reference image, Wan Animate's.
 
 Such models were trained with them in front of every clip, and TrimVideoLatent takes them off in the end. So windows are
-laid over the video behind them, and every window sees them in front; one that does not begin with the video drops what
-it predicts for them.
+laid over the video behind them, and every window sees them in front; all but a step's first one drop what they predict
+for them.
 """
 
 import comfy.model_base
@@ -35,9 +35,9 @@ def _leading(context: torch.Tensor) -> int:
 
 
 def behind(windows: list[Window], count: int) -> list[Window]:
-    """Windows over the video alone as windows over the latent with `count` references in front of it."""
-    placed = []
-    for window in windows if count else ():
-        front = count if window.indices[0] == 0 else 0
-        placed.append(Window([*range(front), *(i + count for i in window.indices)], front + window.real))
-    return placed or windows
+    """Windows over the video alone as windows over the latent with `count` references in front, the first one's own."""
+    if not count:
+        return windows
+    placed = [Window([i + count for i in window.indices], window.real) for window in windows]
+    placed[0] = Window([*range(count), *placed[0].indices], count + placed[0].real)
+    return placed

@@ -9,6 +9,9 @@ core's schedules and looking for these sigmas in them.
 import comfy.samplers
 import torch
 
+from ..windows import WindowSettings
+from .steps import Run
+
 MOST_STEPS = 200  # of the whole schedules that are tried
 CLOSE = 1e-4  # relative
 
@@ -51,3 +54,14 @@ def first_index(model_sampling, sigmas: torch.Tensor) -> int:
                     return start
     rest = place(model_sampling, float(sigmas[-1])) - begin
     return round(begin * steps / rest) if rest > 1e-3 else steps
+
+
+def located(settings: WindowSettings, model_sampling, options: dict) -> tuple[list[float], int]:
+    """Each step's place in the whole noise schedule, and the index of the first one there: 0 where nothing asks."""
+    sigmas, run, path = options["sample_sigmas"], Run.of(options), settings.extra_path
+    places, index = [0.0] * (len(sigmas) - 1), 0
+    if path is not None or settings.overlap_end is not None:
+        places = run.once("places", lambda: [place(model_sampling, sigma) for sigma in sigmas[:-1].tolist()])
+    if settings.schedule == "rolling" or (path is not None and path.counts):
+        index = run.once("index", lambda: first_index(model_sampling, sigmas))
+    return places, index

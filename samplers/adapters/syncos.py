@@ -28,7 +28,7 @@ from .engine import LongTakeContextHandler
 from .hooks import CHUNKS, Chunks
 from .latents import DIM, temporal_compression
 from .references import references
-from .schedule import first_index
+from .schedule import first_index, located
 from .steps import Moment, Run, begun
 
 logger = logging.getLogger(__name__)
@@ -97,9 +97,11 @@ class _Run:
                 f"node, or use the Global/Local Window Scheduler in its place"
             )
         self.windows = handler.settings
-        count = references(self.guider.inner_model, list(getattr(self.guider, "conds", {}).values()))
-        if self.frames - count <= self.windows.length < self.frames:  # one chunk, with the references before it
+        conds = list(getattr(self.guider, "conds", {}).values())
+        count = references(self.guider.inner_model, conds)
+        if self.windows.whole(self.frames - count) and self.windows.length < self.frames:  # one, with the references
             self.windows = replace(self.windows, length=self.frames)
+        self.located = located(self.windows, self.sampling, options["transformer_options"])
         self.options = {**options, "context_handler": handler}
         self.extra_args = {**extra_args, "model_options": self.options}
         self.coupled_guider = self.guider
@@ -149,7 +151,9 @@ class _Step:
 
     @functools.cached_property
     def windows(self) -> list[Window]:
-        return local_windows(self.run.windows, self.run.frames, self.moment.key)
+        places, index = self.run.located
+        step = self.moment.step
+        return local_windows(self.run.windows, self.run.frames, self.moment.key, index + step, places[step])
 
     def predict(self, x: torch.Tensor, sigma: torch.Tensor, windows: Sequence[Window], iteration: int) -> torch.Tensor:
         run = self.run
@@ -271,7 +275,10 @@ def sample_syncos(model, x, sigmas, extra_args=None, callback=None, disable=None
 
 
 def log_start(run: _Run, plan: list[bool], moment: Moment) -> None:
-    windows = [local_count(run.windows, run.frames, key) for key in moment.keys]
+    places, index = run.located
+    windows = [
+        local_count(run.windows, run.frames, key, index + i, places[i]) for i, key in enumerate(moment.keys)
+    ]
     first, second = evaluations(run.settings, plan, windows)
     n = min(run.settings.chunks, max(windows))
     text = (

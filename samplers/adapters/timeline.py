@@ -65,7 +65,8 @@ def _chosen(heads: list[dict], events: list[dict], frames: VideoFrames, path: st
             return told
     if not events or path != "local":
         return heads
-    weights = sorted(span_weights(spans, window_centre(frames.indices, compression)), key=lambda item: -item[1])
+    centre = window_centre(frames.indices, compression, frames.total)
+    weights = sorted(span_weights(spans, centre), key=lambda item: -item[1])
     chosen = []
     for event in by_index[weights[0][0]]:
         entry = _in_place(event, heads)

@@ -50,13 +50,13 @@ def one_window(conds: list, frames: int, settings: WindowSettings) -> str | None
 
 
 def lost_events(spans: list[Span], settings: WindowSettings, frames: int, keys: Sequence[int]) -> list[int]:
-    """Numbers, from 1, of the events that no window of any step gets; keys: one per step."""
+    """Numbers, from 1, of the events that no window of any step gets; keys: one per step, evenly spaced."""
     missing, seen = {span.index for span in spans}, set()
-    for key in keys:
-        for window in local_windows(settings, frames, key):
+    for step, key in enumerate(keys):
+        for window in local_windows(settings, frames, key, step, step / len(keys)):
             if window.indices[0] not in seen:
                 seen.add(window.indices[0])
-                centre = window_centre(window.indices, settings.compression)
+                centre = window_centre(window.indices, settings.compression, frames)
                 missing -= {index for index, weight in span_weights(spans, centre) if weight > 0}
         if not missing:
             break

@@ -1,6 +1,7 @@
 """One window as core's IndexListContextWindow, and the weights of its frames (used by engine.py)."""
 
 import inspect
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -29,7 +30,8 @@ class ContextWindow(IndexListContextWindow):
             front.append(anchor)
         extra = {"total_frames": frames, "context_overlap": overlap} if NEW_CORE else {}
         super().__init__([*front, *window.indices], dim=DIM, **extra)
-        self.window, self.path, self.references, self.anchor = window, path, references, anchor
+        self.window, self.path, self.frames = window, path, frames
+        self.references, self.anchor = references, anchor
         if anchor is not None and not front:
             self.causal_anchor_index = anchor
         self.dropped = max(len(front), int(anchor is not None))
@@ -44,12 +46,13 @@ class ContextWindow(IndexListContextWindow):
 
 @dataclass(frozen=True)
 class VideoFrames:
-    """What a window shows of the video: its own frames, counted from the video's start, and what stands before them:
-    how many references, and the anchor frame."""
+    """What a window shows of a video of `total` frames (None: no closed loop): its own frames, counted from the video's
+    start, and what stands before them: how many references, and the anchor frame."""
 
-    indices: list[int]
+    indices: Sequence[int]
     references: int = 0
     anchor: int | None = None
+    total: int | None = None
 
     @classmethod
     def of(cls, window) -> "VideoFrames":
@@ -58,7 +61,7 @@ class VideoFrames:
             return cls(window.index_list, anchor=None if anchor is None or anchor < 0 else anchor)
         count = window.references
         own = [i - count for i in window.window.indices if i >= count]
-        return cls(own, count, None if window.anchor is None else window.anchor - count)
+        return cls(own, count, None if window.anchor is None else window.anchor - count, window.frames - count)
 
 
 def window_frames(window) -> list[int]:
@@ -73,9 +76,19 @@ def context_window(window: Window, settings: WindowSettings, path: str, frames: 
     if settings.first_latent == "anchor" and first > references:
         # The frame before a local window; for a dilated one the frame before is no neighbour, so the true first.
         anchor = first - 1 if path == "local" else references
+    elif settings.first_latent == "anchor" and settings.closed_loop and path == "local" and first == references:
+        anchor = frames - 1
     return ContextWindow(
         window, frames=frames, overlap=settings.overlap, path=path, anchor=anchor, references=references
     )
+
+
+def window_weights(settings: WindowSettings, window: Window, frames: int, handler) -> list[float]:
+    """A local window's fuse weights; frames: of the video. On a closed loop no window is at an end."""
+    indices = window.indices
+    if settings.closed_loop:
+        frames, indices = len(indices) + 2, range(1, len(indices) + 1)
+    return fuse_weights(settings.fuse, len(indices), frames, indices, settings.overlap, handler=handler)
 
 
 def fuse_weights(name: str, length: int, frames: int, indices, overlap: int, **kwargs) -> list[float]:

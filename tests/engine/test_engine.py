@@ -67,13 +67,14 @@ def test_anchor_adds_one_earlier_frame(model):
 
 
 @pytest.mark.parametrize("fuse", FUSE)
-@pytest.mark.parametrize("schedule", ["static", "random_shift"])
+@pytest.mark.parametrize("schedule", ["static", "random_shift", "loop"])
 @pytest.mark.parametrize("first_latent", ["as_is", "anchor"])
 def test_the_engine_equals_a_loop_over_its_definition(model, fuse, schedule, first_latent):
     """One denoising evaluation against windows cut, predicted and fused by hand, for one CFG branch."""
+    loop = schedule == "loop"
     settings = WindowSettings(
-        LENGTH, OVERLAP, schedule, fuse=fuse, extra_path=GlobalPath(gamma0=0.3), first_latent=first_latent,
-        window_batch=1,
+        LENGTH, OVERLAP, "static" if loop else schedule, fuse=fuse, extra_path=GlobalPath(gamma0=0.3),
+        first_latent=first_latent, window_batch=1, closed_loop=loop,
     )
     seen = {}
 
@@ -93,6 +94,8 @@ def test_the_engine_equals_a_loop_over_its_definition(model, fuse, schedule, fir
 
     def denoise(indices, name):
         anchor = [indices[0] - 1 if name == "local" else 0] if first_latent == "anchor" and indices[0] > 0 else []
+        if first_latent == "anchor" and loop and name == "local":
+            anchor = [(indices[0] - 1) % FRAMES]
         part = model.model.apply_model(x[:, :, anchor + list(indices)], sigma, c_crossattn=prompt(1)[0][0])
         return part[:, :, len(anchor) :]
 
@@ -101,7 +104,8 @@ def test_the_engine_equals_a_loop_over_its_definition(model, fuse, schedule, fir
         for w in windows:
             shape = [1] * LENGTH
             if name == "local":
-                shape = core.get_context_weights(LENGTH, FRAMES, list(w.indices), handler)
+                places = list(range(1, LENGTH + 1)) if loop else list(w.indices)  # no window is at an end
+                shape = core.get_context_weights(LENGTH, LENGTH + 2 if loop else FRAMES, places, handler)
             part = denoise(w.indices, name)
             for position, frame in enumerate(w.indices[: w.real]):
                 top[:, :, frame] += shape[position] * part[:, :, position]
@@ -113,6 +117,33 @@ def test_the_engine_equals_a_loop_over_its_definition(model, fuse, schedule, fir
         expected = g * fused(dilated_windows(FRAMES, LENGTH), "global")
         expected += (1 - g) * fused(local_windows(settings, FRAMES, key), "local")
     torch.testing.assert_close(seen["cond"], expected, atol=CLOSE, rtol=0)
+
+
+@pytest.mark.parametrize("windows", [{}, {"first_latent": "anchor"}, {"fuse": "overlap-linear"}], ids=str)
+def test_a_closed_loop_begins_anywhere(model, windows):
+    """Noise that is moved along a loop by one stride gives the same video, moved."""
+    stride = LENGTH - OVERLAP
+    start = tiny_wan.latent(4 * stride)
+    noise = comfy.sample.prepare_noise(start, 5)
+
+    def sampled(noise, **settings):
+        return comfy.sample.sample(
+            windowed(model, **settings, **windows), noise, STEPS, CFG, "euler", "simple", prompt(1), prompt(2), start,
+            disable_pbar=True, seed=5,
+        )  # fmt: skip
+
+    one, other = (sampled(n, closed_loop=True) for n in (noise, noise.roll(stride, 2)))
+    torch.testing.assert_close(one.roll(stride, 2), other, atol=CLOSE, rtol=0)
+    assert (sampled(noise) - one).abs().max() > 1e-3
+
+
+def test_a_loop_of_one_window_goes_around(model):
+    """A video no longer than the window: two windows at least, and its end knows of its beginning."""
+    recorder, calls = record(windowed(model, length=FRAMES, overlap=FRAMES // 2, closed_loop=True))
+    run(recorder)
+    assert {w for _, note, *_ in calls for w in note["windows"]} == {
+        tuple((s + i) % FRAMES for i in range(FRAMES)) for s in (0, FRAMES // 2)
+    }
 
 
 @pytest.mark.parametrize("batch", [1, 2])

@@ -75,11 +75,24 @@ def test_two_samplers_in_a_row_are_one(path, scheduler, cut):
     assert (sampled(without, 6, scheduler=scheduler) - whole).abs().max() > 1e-3
 
 
+@pytest.mark.parametrize("cut", [1, 3, 4])
+@pytest.mark.parametrize("scheduler", ["simple", "karras"])
+@pytest.mark.parametrize("windows", [
+    {"schedule": "rolling"}, {"overlap_end": 0}, {"schedule": "random_shift", "overlap_end": 4, "closed_loop": True},
+    {"schedule": "rolling", "fuse": "overlap-linear", "overlap_end": 4},
+], ids=str)  # fmt: skip
+def test_windows_of_two_samplers_in_a_row_are_those_of_one(windows, scheduler, cut):
+    model = windowed(tiny_wan.patcher(), **windows)
+    whole = sampled(model, 6, scheduler=scheduler)
+    assert (sampled(model, 6, cut, scheduler) - whole).abs().max() < 1e-4
+    assert (sampled(windowed(tiny_wan.patcher()), 6, scheduler=scheduler) - whole).abs().max() > 1e-3
+
+
 def test_a_schedule_is_looked_for_once_in_a_run(monkeypatch):
-    from longtake.samplers.adapters import engine
+    from longtake.samplers.adapters import schedule
 
     looked = []
-    monkeypatch.setattr(engine, "first_index", lambda *args: looked.append(1) or 0)
+    monkeypatch.setattr(schedule, "first_index", lambda *args: looked.append(1) or 0)
     tiny_wan.run(windowed(tiny_wan.patcher(), extra_path=GlobalPath(0.4, every=2)))
     tiny_wan.run(windowed(tiny_wan.patcher(), extra_path=GlobalPath(0.4)))
     assert looked == [1]

@@ -16,12 +16,16 @@ from longtake.samplers.windows import (
     group,
     latent_length,
     latent_overlap,
+    local_count,
     local_windows,
+    most_windows,
     pixel_length,
     planned_calls,
+    rolling_offset,
     shift_offset,
     shifted_starts,
     step_paths,
+    stretches,
     window_centre,
 )
 
@@ -64,6 +68,67 @@ def test_shift_leaves_torchs_own_generator_alone():
     torch.manual_seed(3)
     shift_offset(1, 2, 7)
     assert torch.equal(torch.rand(1), expected)
+
+
+@pytest.mark.parametrize("frames,length,overlap", SIZES)
+def test_rolling_windows_are_those_of_some_shift(frames, length, overlap):
+    settings = WindowSettings(length, overlap, "rolling")
+    stride = length - overlap
+    for index in range(17):
+        starts = [w.indices[0] for w in local_windows(settings, frames, key=3, index=index)]
+        offset = rolling_offset(index, stride)
+        assert starts == shifted_starts(frames, min(length, frames), stride, offset)
+        assert local_count(settings, frames, 3, index) == len(starts) <= most_windows(settings, frames)
+
+
+def test_rolling_seams_lie_far_apart():
+    """Multiples of the golden ratio: of any n steps in a row no two are nearer than 0.38 / n of the stride."""
+    offsets = [rolling_offset(i, 10**6) for i in range(1000)]
+    assert all(abs(a - 10**6 * (i * (math.sqrt(5) - 1) / 2 % 1)) < 2 for i, a in enumerate(offsets))
+    for n in (2, 3, 4, 8, 13):
+        for i in range(1000 - n):
+            some = sorted(offsets[i : i + n])
+            gaps = [b - a for a, b in zip(some, [*some[1:], some[0] + 10**6], strict=True)]
+            assert min(gaps) >= 0.38 / n * 10**6
+
+
+def test_overlap_falls_evenly_with_the_noise():
+    settings = WindowSettings(13, 7, overlap_end=1)
+    assert [settings.at(p).overlap for p in (0.0, 0.25, 0.5, 1.0)] == [7, 6, 4, 1]
+    assert settings.at(0.5).at(0.9).overlap == 4  # decided for the step
+    counts = [local_count(settings, 74, 0, i, i / 8) for i in range(9)]
+    assert counts == sorted(counts, reverse=True) and counts[0] == 12 and counts[-1] == 7
+    assert most_windows(settings, 74) >= 12 and settings.moves and not WindowSettings(13, 7, overlap_end=7).moves
+    with pytest.raises(ValueError, match="overlap_end \\(13\\)"):
+        WindowSettings(13, 7, overlap_end=13)
+
+
+@pytest.mark.parametrize("schedule", ["static", "random_shift", "rolling"])
+@pytest.mark.parametrize(
+    "frames,length,overlap", [(13, 13, 6), (37, 13, 6), (74, 13, 0), (74, 13, 7), (9, 13, 6), (2, 5, 1)]
+)
+def test_a_closed_loop_has_no_ends(frames, length, overlap, schedule):
+    """Windows all around, nowhere farther apart than the stride, each of consecutive frames."""
+    settings = WindowSettings(length, overlap, schedule, closed_loop=True)
+    size = min(length, frames)
+    for index in range(12):
+        windows = local_windows(settings, frames, key=index, index=index)
+        assert len(windows) == local_count(settings, frames, index, index) <= most_windows(settings, frames)
+        assert {i for w in windows for i in w.indices} == set(range(frames))
+        for window in windows:
+            assert window.real == len(window.indices) == size
+            assert [(window.indices[0] + i) % frames for i in range(size)] == list(window.indices)
+        starts = sorted(w.indices[0] for w in windows)
+        gaps = [b - a for a, b in zip(starts, [*starts[1:], starts[0] + frames], strict=True)]
+        assert len(windows) >= 2 and max(gaps) <= max(length - overlap, -(-frames // 2))
+
+
+def test_a_window_around_the_end_has_its_centre_there():
+    c, frames = 4, 20  # 77 pixel frames
+    assert window_centre([18, 19, 0, 1], c, frames) == window_centre(range(18, 22), c)
+    assert window_centre([19, 0, 1, 2, 3, 4], c, frames) == window_centre(range(19, 25), c) - 77
+    assert window_centre(range(4, 8), c, frames) == window_centre(range(4, 8), c)
+    assert stretches([18, 19, 0, 1]) == [(18, 19), (0, 1)] and stretches(range(3, 9)) == [(3, 8)]
 
 
 def test_largest_seed_draws():
