@@ -10,7 +10,7 @@ kept. It knows settings and weights, but not code: after a change to a node or a
 Other settings: --variants genl syncos_balanced:iters=6,lr=1 (for one variant), or --set iters=10 (for every variant but
 genl, with which all are compared; what an ablation is about stays). The ablations are the paper preset's, with --set
 preset=balanced balanced's. Keys: those of SynCoSSettings, `preset`, the window scheduler's inputs, and two that add
-parts of GLC-Diffusion: anchor (ABAM's, 0 = none) and mode (Noise Reinit's, random = none).
+parts of GLC-Diffusion: anchor (ABAM's, 0 = none; anchor_until, where it ends) and mode (Noise Reinit's, random = none).
 """
 
 import hashlib
@@ -66,7 +66,10 @@ MEANING = {
     "wo_structured": "without structured prompt: an event's prompt does not name the subject",
 }
 UNSTRUCTURED = "wo_structured"
-ADDED = {"anchor": ("abam", 0.0), "mode": ("noise", "random")}  # key: the part that it adds, the value that adds none
+# Key: the part that it adds, its input there, the value that adds none.
+ADDED = {
+    "anchor": ("abam", "anchor", 0.0), "anchor_until": ("abam", "end_percent", 0.0), "mode": ("noise", "mode", "random")
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -103,9 +106,9 @@ def variant(text: str, everywhere: list[str]) -> tuple[str, Variant]:
         if key in windows:
             windows[key] = typed(change, value, windows[key])
         elif key in ADDED:
-            part, none = ADDED[key]
-            value = typed(change, value, INPUTS[part][key])
-            added |= {part: INPUTS[part] | {key: value}} if value != none else {}
+            part, name, none = ADDED[key]
+            value = typed(change, value, INPUTS[part][name])
+            added |= {part: added.get(part, INPUTS[part]) | {name: value}} if value != none else {}
         elif key in defaults and given is not None:
             syncos[key] = typed(change, value, defaults[key])
         else:

@@ -39,7 +39,7 @@ def test_alone_it_lists_the_names_without_comfyui():
 @pytest.mark.parametrize(
     "words, environment, error",
     [
-        (["qualty"], {}, "python -m benchmarks qualty: no such benchmark; there are engine, "),
+        (["qualty"], {}, "python -m benchmarks qualty: no such benchmark; there are calls, "),
         (["memory"], {"COMFYUI_PATH": ""}, "COMFYUI_PATH (not set)"),
         (["memory"], {"COMFYUI_PATH": str(ROOT)}, f"COMFYUI_PATH ({ROOT}): must name a ComfyUI folder"),
     ],
