@@ -13,10 +13,11 @@ import comfy.utils
 import torch
 
 from ..checks import number
-from . import preview, progress, run_files
+from . import preview, progress, run_files, run_folders
 from .replay import Answer, Calls, Past, history, recorded, rng_states, set_rng_states
 from .run_digest import differing, parts_of
-from .run_files import File, Kept, State, Unreadable, shown_size
+from .run_files import File, State, Unreadable
+from .run_folders import Kept, shown_size
 from .steps import RUN
 
 logger = logging.getLogger(__name__)
@@ -57,7 +58,7 @@ class CheckpointSampler(comfy.samplers.Sampler):
         parts = parts_of(model_wrap, inner, sigmas, extra_args, noise, latent_image, denoise_mask)
         with contextlib.ExitStack() as stack:
             with _named():
-                kept = stack.enter_context(run_files.claimed(run_files.digest_of(parts)))
+                kept = stack.enter_context(run_folders.claimed(run_files.digest_of(parts)))
                 run = _Run(self.settings, kept, parts, model_wrap, len(sigmas) - 1, inner)
             return recorded(inner, run.calls).sample(
                 model_wrap, sigmas, extra_args, callback, noise, latent_image, denoise_mask, disable_pbar
@@ -70,7 +71,7 @@ def _named():
     try:
         yield
     except OSError as error:
-        raise RuntimeError(f"{NODE}: the run cannot be kept in {run_files.runs_folder()}: {error}") from error
+        raise RuntimeError(f"{NODE}: the run cannot be kept in {run_folders.runs_folder()}: {error}") from error
 
 
 class _Run:
@@ -82,7 +83,7 @@ class _Run:
         self.files: dict[int, File] = {}
         self.written, self.unwritten = 0, None
         run_files.tidy(self.folder)
-        self.gone = run_files.prune(settings.keep_gb * 1e9, settings.keep_days, self.folder)
+        self.gone = run_folders.prune(settings.keep_gb * 1e9, settings.keep_days, self.folder)
         self.state, self.broken = self._readable(kept)
 
     def _readable(self, kept: Kept) -> tuple[State | None, list[str]]:
@@ -190,7 +191,7 @@ class _Run:
         answers = self.total if self.back is None else 3 * (self.back + kept)  # a latent, its answer, perhaps CFG++'s
         needed = MARGIN * size * (answers + kept)
         have = sum(file.stat().st_size for file in self.folder.iterdir())
-        free = run_files.free_bytes(self.folder)
+        free = run_folders.free_bytes(self.folder)
         if needed - have > free:
             raise OSError(f"it needs about {shown_size(needed)}, {shown_size(free)} are free")
         if needed > self.settings.keep_gb * 1e9:
@@ -221,7 +222,7 @@ class _Run:
 
     def _nearest(self) -> Kept | None:
         """The kept run, not complete, that differs in the fewest things."""
-        others = [run for run in run_files.kept_runs() if run.folder != self.folder and run.state is not None]
+        others = [run for run in run_folders.kept_runs() if run.folder != self.folder and run.state is not None]
         others = [run for run in others if run.state.step < run.state.total]
         return min(others, key=lambda run: len(differing(run.state.parts, self.parts)), default=None)
 

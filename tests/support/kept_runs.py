@@ -1,4 +1,4 @@
-"""Sampling runs that are kept and cut off: a tiny Wan in ComfyUI's own sampler loop, the runs in a folder of the test."""
+"""Sampling runs that are kept and cut off: a tiny Wan in ComfyUI's own loop, the runs in a folder of the test."""
 
 import contextlib
 
