@@ -131,9 +131,18 @@ def write_state(folder: Path, state: State) -> None:
         "answers": [[number, *vars(file).values()] for number, file in state.answers.items()],
         "latent": list(vars(state.latent).values()), "parts": state.parts, "batches": state.batches,
     }  # fmt: skip
-    tensors = {f"rng {key}": value for key, value in state.rng.items()}
-    write(folder, f"step-{state.step:05}.safetensors", tensors, {"state": json.dumps(known)})
+    tensors, text = {f"rng {key}": value for key, value in state.rng.items()}, json.dumps(known)
+    name = f"step-{state.step:05}.safetensors"
+    write(folder, name, tensors, {"state": text, "sha256": state_digest(text, tensors)})
     tidy(folder)
+
+
+def state_digest(text: str, tensors: dict[str, torch.Tensor]) -> str:
+    """Nothing else names a state's own digest: it has it in itself."""
+    digest = hashlib.sha256(text.encode())
+    for key, value in sorted(tensors.items()):
+        digest.update(f"{key} {value.dtype} {tuple(value.shape)}".encode() + value.numpy().tobytes())
+    return digest.hexdigest()
 
 
 def step_files(folder: Path) -> list[str]:
@@ -146,6 +155,8 @@ def read_state(folder: Path, name: str) -> State:
     """Raises Unreadable."""
     tensors, metadata = read(folder, name, MOST_STATE)
     try:
+        if metadata["sha256"] != state_digest(metadata["state"], tensors):
+            raise ValueError("it is not as the run has written it")
         known = json.loads(metadata["state"])
         state = State(
             *(_whole(known[key]) for key in ("step", "total", "calls")),
