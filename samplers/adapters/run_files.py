@@ -75,7 +75,6 @@ def write(folder: Path, name: str, tensors: dict[str, torch.Tensor], metadata: d
             os.fsync(file.fileno())
         size = part.stat().st_size
         os.replace(part, folder / name)
-        flush_folder(folder)
     except BaseException as error:
         with contextlib.suppress(OSError):
             part.unlink()
@@ -134,6 +133,7 @@ def write_state(folder: Path, state: State) -> None:
     tensors, text = {f"rng {key}": value for key, value in state.rng.items()}, json.dumps(known)
     name = f"step-{state.step:05}.safetensors"
     write(folder, name, tensors, {"state": text, "sha256": state_digest(text, tensors)})
+    flush_folder(folder)
     tidy(folder)
 
 
