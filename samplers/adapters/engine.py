@@ -19,13 +19,12 @@ from comfy.context_windows import IndexListCallbacks, IndexListContextHandler
 
 from .. import fusion
 from ..cost import Details, cost_text
+from ..redo import touching
 from ..windows import (
     Path,
     Window,
     WindowSettings,
-    local_count,
     local_windows,
-    pixel_length,
     planned_calls,
     step_paths,
 )
@@ -34,7 +33,7 @@ from .conds import cut_conds, merge_windows, uncuttable, window_frames
 from .event_texts import aligned, grouped
 from .hooks import PATH_HOOKS, Call, Evaluation
 from .latents import DIM, NODE
-from .memory import auto_batch, prepare
+from .memory import auto_batch, prepare, refuse_too_many
 from .regions import window_regions
 from .schedule import first_index, place
 from .shared_conds import share_video
@@ -45,7 +44,6 @@ from .window import NEW_CORE, ContextWindow, fuse_weights
 logger = logging.getLogger(__name__)
 
 CHUNKS = "longtake_chunks"
-MOST_FRAMES = 2**25  # frames of all windows of one path
 
 
 @dataclass(frozen=True)
@@ -201,8 +199,8 @@ class LongTakeContextHandler(IndexListContextHandler):
 
     def _fused(self, evaluation: Evaluation) -> list[torch.Tensor]:
         model, conds, x, timestep = evaluation.model, evaluation.conds, evaluation.x, evaluation.timestep
-        frames, moment = x.shape[DIM], self.moment
-        self._refuse_too_many(frames)
+        frames, moment, options = x.shape[DIM], self.moment, evaluation.transformer_options
+        refuse_too_many(self.settings, frames, moment.key)
         places, index = self._schedule(evaluation)
         paths = step_paths(
             self.settings, frames, index=index + moment.step, place=places[moment.step], key=moment.key,
@@ -215,16 +213,18 @@ class LongTakeContextHandler(IndexListContextHandler):
         self._callback(IndexListCallbacks.EXECUTE_START, model, x, conds, timestep, evaluation.options)
         try:
             for path in paths:
-                windows = [self._context_window(w, path.name, frames) for w in path.windows]
-                limit = self._batch_limit(evaluation, windows)
                 weights = self._weights(evaluation, path, frames)
+                needed = touching(path.windows, evaluation.run.made if PATH_HOOKS not in options else None)
+                parts, weights = [path.windows[i] for i in needed], [weights[i] for i in needed]
+                windows = [self._context_window(w, path.name, frames) for w in parts]
+                limit = self._batch_limit(evaluation, windows)
                 hooks = self._begin_path(evaluation, windows, limit)
                 try:
                     if moment.first and path is paths[0]:
                         self._log_start(evaluation, windows, limit)
                     for i, results, sub_conds in self._evaluate(evaluation, windows, limit, hooks):
                         for branch, result in zip(out, results, strict=True):
-                            fusion.accumulate(branch, result, path.windows[i], weights[i], DIM)
+                            fusion.accumulate(branch, result, parts[i], weights[i], DIM)
                         self._callback(
                             IndexListCallbacks.COMBINE_CONTEXT_WINDOW_RESULTS, x, results, sub_conds, windows[i], i,
                             len(windows), timestep, out, ones, biases,
@@ -244,16 +244,6 @@ class LongTakeContextHandler(IndexListContextHandler):
             return [0.0] * len(self.moment.keys), 0
         places = evaluation.run.once("places", lambda: [place(sampling, sigma) for sigma in sigmas[:-1].tolist()])
         return places, evaluation.run.once("index", lambda: first_index(sampling, sigmas)) if path.counts else 0
-
-    def _refuse_too_many(self, frames: int):
-        count = local_count(self.settings, frames, self.moment.key)
-        if count * self.settings.length > MOST_FRAMES:
-            c = self.settings.compression
-            raise ValueError(
-                f"{NODE}: overlap: {count} windows of {pixel_length(self.settings.length, c)} pixel frames per step "
-                f"over a video of {pixel_length(frames, c)}: a window starts every {self.settings.stride} latent "
-                f"frames; use about half a window of overlap"
-            )
 
     def _context_window(self, window: Window, path: str, frames: int) -> ContextWindow:
         anchor = None
@@ -375,6 +365,8 @@ class LongTakeContextHandler(IndexListContextHandler):
         branches = sum(cond is not None for cond in conds)
         details = Details(times, places, repeats, index, limit)
         cost = cost_text(self.settings, frames, moment.keys, branches, details)
+        if evaluation.run.made is not None:
+            cost += f"; the mask keeps frames, and leaves {len(windows)} windows of the first step"
         progress.show(cost)
         with progress.above_bars():
             logger.info("LongTake windows: %s", cost)
