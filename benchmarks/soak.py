@@ -80,8 +80,8 @@ class Bench:
     def runs(self) -> Path:
         return self.output / "longtake" / "runs"
 
-    def latent(self, server, nodes: dict) -> bytes:
-        entry = server.queue(nodes)
+    def latent(self, server, nodes: dict, on_event=lambda event, data: None) -> bytes:
+        entry = server.queue(nodes, on_event)
         (name,) = (file["filename"] for file in entry["outputs"][SAVE]["latents"])
         path = self.output / "soak" / name
         data = load_file(path)["latent_tensor"].numpy().tobytes()
@@ -103,11 +103,13 @@ def kill_often(bench: Bench, kills: int, pick: random.Random) -> list[str]:
     """What went wrong, in words."""
     wrong, done = [], 0
     with bench.server() as server:
-        longest = {}
+        lasts = {}  # seconds of sampling
         for variant in VARIANTS:
-            begun = time.perf_counter()
+            bench.whole(server, variant, 0)  # the model is loaded
+            begun = []
+            bench.latent(server, graph(variant, 1), lambda event, _, begun=begun: first_step(event, begun))
+            lasts[variant] = time.perf_counter() - begun[0]
             bench.whole(server, variant, 1)
-            longest[variant] = time.perf_counter() - begun
     while done < kills:
         variant, steps = VARIANTS[done % len(VARIANTS)], []
         for _ in range(2):  # killed twice in the same run, then left alone
@@ -115,14 +117,13 @@ def kill_often(bench: Bench, kills: int, pick: random.Random) -> list[str]:
             with contextlib.ExitStack() as stack:
                 stack.enter_context(contextlib.suppress(Exception))  # of a server that is gone
                 stack.enter_context(server)
-                bound = pick.uniform(0.2, 1.1 * longest[variant])
-                timer = threading.Timer(bound, lambda server=server: psutil.Process(server.process.pid).kill())
-                timer.start()
-                try:
-                    bench.latent(server, graph(variant, 1))
-                finally:
-                    timer.cancel()
-                timer.join()
+                after, begun = pick.uniform(0.0, 0.7 * lasts[variant]), []
+
+                def kill(event, _, server=server, after=after, begun=begun):
+                    if first_step(event, begun):
+                        threading.Timer(after, psutil.Process(server.process.pid).kill).start()
+
+                bench.latent(server, graph(variant, 1), kill)
             steps.append(resumed(server))
             wrong += broken(log_of(server))
             done += 1
@@ -137,6 +138,14 @@ def kill_often(bench: Bench, kills: int, pick: random.Random) -> list[str]:
         for path in bench.runs.rglob("*.safetensors"):
             path.unlink()
     return wrong
+
+
+def first_step(event: str, begun: list[float]) -> bool:
+    """Whether a run's first step is over with this event; `begun` gets the time."""
+    if event != "progress" or begun:
+        return False
+    begun.append(time.perf_counter())
+    return True
 
 
 def log_of(server) -> str:

@@ -101,7 +101,7 @@ class LongTakeLoadRun(io.ComfyNode):
                 io.Latent.Output(display_name="latent", tooltip="The predicted video, for VAE Decode."),
                 io.Image.Output(display_name="preview", tooltip="Up to 16 of its frames, in rough colours, no VAE."),
                 io.Int.Output(display_name="step", tooltip="Steps that were done."),
-                io.String.Output(display_name="report", tooltip="Step, age and size; what could not be read."),
+                io.String.Output(display_name="status", tooltip="Step, age and size; what could not be read."),
             ],
         )  # fmt: skip
 

@@ -18,7 +18,8 @@ CHROMIUM = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stab
 ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
              "--disable-component-update", "--disable-sync"]  # fmt: skip
 RENDERERS = {"canvas": False, "vue": True}  # value of Comfy.VueNodes.Enabled
-WIDGETS = {"LongTakeWindowScheduler": ".longtake-chart", "LongTakePromptTimeline": ".longtake-timeline"}
+WIDGETS = {"LongTakeWindowScheduler": ".longtake-chart", "LongTakePromptTimeline": ".longtake-timeline",
+           "LongTakeLoadRun": ".longtake-runs"}  # fmt: skip
 FRAMES = 97  # three windows of 49 frames
 SMALL = {"length": FRAMES, "steps": 2, "preset": "fast", "fps": 4}  # fps: events given in seconds lie in the video
 SETTINGS = {"Comfy.TutorialCompleted": True, "Comfy.Workflow.ShowMissingModelsWarning": False,
