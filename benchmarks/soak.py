@@ -3,13 +3,14 @@
     COMFYUI_PATH=... python -m benchmarks soak --kills 30 --cycles 200 [--minutes 60] [--seed 0] [--write]
 
 A real headless ComfyUI with the demo model, over graphs with windows that shift, VMCR, SynCoS and a multi-step sampler.
---kills: the server is killed (SIGKILL) after a random time, started again, and given the same graph until that is
-done: its latent must be that of an uninterrupted run, byte for byte. --cycles: queue, cancel after a random time, many
-times in one server; every tenth cycle and the last are left to finish and compared. Memory, threads, open files and the
-files on the disk are counted after each. Exits with 1 where anything differs, leaks or is left behind.
+--kills: the server is killed (SIGKILL) at a random moment, started again and given the same graph, five times, then
+left to finish: the latent must be that of an uninterrupted run, byte for byte. --cycles: queue, cancel after a random
+time, many times in one server; every tenth cycle and the last are left to finish and compared. Memory, threads, open
+files and the files on the disk are counted after each. Exits with 1 where anything differs, leaks or is left behind.
 """
 
 import contextlib
+import itertools
 import json
 import os
 import platform
@@ -25,10 +26,12 @@ from pathlib import Path
 import psutil
 from safetensors.torch import load_file
 
+from ..tools.environment import StartError
 from ..tools.headless import GraphError, Server
 from . import command
 
 LENGTH, STEPS = 73, 10
+IN_A_ROW = 5  # kills of one run, before it is left to finish
 WARM = 20  # cycles before memory is watched
 MOST_SLOPE = 0.1  # MB per cycle
 SAVE, KEEP = "90", "91"  # ids of the nodes that are added
@@ -103,29 +106,13 @@ def kill_often(bench: Bench, kills: int, pick: random.Random) -> list[str]:
     """What went wrong, in words."""
     wrong, done = [], 0
     with bench.server() as server:
-        lasts = {}  # seconds of sampling
         for variant in VARIANTS:
-            bench.whole(server, variant, 0)  # the model is loaded
-            begun = []
-            bench.latent(server, graph(variant, 1), lambda event, _, begun=begun: first_step(event, begun))
-            lasts[variant] = time.perf_counter() - begun[0]
             bench.whole(server, variant, 1)
-    while done < kills:
-        variant, steps = VARIANTS[done % len(VARIANTS)], []
-        for _ in range(2):  # killed twice in the same run, then left alone
-            server = bench.server()
-            with contextlib.ExitStack() as stack:
-                stack.enter_context(contextlib.suppress(Exception))  # of a server that is gone
-                stack.enter_context(server)
-                after, begun = pick.uniform(0.0, 0.7 * lasts[variant]), []
-
-                def kill(event, _, server=server, after=after, begun=begun):
-                    if first_step(event, begun):
-                        threading.Timer(after, psutil.Process(server.process.pid).kill).start()
-
-                bench.latent(server, graph(variant, 1), kill)
-            steps.append(resumed(server))
-            wrong += broken(log_of(server))
+    for variant in itertools.cycle(VARIANTS):
+        if done >= kills:
+            return wrong
+        steps = []
+        while len(steps) < IN_A_ROW and killed(bench, variant, pick, steps, wrong):
             done += 1
         with bench.server() as server:
             same = bench.latent(server, graph(variant, 1)) == bench.whole(server, variant, 1)
@@ -134,18 +121,33 @@ def kill_often(bench: Bench, kills: int, pick: random.Random) -> list[str]:
         if not same:
             wrong.append(f"{variant}: another video after kills")
         video = "the same video" if same else "ANOTHER VIDEO"
-        print(f"{variant}: killed twice, resumed after steps {steps}: {video}", flush=True)
+        print(f"{variant}: {len(steps) - 1} kills, resumed after steps {steps}: {video}", flush=True)
         for path in bench.runs.rglob("*.safetensors"):
             path.unlink()
-    return wrong
 
 
-def first_step(event: str, begun: list[float]) -> bool:
-    """Whether a run's first step is over with this event; `begun` gets the time."""
-    if event != "progress" or begun:
-        return False
-    begun.append(time.perf_counter())
-    return True
+def killed(bench: Bench, variant: str, pick: random.Random, steps: list[int], wrong: list[str]) -> bool:
+    """Whether a server was killed in the run, at a random moment within the steps that follow; False: it came to the
+    run's end before. `steps` and `wrong` get what its log says."""
+    server = bench.server()
+    after, moment = pick.randrange(1, 4), pick.random()
+    times: list[float] = []
+
+    def kill(event, data):
+        if event == "progress":
+            times.append(time.perf_counter())
+            if len(times) > after:
+                time.sleep(moment * 1.2 * (times[-1] - times[-2]))
+                psutil.Process(server.process.pid).kill()
+
+    gone = True
+    with contextlib.suppress(StartError), server:  # of a server that is gone; its log stays
+        bench.latent(server, graph(variant, 1), kill)
+        gone = False
+    if gone:
+        steps.append(resumed(server))
+        wrong += broken(log_of(server))
+    return gone
 
 
 def log_of(server) -> str:

@@ -16,7 +16,8 @@ def graph(sampler, seed, kept=True):
     """A small graph whose runs are kept, or not; its latent is saved."""
     nodes = api_graph({"KSampler": "genl", "SamplerCustomAdvanced": "resume", "SynCoS": "syncos_two"}[sampler])
     for node in nodes.values():
-        known = {"length": LENGTH, "steps": STEPS, "seed": seed, "noise_seed": seed, "fps": 4.0, "checkpoint_every": kept}
+        known = {"length": LENGTH, "steps": STEPS, "seed": seed, "noise_seed": seed, "fps": 4.0}
+        known["checkpoint_every"] = int(kept)
         node["inputs"].update({key: value for key, value in known.items() if key in node["inputs"]})
     kinds = ("KSampler", "SamplerCustomAdvanced", "LongTakeSynCoSKSampler")
     key, node = next((key, node) for key, node in nodes.items() if node["class_type"] in kinds)
