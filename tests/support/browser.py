@@ -215,7 +215,7 @@ def open_page(server, size=(1600, 1000), prepare=None):
             browser.close()
 
 
-def run_small(comfy, **more):
+def run_small(comfy, frames=FRAMES, **more):
     """Queue the page's graph, made small; its video has all its frames."""
     comfy.set_all({**SMALL, **more})
     comfy.queue()
@@ -223,4 +223,4 @@ def run_small(comfy, **more):
     assert entry["status"]["status_str"] == "success", entry["status"]["messages"]
     (path,) = comfy.server.files(entry)
     with av.open(path) as video:
-        assert sum(1 for _ in video.decode(video=0)) == FRAMES
+        assert sum(1 for _ in video.decode(video=0)) == frames
