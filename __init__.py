@@ -2,11 +2,11 @@
 
 from .nodes import comfy_entrypoint, unpicked
 from .nodes._checks import remember
-from .nodes.routes import before_checks, register, timeline, windows
+from .nodes.routes import before_checks, register, runs, timeline, windows
 
 WEB_DIRECTORY = "./web"
 
-for route in (windows, timeline):
+for route in (windows, timeline, runs):
     register(route.PATH, route.handle)
 for handle in (remember, unpicked.notice):
     before_checks(handle)

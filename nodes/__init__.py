@@ -1,12 +1,14 @@
 """The pack's nodes, as one ComfyUI extension."""
 
-from . import abam, models, noise, prompts, syncos, vmcr, windows
+from . import abam, models, noise, prompts, redo, runs, syncos, vmcr, windows
 from ._api import ComfyExtension
+
+MODULES = (windows, noise, abam, vmcr, syncos, prompts, models, runs, redo)
 
 
 class LongTakeExtension(ComfyExtension):
     async def get_node_list(self):
-        return [node for module in (windows, noise, abam, vmcr, syncos, prompts, models) for node in module.NODES]
+        return [node for module in MODULES for node in module.NODES]
 
 
 async def comfy_entrypoint() -> ComfyExtension:

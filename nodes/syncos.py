@@ -5,6 +5,7 @@ from dataclasses import replace
 import comfy.samplers
 from comfy_extras.nodes_custom_sampler import BasicScheduler, SamplerCustom
 
+from ..samplers.adapters.checkpoint import CheckpointSettings, keep
 from ..samplers.adapters.engine import apply_windows
 from ..samplers.adapters.latents import temporal_compression
 from ..samplers.adapters.syncos import NODE, ChunkSettings, chunks_overlap, syncos_sampler
@@ -13,6 +14,7 @@ from ..samplers.syncos.coupling import NOISES, OPTIMIZERS, PICKS, PRESETS, STAGE
 from ._api import io
 from ._checks import bounded, verdict
 from ._widgets import Combo, Float
+from .runs import limits
 
 CUSTOM = "custom"
 COUPLING = (  # widgets that a preset other than custom overrides, as fields of SynCoSSettings
@@ -182,6 +184,12 @@ class LongTakeSynCoSKSampler(io.ComfyNode):
                     "needs steps above t_min.",
                 ),
                 *coupling_inputs(),
+                io.Int.Input(
+                    "checkpoint_every", default=0, min=0, max=1000, optional=True,
+                    tooltip="Keep the run in output/longtake/runs after every so many steps, and resume it when the "
+                    "same graph is queued again, as Checkpoint (resume) does; 1 to 5. 0: do not.",
+                ),
+                *limits("checkpoint_", optional=True),
             ],
             outputs=[io.Latent.Output(display_name="latent"), io.Latent.Output(display_name="denoised")],
         )  # fmt: skip
@@ -193,12 +201,15 @@ class LongTakeSynCoSKSampler(io.ComfyNode):
     @classmethod
     @bounded(NODE)
     def execute(
-        cls, model, seed, steps, cfg, scheduler, positive, negative, latent_image, denoise, preset, **values
-    ) -> io.NodeOutput:
+        cls, model, seed, steps, cfg, scheduler, positive, negative, latent_image, denoise, preset,
+        checkpoint_every=0, checkpoint_keep_gb=20.0, checkpoint_keep_days=14.0, **values,
+    ) -> io.NodeOutput:  # fmt: skip
         sampler = sampler_from(preset, values)
         if model.model_options.get("context_handler") is None:
             compression = temporal_compression(model.get_model_object("latent_format"))
             model = apply_windows(model, sampler.extra_options["chunks"].windows(compression))
+        if checkpoint_every:
+            sampler = keep(sampler, CheckpointSettings(checkpoint_every, checkpoint_keep_gb, checkpoint_keep_days))
         (sigmas,) = BasicScheduler.execute(model, scheduler, steps, denoise).args
         return SamplerCustom.execute(model, True, seed, cfg, positive, negative, sampler, sigmas, latent_image)
 

@@ -17,7 +17,8 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 WORKFLOWS = HERE.parent / "workflows"
 WIDGETS = ("INT", "FLOAT", "STRING", "BOOLEAN", "COMBO")
-REPORTS = ("LongTakeWindowScheduler", "LongTakePromptTimeline")  # nodes whose output "report" is shown
+# Nodes whose output "report" is shown.
+REPORTS = ("LongTakeWindowScheduler", "LongTakePromptTimeline", "LongTakeRedoSpan", "LongTakeContinue")
 MODEL_FOLDERS = {"UNETLoader": "diffusion_models", "CLIPLoader": "text_encoders", "VAELoader": "vae"}
 MODEL_NODES = ("LongTakeDemoBackbone", "LongTakeCogVideoXLoader", *MODEL_FOLDERS, "ModelSamplingSD3")
 MODEL_LINK = "https://huggingface.co/Comfy-Org/Wan_2.1_ComfyUI_repackaged/resolve/main/split_files"
@@ -25,15 +26,18 @@ COLUMNS = (  # title, width in pixels, and the nodes in it; column 0 holds the n
     ("Start here", 420, ()),
     ("1. Model and length", 340, (*MODEL_NODES, "EmptyHunyuanLatentVideo")),
     ("2. Prompt", 460, ("LongTakeStructuredPrompt", "LongTakePromptTimeline", "CLIPTextEncode")),
-    ("3. Windows", 440, ("LongTakeWindowScheduler", "LongTakeNoiseReinit", "LongTakeNoiseToModel", "LongTakeABAM")),
+    ("3. Windows", 440, ("LongTakeWindowScheduler", "LongTakeNoiseReinit", "LongTakeNoiseToModel", "LongTakeABAM",
+                         "LongTakeCheckpointModel")),
     ("4. Sample and decode", 340, (
         "KSampler", "LongTakeSynCoSKSampler", "RandomNoise", "KSamplerSelect", "LongTakeSynCoSSampler", "LongTakeVMCR",
-        "BasicScheduler", "CFGGuider", "SamplerCustomAdvanced", "VAEDecode", "VAEDecodeTiled", "ImageScaleBy",
+        "LongTakeCheckpoint", "BasicScheduler", "CFGGuider", "SamplerCustomAdvanced", "LongTakeRedoSpan",
+        "LongTakeContinue", "LongTakeLoadRun", "VAEDecode", "VAEDecodeTiled", "ImageScaleBy",
         "CreateVideo",
     )),
     ("5. Save", 480, ("SaveVideo",)),
 )
-DRAWN = {"LongTakePromptTimeline": 230, "LongTakeWindowScheduler": 400}  # pixels of what web/ draws in a node
+# Pixels of what web/ draws in a node.
+DRAWN = {"LongTakePromptTimeline": 230, "LongTakeWindowScheduler": 400, "LongTakeLoadRun": 150}
 HEAD, GAP, GROUP_HEAD = 30, 30, 50  # pixels: a node's title bar, space between nodes, a group's title
 
 

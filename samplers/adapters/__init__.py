@@ -12,4 +12,6 @@ attention, anchor_store   ABAM (glc/anchors.py) as a path hook
 noise       NOISE objects (glc/noise.py)
 vmcr        a SAMPLER that refines between steps (glc/motion.py)
 syncos      a SAMPLER that couples (syncos/)
+checkpoint  a SAMPLER, or a patch of a MODEL, whose runs are kept and resumed
+replay, run_digest, run_files, run_folders   what of a run is needed, which run it is, its files, all runs' folders
 """

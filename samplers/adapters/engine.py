@@ -19,13 +19,12 @@ from comfy.context_windows import IndexListCallbacks, IndexListContextHandler
 
 from .. import fusion
 from ..cost import Details, cost_text
+from ..redo import touching
 from ..windows import (
     Path,
     Window,
     WindowSettings,
     local_windows,
-    most_windows,
-    pixel_length,
     planned_calls,
     step_paths,
 )
@@ -34,7 +33,7 @@ from .conds import cut_conds, merge_windows, uncuttable
 from .event_texts import aligned, grouped
 from .hooks import CHUNKS, PATH_HOOKS, Call, Chunks, Evaluation
 from .latents import DIM, NODE
-from .memory import auto_batch, prepare
+from .memory import auto_batch, prepare, refuse_too_many
 from .references import behind, references
 from .regions import window_regions
 from .schedule import located
@@ -45,7 +44,6 @@ from .window import NEW_CORE, ContextWindow, VideoFrames, context_window, fuse_w
 
 logger = logging.getLogger(__name__)
 
-MOST_FRAMES = 2**25  # frames of all windows of one path
 
 
 def _references(model, conds: list, options: dict) -> int:
@@ -204,9 +202,9 @@ class LongTakeContextHandler(IndexListContextHandler):
 
     def _fused(self, evaluation: Evaluation) -> list[torch.Tensor]:
         model, conds, x, timestep = evaluation.model, evaluation.conds, evaluation.x, evaluation.timestep
-        frames, moment = x.shape[DIM], self.moment
+        frames, moment, options = x.shape[DIM], self.moment, evaluation.transformer_options
         video = frames - self.references
-        self._refuse_too_many(video)
+        refuse_too_many(self.settings, video)
         places, index = self.located
         paths = step_paths(
             self.settings, video, index=index + moment.step, place=places[moment.step], key=moment.key,
@@ -220,16 +218,18 @@ class LongTakeContextHandler(IndexListContextHandler):
         try:
             for path in paths:
                 placed = behind(path.windows, self.references)
-                windows = [context_window(w, self.settings, path.name, frames, self.references) for w in placed]
-                limit = self._batch_limit(evaluation, windows)
                 weights = self._weights(evaluation, path, placed, frames)
+                needed = touching(placed, evaluation.run.made if PATH_HOOKS not in options else None)
+                parts, weights = [placed[i] for i in needed], [weights[i] for i in needed]
+                windows = [context_window(w, self.settings, path.name, frames, self.references) for w in parts]
+                limit = self._batch_limit(evaluation, windows)
                 hooks = self._begin_path(evaluation, windows, limit)
                 try:
                     if moment.first and path is paths[0]:
                         self._log_start(evaluation, windows, limit)
                     for i, results, sub_conds in self._evaluate(evaluation, windows, limit, hooks):
                         for branch, result in zip(out, results, strict=True):
-                            fusion.accumulate(branch, result, placed[i], weights[i], DIM)
+                            fusion.accumulate(branch, result, parts[i], weights[i], DIM)
                         self._callback(
                             IndexListCallbacks.COMBINE_CONTEXT_WINDOW_RESULTS, x, results, sub_conds, windows[i], i,
                             len(windows), timestep, out, ones, biases,
@@ -240,16 +240,6 @@ class LongTakeContextHandler(IndexListContextHandler):
             return out
         finally:
             self._callback(IndexListCallbacks.EXECUTE_CLEANUP, model, x, conds, timestep, evaluation.options)
-
-    def _refuse_too_many(self, frames: int):
-        count = most_windows(self.settings, frames)
-        if count * self.settings.length > MOST_FRAMES:
-            c = self.settings.compression
-            raise ValueError(
-                f"{NODE}: overlap: {count} windows of {pixel_length(self.settings.length, c)} pixel frames per step "
-                f"over a video of {pixel_length(frames, c)}: a window starts every {self.settings.stride} latent "
-                f"frames; use about half a window of overlap"
-            )
 
     def _weights(self, evaluation: Evaluation, path: Path, placed: list[Window], frames: int) -> list[torch.Tensor]:
         """Of each window's frames, on the latent's device: made once per run for the same windows and share. placed:
@@ -368,6 +358,8 @@ class LongTakeContextHandler(IndexListContextHandler):
         branches = sum(cond is not None for cond in conds)
         details = Details(times, places, repeats, index, limit)
         cost = cost_text(self.settings, frames, moment.keys, branches, details)
+        if evaluation.run.made is not None:
+            cost += f"; the mask keeps frames, and leaves {len(windows)} windows of the first step"
         progress.show(cost)
         with progress.above_bars():
             logger.info("LongTake windows: %s", cost)

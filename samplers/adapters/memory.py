@@ -5,7 +5,7 @@ import math
 
 import comfy.model_management
 
-from ..windows import most_windows
+from ..windows import WindowSettings, most_windows, pixel_length
 from . import progress
 from .hooks import PATH_HOOKS, Evaluation
 from .latents import DIM, NODE
@@ -18,6 +18,7 @@ logger = logging.getLogger(__name__)
 # measured was a CPU only, where four are quicker than one at any size that is bearable there.
 AUTO_BATCH = {"cpu": 4, "cuda": 4}  # elsewhere one
 FULL = 2**16
+MOST_FRAMES = 2**25  # frames of all windows of one path
 
 
 def auto_batch(evaluation: Evaluation, entries: list[dict], length: int) -> int:
@@ -39,6 +40,18 @@ def auto_batch(evaluation: Evaluation, entries: list[dict], length: int) -> int:
         if model.memory_required([n * shape[0], *shape[1:]], cond_shapes=shapes) * 1.5 < free:
             return n
     return 1
+
+
+def refuse_too_many(settings: WindowSettings, frames: int) -> None:
+    """Raises ValueError where one step's local windows hold more frames than can be meant."""
+    count = most_windows(settings, frames)
+    if count * settings.length > MOST_FRAMES:
+        c = settings.compression
+        raise ValueError(
+            f"{NODE}: overlap: {count} windows of {pixel_length(settings.length, c)} pixel frames per step over a "
+            f"video of {pixel_length(frames, c)}: a window starts every {settings.stride} latent frames; use about "
+            f"half a window of overlap"
+        )
 
 
 def prepare(executor, model, noise_shape, conds, *args, **kwargs):

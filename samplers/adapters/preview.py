@@ -10,6 +10,7 @@ import logging
 import time
 
 import comfy.utils
+import numpy as np
 import torch
 from comfy.cli_args import args
 from comfy_execution.utils import get_executing_context
@@ -44,6 +45,17 @@ def strip_image(previewer, x0: torch.Tensor, indices: list[int]) -> Image.Image:
     if image.height > high:
         return image.resize((max(image.width * high // image.height, len(indices)), high), Image.Resampling.BILINEAR)
     return image
+
+
+def frames_of(x0: torch.Tensor, latent_format) -> torch.Tensor | None:
+    """Some frames of a video latent [B, C, F, H, W] in core's latent colours, [frames, H, W, 3] as bytes on the CPU;
+    None where the format has no colours."""
+    if x0.ndim != 5 or latent_format.latent_rgb_factors is None:
+        return None
+    indices = strip_indices(x0.shape[2])
+    wide = rearrange(x0[:1, :, indices], "b c f h w -> b c 1 h (f w)").float().cpu()
+    picture = np.array(colours_of(latent_format).decode_latent_to_preview(wide).convert("RGB"))
+    return torch.from_numpy(picture).view(picture.shape[0], len(indices), -1, 3).transpose(0, 1).contiguous()
 
 
 def jpeg(image: Image.Image) -> str:
@@ -103,8 +115,12 @@ def previewer_for(latent_format):
     """Core's latent colours for this format; None where the user wants no previews or the format has no colours."""
     if args.preview_method == LatentPreviewMethod.NoPreviews or latent_format.latent_rgb_factors is None:
         return None
-    colours = ("latent_rgb_factors", "latent_rgb_factors_bias", "latent_rgb_factors_reshape")
-    return Latent2RGBPreviewer(*(getattr(latent_format, name) for name in colours))
+    return colours_of(latent_format)
+
+
+def colours_of(latent_format) -> Latent2RGBPreviewer:
+    names = ("latent_rgb_factors", "latent_rgb_factors_bias", "latent_rgb_factors_reshape")
+    return Latent2RGBPreviewer(*(getattr(latent_format, name) for name in names))
 
 
 def filmstrip_wrapper(compression: int):

@@ -9,14 +9,17 @@ import struct
 from dataclasses import dataclass
 
 import comfy.model_sampling
+import comfy.sampler_helpers
 import torch
 from comfy.k_diffusion import sampling
 from comfy.patcher_extension import WrappersMP
 
+from ..redo import made_frames
 from .core_samplers import EVALUATIONS, core_name
 
 STEP = "longtake_step"  # key of the step in transformer_options, where it was counted
 RUN = "longtake_run"  # key of the Run in transformer_options
+CHANGING = "denoise_mask_function"  # Differential Diffusion's, which opens a mask by and by
 
 
 def training_timestep(model_sampling, sigma: torch.Tensor) -> float:
@@ -57,11 +60,13 @@ class Moment:
 
 
 class Run:
-    """One sampling run: the steps of its evaluations in their order (None: told by their sigmas), and what was decided
-    in it once (`once`). A step that ends at sigma 0 has one evaluation; heunpp2's last steps too have fewer."""
+    """One sampling run: the steps of its evaluations in their order (None: told by their sigmas), what was decided in
+    it once (`once`), and which frames a mask lets it make (None: all). A step that ends at sigma 0 has one evaluation;
+    heunpp2's last steps too have fewer."""
 
-    def __init__(self, name: str = "", sigmas: list[float] = ()):
+    def __init__(self, name: str = "", sigmas: list[float] = (), made: list[bool] | None = None):
         self.decided: dict = {}
+        self.made = made
         steps = len(sigmas) - 1
         if name == "heunpp2":
             counts = [min(3, steps - i) for i in range(steps)]
@@ -89,15 +94,18 @@ def begun(model_options: dict, run: Run) -> dict:
     return {**model_options, "transformer_options": {**model_options["transformer_options"], RUN: run}}
 
 
-def _sample(executor, guider, sigmas, extra_args, *args, **kwargs):
+def _sample(executor, guider, sigmas, extra_args, callback, noise, latent_image=None, denoise_mask=None, *args):
     function = getattr(executor.class_obj, "sampler_function", None)
     name = core_name(function).removeprefix("sample_")
     # VMCR runs a sampler one step at a time: the same for those in the table, not for heunpp2.
     if name == "heunpp2" and function is not sampling.sample_heunpp2:
         name = ""
-    run = Run(name, sigmas.tolist())
+    made = None
+    if denoise_mask is not None and denoise_mask.ndim == 5 and CHANGING not in extra_args["model_options"]:
+        made = made_frames(denoise_mask)
+    run = Run(name, sigmas.tolist(), made)
     extra_args = {**extra_args, "model_options": begun(extra_args["model_options"], run)}
-    return executor(guider, sigmas, extra_args, *args, **kwargs)
+    return executor(guider, sigmas, extra_args, callback, noise, latent_image, denoise_mask, *args)
 
 
 def _predict(executor, x, timestep, model_options=None, seed=None):
@@ -117,8 +125,20 @@ def put_first(model, stage: str, key: str, wrapper) -> None:
     model.wrappers[stage] = {key: model.wrappers[stage].pop(key), **model.wrappers[stage]}
 
 
+def _keep(executor, noise, latent_image, sampler, sigmas, denoise_mask=None, *args, **kwargs):
+    """What a mask keeps is the given latent again: core brings it through its latent format and the sampler, which
+    round."""
+    out = executor(noise, latent_image, sampler, sigmas, denoise_mask, *args, **kwargs)
+    if denoise_mask is None or out.ndim != 5 or CHANGING in executor.class_obj.model_options:
+        return out
+    made = comfy.sampler_helpers.prepare_mask(denoise_mask, out.shape, out.device)
+    return torch.where(made == 0, latent_image.to(out), out)
+
+
 def begin_runs(model) -> None:
     """Make each sampling run of a ModelPatcher (a clone of one's own) a Run. Before other wrappers: a step cache may
     skip evaluations."""
+    model.remove_wrappers_with_key(WrappersMP.OUTER_SAMPLE, RUN)
+    model.add_wrapper_with_key(WrappersMP.OUTER_SAMPLE, RUN, _keep)
     put_first(model, WrappersMP.SAMPLER_SAMPLE, RUN, _sample)
     put_first(model, WrappersMP.PREDICT_NOISE, RUN, _predict)

@@ -28,6 +28,7 @@ from .engine import LongTakeContextHandler
 from .hooks import CHUNKS, Chunks
 from .latents import DIM, temporal_compression
 from .references import references
+from .replay import Calls, how_answered, settle
 from .schedule import first_index, located
 from .steps import Moment, Run, begun
 
@@ -208,8 +209,13 @@ class _Step:
             progress.show(f"SynCoS: {self.iteration(iteration)}")
         throw_exception_if_processing_interrupted()
 
+    @property
+    def resumed(self) -> bool:
+        return how_answered(self.model) is not None
+
     def done(self, x: torch.Tensor, x0: torch.Tensor) -> None:
         refuse_infinite(self.checks)  # once per step: to look at them waits for the device
+        settle(self.model, x0)
         if self.callback is not None:
             self.callback(x, x0)
 
@@ -254,6 +260,8 @@ def sample_syncos(model, x, sigmas, extra_args=None, callback=None, disable=None
     plan = coupled_steps(settings, whole[:-1].tolist(), t_min, index)
     if settings.stages == "second" and len(whole) != len(sigmas):
         raise ValueError(f"{NODE}: stages: second cannot be run one step at a time (by VMCR); its steps share a state")
+    if settings.stages == "second" and isinstance(model, Calls):
+        raise ValueError(f"{NODE}: stages: second cannot be kept, its steps share a state; bypass Checkpoint")
     start = Moment.of(sigmas[:1], run.options)
     if start.first:
         log_start(run, plan, start)
@@ -272,6 +280,9 @@ def sample_syncos(model, x, sigmas, extra_args=None, callback=None, disable=None
 
     with tqdm(total=sum(1 + settings.iters * on for on in plan), disable=disable) as meter:
         return sample(x, steps(meter), settings)
+
+
+sample_syncos.longtake_history = 0  # see replay.history
 
 
 def log_start(run: _Run, plan: list[bool], moment: Moment) -> None:

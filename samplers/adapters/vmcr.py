@@ -25,6 +25,7 @@ from ..checks import number, part_of_schedule
 from ..glc.motion import MotionSettings, gradient_chunks, rescale_factor
 from . import progress
 from .core_samplers import BROWNIAN, EXACT, REFUSED, core_name
+from .replay import SKIPPED, how_answered
 
 logger = logging.getLogger(__name__)
 
@@ -193,7 +194,7 @@ def stepwise(inner, settings: RefineSettings):
                     extra_args=dict(extra_args),  # cfg_pp samplers add a function to it in every call
                     callback=step_callback, disable=True, **step_options(options, start, stop, steps),
                 )  # fmt: skip
-                if active[start]:
+                if active[start] and how_answered(model) != SKIPPED:
                     x0 = seen.get("denoised")
                     if x0 is None or x0.shape != x.shape:
                         raise ValueError(
@@ -219,6 +220,8 @@ def refine_sampler(sampler, settings: RefineSettings):
     """
     if settings.omega == 0:
         return sampler
+    if hasattr(sampler, "inner"):
+        raise ValueError(f"{NODE}: sampler: comes from a Checkpoint; connect this node first, and Checkpoint after it")
     if not isinstance(sampler, comfy.samplers.KSAMPLER):
         raise ValueError(
             f"{NODE}: sampler: {type(sampler).__name__} is not a sampler function that can run one step at a time; use "

@@ -169,6 +169,7 @@ class Step(Protocol):
     coupled: bool  # t > t_min, see coupled_steps
     windows: Sequence[Window]  # the chunks, all of the same length
     mask: torch.Tensor | None  # 1 where the video is made, 0 where it is kept
+    resumed: bool  # fused gave what stage 2 had made of it in an earlier run: it is not to run again
 
     def fused(self, x: torch.Tensor) -> torch.Tensor:
         """Fused prediction x0' of the noisy video x over all chunks."""
@@ -221,7 +222,8 @@ def sample(x: torch.Tensor, steps: Iterable[Step], settings: SynCoSSettings) -> 
             del x  # not looked at again: from here on x_t is made of x0' and eps
             eps = None if settings.noise == "fresh" else noise_of(step, x0)  # fixed baseline noise
             x0 = x0.clone(memory_format=torch.contiguous_format)
-            couple(x0, eps, step, settings)  # stage 2
+            if not step.resumed:
+                couple(x0, eps, step, settings)  # stage 2
             if eps is None:
                 eps = noise_of(step, x0, settings.iters + 1)
             step.done(step.renoise(x0, eps, step.sigma), x0)

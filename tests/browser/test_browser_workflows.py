@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from longtake.tools.headless import GraphError
-from support.browser import RENDERERS, WIDGETS, run_small
+from support.browser import FRAMES, RENDERERS, WIDGETS, run_small
 from support.graphs import LOADERS, NAMES, RELEASED, model_links, read, ui_graph
 
 pytestmark = pytest.mark.browser
@@ -16,6 +16,7 @@ DATA = Path(__file__).parent / "data"
 DEMO = [name for name in NAMES if any(node["type"] == "LongTakeDemoBackbone" for node in ui_graph(name)["nodes"])]
 OTHER = [name for name in NAMES if name not in DEMO]  # these need weights
 RUNS = {(name, list(RENDERERS)[i % 2]) for i, name in enumerate(DEMO)}  # every graph once, in one of the renderers
+LONGER = {"continue": 96}  # frames that a graph adds to its length
 PLAIN = ("INT", "FLOAT", "STRING", "BOOLEAN", "COMBO")  # types of inputs that are widgets
 SCRIPTS = re.compile(r"/extensions/ComfyUI-LongTake/.*\.js")
 
@@ -53,7 +54,7 @@ def test_a_graph_loads_is_saved_as_it_was_and_runs(comfy, name, renderer):
     counted = "counts => Object.entries(counts).every(([s, n]) => document.querySelectorAll(s).length === n)"
     comfy.page.wait_for_function(counted, arg=shown)
     if (name, renderer) in RUNS:
-        run_small(comfy)
+        run_small(comfy, FRAMES + LONGER.get(name, 0))
     assert comfy.errors == []
 
 

@@ -140,7 +140,7 @@ def test_a_gpu_that_one_window_fills_gets_one(model, monkeypatch, shape, most):
 
 
 def test_too_many_windows_are_refused_with_their_number(model, monkeypatch):
-    monkeypatch.setattr(engine, "MOST_FRAMES", 4 * LENGTH - 1)
+    monkeypatch.setattr(memory, "MOST_FRAMES", 4 * LENGTH - 1)
     with pytest.raises(ValueError, match=r"LongTakeWindowScheduler.*overlap: 4 windows of 17 pixel frames per step"):
         run(windowed(model), steps=1)
 

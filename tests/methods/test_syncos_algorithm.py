@@ -21,7 +21,7 @@ def believed(x, sigma, start):
 class Flow:
     """A coupling.Step: x = (1 - sigma) * x0 + sigma * eps, and the toy model above."""
 
-    mask = None
+    mask, resumed = None, False
 
     def __init__(self, i, levels, coupled, windows):
         self.i, self.windows, self.coupled = i, windows, coupled

@@ -18,7 +18,8 @@ CHROMIUM = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stab
 ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
              "--disable-component-update", "--disable-sync"]  # fmt: skip
 RENDERERS = {"canvas": False, "vue": True}  # value of Comfy.VueNodes.Enabled
-WIDGETS = {"LongTakeWindowScheduler": ".longtake-chart", "LongTakePromptTimeline": ".longtake-timeline"}
+WIDGETS = {"LongTakeWindowScheduler": ".longtake-chart", "LongTakePromptTimeline": ".longtake-timeline",
+           "LongTakeLoadRun": ".longtake-runs"}  # fmt: skip
 FRAMES = 97  # three windows of 49 frames
 SMALL = {"length": FRAMES, "steps": 2, "preset": "fast", "fps": 4}  # fps: events given in seconds lie in the video
 SETTINGS = {"Comfy.TutorialCompleted": True, "Comfy.Workflow.ShowMissingModelsWarning": False,
@@ -214,7 +215,7 @@ def open_page(server, size=(1600, 1000), prepare=None):
             browser.close()
 
 
-def run_small(comfy, **more):
+def run_small(comfy, frames=FRAMES, **more):
     """Queue the page's graph, made small; its video has all its frames."""
     comfy.set_all({**SMALL, **more})
     comfy.queue()
@@ -222,4 +223,4 @@ def run_small(comfy, **more):
     assert entry["status"]["status_str"] == "success", entry["status"]["messages"]
     (path,) = comfy.server.files(entry)
     with av.open(path) as video:
-        assert sum(1 for _ in video.decode(video=0)) == FRAMES
+        assert sum(1 for _ in video.decode(video=0)) == frames

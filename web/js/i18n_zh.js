@@ -52,4 +52,15 @@ export const ZH = {
     "stopped after {step} of {steps} steps": "共 {steps} 步，第 {step} 步后停止",
     "step {step}/{steps}": "第 {step}/{steps} 步",
     "{what}, {time} left": "{what}，剩余 {time}",
+    // Kept runs
+    "Kept runs": "保留的运行",
+    "No run is kept. Sample with a Checkpoint.": "没有保留的运行。请使用检查点采样。",
+    "step {step} of {total}": "第 {step} 步，共 {total} 步",
+    unreadable: "无法读取",
+    delete: "删除",
+    "really delete?": "确定删除？",
+    "{n} s ago": "{n} 秒前",
+    "{n} min ago": "{n} 分钟前",
+    "{n} h ago": "{n} 小时前",
+    "{n} days ago": "{n} 天前",
 };

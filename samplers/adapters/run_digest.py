@@ -1,0 +1,203 @@
+"""What decides the result of a sampling run, as digests by name: alike only where the run would be the same.
+
+Taken when core has prepared everything and the sampler is about to begin. Values are read by what they hold, never by
+which objects they are, so that another process comes to the same digests; functions by their names and what they close
+over. Of weights a few numbers of each tensor are read, before any LoRA; LoRAs and other patches come from the
+ModelPatcher. What is unknown here (an object of another pack with, say, a clock in it) can only make a digest differ.
+"""
+
+import enum
+import functools
+import hashlib
+import struct
+import types
+from pathlib import Path
+
+import comfy.model_patcher
+import torch
+
+from .steps import RUN
+
+SAMPLES = 256  # numbers that are read of a weight
+DEEPEST = 60
+# Keys and attributes that say nothing about the result, or are counters of a run.
+SILENT = {
+    "uuid", "patches_uuid", "sample_sigmas", "longtake_filmstrip", "longtake_checkpoint", "need_weight_init", "_step",
+    "hook_id", RUN,
+}  # fmt: skip
+NAMES = {"context_handler": "windows", "longtake_path_hooks": "anchor attention", "wrappers": "model wrappers",
+         "optimized_attention_override": "attention"}  # fmt: skip
+GUIDER = ("model_patcher", "model_options", "conds", "original_conds", "inner_model", "loaded_models")
+CODE = Path(__file__).resolve().parent.parent
+
+
+class Digest:
+    """Digests of values. One object for one run: what was read once is not read again."""
+
+    def __init__(self):
+        self.known: dict[tuple, tuple] = {}  # by id and way: the value (which keeps its id) and its digest
+        self.depth = 0
+
+    def of(self, value, weights: bool = False) -> str:
+        """weights: tensors in it are sampled."""
+        key = id(value), weights
+        if key in self.known:
+            return self.known[key][1]
+        if self.depth > DEEPEST:
+            return "deep"
+        self.known[key] = value, "circle"
+        self.depth += 1
+        try:
+            found = hashlib.sha256(repr(self._parts(value, weights)).encode()).hexdigest()
+        finally:
+            self.depth -= 1
+        self.known[key] = value, found
+        return found
+
+    def _parts(self, value, weights: bool):
+        of = functools.partial(self.of, weights=weights)
+        if value is None or isinstance(value, (bool, int, str, bytes, complex, torch.dtype, torch.device, torch.Size)):
+            return value
+        if isinstance(value, float):
+            return struct.pack("<d", value)
+        if isinstance(value, enum.Enum):
+            return type(value).__qualname__, value.name
+        if isinstance(value, torch.nn.Module):
+            return self._module(value)
+        if isinstance(value, torch.Tensor):
+            return _sampled(value) if weights else _whole(value)
+        if isinstance(value, comfy.model_patcher.ModelPatcher):
+            return sorted(self.model(value).items())
+        if isinstance(value, dict):
+            return "dict", sorted((str(k), of(v)) for k, v in value.items() if k not in SILENT)
+        if isinstance(value, (list, tuple)):
+            return "list", [of(v) for v in value]
+        if isinstance(value, (set, frozenset)):
+            return "set", sorted(of(v) for v in value)
+        if isinstance(value, functools.partial):
+            return "partial", of(value.func), of(value.args), of(value.keywords)
+        if isinstance(value, types.MethodType):
+            return "method", of(value.__func__), of(value.__self__)
+        if isinstance(value, types.FunctionType):
+            return self._function(value, of)
+        if isinstance(value, (type, types.BuiltinFunctionType, types.ModuleType)):
+            return "named", getattr(value, "__module__", ""), getattr(value, "__qualname__", value.__name__)
+        if hasattr(value, "__array_interface__"):  # NumPy's
+            return type(value).__name__, value.shape, value.tobytes()
+        return type(value).__module__, type(value).__qualname__, of(_attributes(value))
+
+    def _function(self, function, of):
+        cells = [cell for cell in function.__closure__ or () if _filled(cell)]
+        return (
+            "function", function.__module__, function.__qualname__, of(function.__defaults__),
+            of(function.__kwdefaults__), [of(cell.cell_contents) for cell in cells],
+        )  # fmt: skip
+
+    def _module(self, module: torch.nn.Module):
+        tensors = [*module.named_parameters(), *module.named_buffers()]
+        plain = {}
+        if not any(True for _ in module.parameters()):  # a model_sampling; what holds weights has notes of its loading
+            plain = {k: v for k, v in vars(module).items() if isinstance(v, (bool, int, float, str))}
+        return type(module).__qualname__, sorted(plain.items()), [(name, _sampled(t)) for name, t in tensors]
+
+    def model(self, patcher) -> dict[str, str]:
+        """model: class, settings and weights; LoRA: patches of weights; model settings: patches of objects."""
+        real = patcher.model
+        backup = getattr(patcher, "backup", {})
+        weights = []
+        for name, tensor in [*real.named_parameters(), *real.named_buffers()]:
+            kept = backup.get(name)
+            weights.append((name, _sampled(tensor if kept is None else getattr(kept, "weight", kept))))
+        config = getattr(getattr(real, "model_config", None), "unet_config", None)
+        own = {**getattr(patcher, "object_patches", {}), "model_sampling": patcher.get_model_object("model_sampling")}
+        patches = {"patches": patcher.patches, "wrappers": getattr(patcher, "weight_wrapper_patches", {})}
+        return {
+            "model": self.of((type(real).__qualname__, str(patcher.model_dtype()), config, weights)),
+            "LoRA": self.of(patches, weights=True),
+            "model settings (shift and others)": self.of(own),
+        }
+
+
+def _attributes(value) -> dict:
+    names = [*getattr(value, "__dict__", {}), *(n for c in type(value).__mro__ for n in getattr(c, "__slots__", ()))]
+    return {name: getattr(value, name) for name in names if not name.startswith("_current") and hasattr(value, name)}
+
+
+def _filled(cell) -> bool:
+    try:
+        cell.cell_contents  # noqa: B018
+    except ValueError:
+        return False
+    return True
+
+
+def _bytes(t: torch.Tensor) -> bytes:
+    return t.detach().to("cpu").contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
+
+
+def _whole(t: torch.Tensor):
+    digest = hashlib.sha256()
+    for part in t.detach().reshape(-1).split(2**22):
+        digest.update(_bytes(part))
+    return "tensor", str(t.dtype), tuple(t.shape), digest.hexdigest()
+
+
+def _sampled(t: torch.Tensor):
+    """Some numbers of a tensor, from all over it. A weight that cannot be read (on no device) is told by its shape."""
+    try:
+        flat = t.detach().reshape(-1)
+        some = flat[:: max(1, flat.numel() // SAMPLES)]
+        return "weight", str(t.dtype), tuple(t.shape), hashlib.sha256(_bytes(some)).hexdigest()
+    except (RuntimeError, NotImplementedError, TypeError):
+        return "weight", str(t.dtype), tuple(t.shape)
+
+
+@functools.cache
+def versions() -> dict[str, str]:
+    """What the result depends on beside a run's own: LongTake's code, ComfyUI, PyTorch."""
+    try:
+        from comfyui_version import __version__ as comfyui
+    except ImportError:
+        comfyui = "unknown"
+    code = hashlib.sha256()
+    for path in sorted(CODE.rglob("*.py")):
+        code.update(path.read_bytes())
+    found = {"ComfyUI": comfyui, "PyTorch": torch.__version__, "LongTake": code.hexdigest()}
+    return {f"{name}'s version": version for name, version in found.items()}
+
+
+def parts_of(guider, sampler, sigmas, extra_args: dict, noise, latent_image, denoise_mask) -> dict[str, str]:
+    """{what: digest} of a run that is about to begin."""
+    digest = Digest()
+    device = guider.model_patcher.load_device
+    place = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+    settings = {k: v for k, v in vars(guider).items() if k not in GUIDER}
+    own = {"function": sampler.sampler_function, "options": sampler.extra_options, "inpaint": sampler.inpaint_options}
+    parts = {
+        "noise": digest.of(noise), "latent_image": digest.of(latent_image), "mask": digest.of(denoise_mask),
+        "steps and scheduler": digest.of(sigmas), "seed": digest.of(extra_args.get("seed")),
+        "sampler": digest.of(own), "cfg": digest.of((type(guider).__qualname__, settings)),
+        "device": digest.of(place), **digest.model(guider.model_patcher),
+    }  # fmt: skip
+    for branch, conds in guider.conds.items():
+        parts[f"{branch} prompt"] = digest.of(conds)
+    options = {**guider.model_options, **guider.model_options.get("transformer_options", {})}
+    for key, value in options.items():
+        if key not in SILENT and key != "transformer_options":
+            value = _without_silent(value)
+            if value not in ({}, []):
+                parts[NAMES.get(key, f"model option {key}")] = digest.of(value)
+    return {**parts, **versions()}
+
+
+def _without_silent(value):
+    """Wrappers and callbacks are dicts of dicts: without the silent ones nothing of these may be left."""
+    if not isinstance(value, dict):
+        return value
+    kept = {k: _without_silent(v) for k, v in value.items() if k not in SILENT}
+    return {k: v for k, v in kept.items() if not (isinstance(v, (dict, list)) and len(v) == 0)}
+
+
+def differing(a: dict[str, str], b: dict[str, str]) -> list[str]:
+    """The names of what differs."""
+    return [name for name in {**a, **b} if a.get(name) != b.get(name)]

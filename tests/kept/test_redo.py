@@ -1,0 +1,153 @@
+"""Redo Span and Continue Video: what is kept is kept bit for bit, windows see it, only what is needed is sampled."""
+
+import pytest
+import torch
+from longtake.nodes.redo import LongTakeContinue, LongTakeRedoSpan
+from longtake.samplers.adapters.engine import apply_windows
+from longtake.samplers.prompts.timeline import Span
+from longtake.samplers.redo import latent_span
+from longtake.samplers.windows import WindowSettings
+from support.kept_runs import EVERY, SEED, cut_off, output, sample, wan  # noqa: F401
+from support.tiny_wan import prompt, record, timeline
+from support.windows import windowed
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+FRAMES, C = 14, 4
+TOTAL = C * (FRAMES - 1) + 1
+
+
+@pytest.fixture(scope="module")
+def model():
+    return wan()
+
+
+@pytest.fixture(scope="module")
+def video(model):
+    return sample(windowed(model), frames=FRAMES)
+
+
+def redo(latent, **values):
+    widgets = {"by": "frames", "event": 1, "start": 0.0, "end": 4.0, "fps": 16.0, "compression": C, **values}
+    return LongTakeRedoSpan.execute({"samples": latent}, **widgets).args
+
+
+def sampled(model, masked, **kwargs):
+    return sample(model, start=masked["samples"], mask=masked["noise_mask"], **kwargs)
+
+
+@pytest.mark.parametrize("sampler", ["euler", "dpmpp_2m", "uni_pc", "euler_ancestral", "ddim"])
+def test_outside_of_the_span_nothing_changes_at_all(model, video, sampler):
+    masked, report = redo(video, start=17.0, end=33.0)
+    assert report == "pixel frames 17 to 32 of 53 are made (latent 5 to 8)"
+    again = sampled(windowed(model, schedule="random_shift"), masked, sampler=sampler, seed=SEED + 1)
+    kept = [i for i in range(FRAMES) if not 5 <= i < 9]
+    assert torch.equal(again[:, :, kept], video[:, :, kept])
+    assert all(not torch.allclose(again[:, :, i], video[:, :, i], atol=0.1) for i in range(5, 9))
+
+
+def test_windows_over_the_border_see_what_is_kept_at_every_step(model, video):
+    """Another video outside of the span makes another one inside."""
+    masked, _ = redo(video, start=17.0, end=33.0)
+    one = sampled(windowed(model), masked)
+    other = {**masked, "samples": masked["samples"].clone()}
+    other["samples"][:, :, 3] += 1
+    assert (sampled(windowed(model), other) - one)[:, :, 5].abs().max() > 1e-4
+
+
+def test_only_windows_that_touch_the_span_are_sampled(model, video):
+    masked, _ = redo(video, start=17.0, end=33.0)
+    starts = []
+    for mask in (masked["noise_mask"], torch.ones_like(masked["noise_mask"])):
+        recorded, calls = record(windowed(model, overlap=1))
+        sampled(recorded, {**masked, "noise_mask": mask})
+        starts.append(sorted({note["windows"][0][0] for _, note, _, _ in calls}))
+    assert starts == [[4, 8], [0, 4, 8, 9]]
+
+
+def test_the_windows_left_out_change_nothing(model, video, monkeypatch):
+    from longtake.samplers.adapters import steps
+
+    masked, _ = redo(video, start=17.0, end=33.0)
+    one = sampled(windowed(model), masked)
+    monkeypatch.setattr(steps, "made_frames", lambda mask: None)
+    assert torch.equal(sampled(windowed(model), masked), one)
+
+
+def test_a_redone_span_resumes_too(model, video, output):  # noqa: F811
+    masked, _ = redo(video, start=17.0, end=33.0)
+    how = {"start": masked["samples"], "mask": masked["noise_mask"]}
+    whole = sample(windowed(model), "dpmpp_2m", **how)
+    cut_off(windowed(model), "dpmpp_2m", 9, settings=EVERY, **how)
+    assert torch.equal(sample(windowed(model), "dpmpp_2m", settings=EVERY, **how), whole)
+
+
+def test_an_event_is_the_timelines(video):
+    positive = timeline(TOTAL, [0, 21, 37])
+    masked, report = redo(video, by="event", event=2, positive=positive)
+    assert report == "pixel frames 21 to 36 of 53 are made (latent 6 to 9)"
+    assert masked["noise_mask"][0, 0, :, 0, 0].tolist() == [0.0] * 6 + [1.0] * 4 + [0.0] * 4
+    assert redo(video, by="seconds", start=1.3, end=2.3)[1] == redo(video, start=20.8, end=36.8)[1]
+
+
+@pytest.mark.parametrize(("values", "words"), [
+    ({"by": "event"}, "by (event): needs a Prompt Timeline"),
+    ({"by": "event", "event": 4, "positive": timeline(TOTAL, [0, 21])}, "event (4): the timeline at positive has 2"),
+    ({"by": "event", "positive": timeline(97, [0, 21])}, "the latent has 53 pixel frames, the timeline at positive 97"),
+    ({"start": 60.0, "end": 70.0}, "from pixel frame 60 to 53 is not within a video of 53"),
+    ({"start": 9.0, "end": 9.0}, "from pixel frame 9 to 9 is not within"),
+    ({"start": float("nan")}, "start"), ({"compression": 0}, "compression (0)"),
+])  # fmt: skip
+def test_a_span_that_is_none_is_refused_by_name(video, values, words):
+    with pytest.raises(ValueError, match="^Redo Span") as caught:
+        redo(video, **values)
+    assert words in str(caught.value)
+
+
+def test_a_span_has_the_frames_whose_middle_lies_in_it():
+    assert latent_span(0, 1, FRAMES, C) == range(0, 1)
+    assert latent_span(0, 3, FRAMES, C) == range(0, 2)
+    assert latent_span(1, 2, FRAMES, C) == range(1, 2)  # none lies in it: the nearest
+    assert latent_span(0, TOTAL, FRAMES, C) == range(0, FRAMES)
+    assert latent_span(52, 1e6, FRAMES, C) == range(13, 14)
+
+
+def test_continued_twice_the_first_part_is_the_first_part(model, video):
+    windows, parts = windowed(model), [video]
+    for seed in (21, 22):
+        masked, _, report = LongTakeContinue.execute({"samples": parts[-1]}, 20, C).args
+        assert masked["samples"].shape[2] == parts[-1].shape[2] + 5
+        parts.append(sampled(windows, masked, seed=seed))
+    assert report == "pixel frames 73 to 92 of 93 are made (latent 19 to 23)"
+    assert torch.equal(parts[2][:, :, :14], video) and torch.equal(parts[2][:, :, :19], parts[1])
+    assert all(parts[2][:, :, i].std() > 0.1 for i in range(14, 24))  # no frame was left empty
+
+
+def test_a_timeline_of_the_new_part_is_moved_behind_the_old_one(video):
+    masked, moved, _ = LongTakeContinue.execute({"samples": video}, 20, C, timeline(21, [0, 9])).args
+    spans = [entry[1]["longtake_span"] for entry in moved]
+    assert spans == [None, Span(0, 0, 62, 0.0, 73), Span(1, 62, 73, 0.0, 73)]
+    whole = timeline(73, [0, 9])
+    assert LongTakeContinue.execute({"samples": video}, 20, C, whole).args[1] is whole
+    plain = prompt(3)
+    assert LongTakeContinue.execute({"samples": video}, 20, C, plain).args[1] is plain
+
+
+@pytest.mark.parametrize(("values", "words"), [
+    ({"frames": 3}, "frames (3): is less than one latent frame; at least 4"),
+    ({"frames": 20, "positive": timeline(97, [0, 9])},
+     "the timeline has 97 pixel frames; give it the length of the new part (20) or of the whole video (73)"),
+    ({"frames": 0}, "frames (0)"),
+])  # fmt: skip
+def test_a_video_that_cannot_be_continued_is_refused_by_name(video, values, words):
+    with pytest.raises(ValueError, match="^Continue Video") as caught:
+        LongTakeContinue.execute({"samples": video}, **{"compression": C, **values})
+    assert words in str(caught.value)
+    with pytest.raises(ValueError, match=r"Redo Span.*samples: is \(1, 4, 8, 8\)"):
+        redo(torch.zeros(1, 4, 8, 8))
+
+
+def test_a_mask_that_keeps_nothing_or_everything_leaves_the_windows(model, video):
+    start = {"samples": video, "noise_mask": torch.zeros(1, 1, FRAMES, 4, 4)}
+    assert torch.equal(sampled(windowed(model), start), video)
+    start["noise_mask"] += 1
+    assert torch.isfinite(sampled(apply_windows(model, WindowSettings(5, 2)), start)).all()

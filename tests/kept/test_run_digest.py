@@ -1,0 +1,174 @@
+"""What a run is known by: the same in another process, another for all that decides the video, and named."""
+
+import copy
+import inspect
+import json
+import logging
+import subprocess
+import sys
+
+import comfy.model_sampling
+import comfy.samplers
+import pytest
+import torch
+from longtake.samplers.adapters import run_digest, run_folders
+from longtake.samplers.adapters.attention import apply_anchor
+from longtake.samplers.adapters.checkpoint import CheckpointSettings, apply_checkpoint
+from longtake.samplers.adapters.noise import ReinitNoise, apply_noise
+from longtake.samplers.adapters.syncos import syncos_sampler
+from longtake.samplers.adapters.vmcr import RefineSettings, refine_sampler
+from longtake.samplers.glc.noise import NoiseSettings
+from longtake.samplers.syncos.coupling import SynCoSSettings
+from support.kept_runs import EVERY, cut_off, output, sample, wan  # noqa: F401
+from support.paths import ROOT
+from support.tiny_wan import prompt
+from support.windows import windowed
+
+pytestmark = pytest.mark.usefixtures("one_thread", "output")
+WEIGHT = "diffusion_model.blocks.0.self_attn.q.weight"
+
+
+@pytest.fixture(scope="module")
+def model():
+    return wan()
+
+
+def parts(model, sampler="euler", settings=EVERY, **kwargs):
+    """The parts of a run that is about to begin."""
+    with run_digest_only() as seen:
+        sample(model, sampler, settings=settings, **kwargs)
+    return seen[0]
+
+
+class run_digest_only:
+    """Ends each run where its digest is known."""
+
+    class Known(Exception):
+        pass
+
+    def __enter__(self):
+        from longtake.samplers.adapters import checkpoint
+
+        self.real, self.module, seen = checkpoint.parts_of, checkpoint, []
+
+        def parts_of(*args):
+            seen.append(self.real(*args))
+            raise self.Known
+
+        checkpoint.parts_of = parts_of
+        return seen
+
+    def __exit__(self, kind, *_):
+        self.module.parts_of = self.real
+        return kind is self.Known
+
+
+def lora(model, strength, seed=0):
+    model = model.clone()
+    shape = model.model.state_dict()[WEIGHT].shape
+    model.add_patches({WEIGHT: ("diff", (torch.randn(shape, generator=torch.manual_seed(seed)),))}, strength)
+    return model
+
+
+def shift(model, value):
+    class Flow(comfy.model_sampling.ModelSamplingDiscreteFlow, comfy.model_sampling.CONST):
+        pass
+
+    model, sampling = model.clone(), Flow(model.model.model_config)
+    sampling.set_parameters(shift=value, multiplier=1000)
+    model.add_object_patch("model_sampling", sampling)
+    return model
+
+
+def vmcr(omega):
+    return refine_sampler(comfy.samplers.sampler_object("euler"), RefineSettings(omega=omega))
+
+
+def noised(model, d_s):
+    return apply_noise(model, ReinitNoise(1, NoiseSettings(d_s=d_s), 3, 2))
+
+
+def other_weights(model):
+    model = copy.copy(model)
+    model.model = copy.deepcopy(model.model)
+    with torch.no_grad():
+        model.model.diffusion_model.blocks[0].self_attn.q.weight.mul_(1.001)
+    return model
+
+
+CHANGES = {
+    "seed": (lambda m: parts(m, seed=1), lambda m: parts(m, seed=2), {"seed", "noise"}),
+    "steps": (lambda m: parts(m, steps=4), lambda m: parts(m, steps=5), {"steps and scheduler"}),
+    "scheduler": (parts, lambda m: parts(m, scheduler="beta"), {"steps and scheduler"}),
+    "sampler": (parts, lambda m: parts(m, "heun"), {"sampler"}),
+    "inpaint noise": (parts, lambda m: parts(m, "ddim"), {"sampler"}),
+    "cfg": (parts, lambda m: parts(m, cfg=4.0), {"cfg"}),
+    "prompt": (parts, lambda m: parts(m, positive=prompt(7)), {"positive prompt"}),
+    "latent": (parts, lambda m: parts(m, start=torch.ones(1, 16, 5, 4, 4)), {"latent_image"}),
+    "mask": (parts, lambda m: parts(m, mask=torch.ones(1, 1, 5, 4, 4)), {"mask"}),
+    "LoRA": (parts, lambda m: parts(lora(m, 1.0)), {"LoRA"}),
+    "LoRA's strength": (lambda m: parts(lora(m, 1.0)), lambda m: parts(lora(m, 0.9)), {"LoRA"}),
+    "another LoRA": (lambda m: parts(lora(m, 1.0)), lambda m: parts(lora(m, 1.0, seed=1)), {"LoRA"}),
+    "shift": (lambda m: parts(shift(m, 3.0)), lambda m: parts(shift(m, 5.0)),
+              {"model settings (shift and others)", "steps and scheduler"}),
+    "weights": (parts, lambda m: parts(other_weights(m)), {"model"}),
+    "windows": (lambda m: parts(windowed(m)), lambda m: parts(windowed(m, overlap=3)), {"windows"}),
+    "shift seed": (lambda m: parts(windowed(m, schedule="random_shift", shift_seed=1)),
+                   lambda m: parts(windowed(m, schedule="random_shift", shift_seed=2)), {"windows"}),
+    "anchor": (lambda m: parts(apply_anchor(windowed(m), 0.3, 0, -1, 0, 1, "gpu")),
+               lambda m: parts(apply_anchor(windowed(m), 0.2, 0, -1, 0, 1, "gpu")), {"anchor attention"}),
+    "omega": (lambda m: parts(m, vmcr(1e-4)), lambda m: parts(m, vmcr(2e-4)), {"sampler"}),
+    "coupling": (lambda m: parts(windowed(m), syncos_sampler(SynCoSSettings(iters=3))),
+                 lambda m: parts(windowed(m), syncos_sampler(SynCoSSettings(iters=4))), {"sampler"}),
+    "noise": (lambda m: parts(noised(m, 0.2)), lambda m: parts(noised(m, 0.3)), {"noise", "model wrappers"}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("what", CHANGES)
+def test_what_decides_the_video_decides_the_digest_and_is_named(model, what):
+    one, other, names = CHANGES[what]
+    first = one(model)
+    assert run_digest.differing(first, one(model)) == []
+    differing = run_digest.differing(first, other(model))
+    assert set(differing) >= names, differing
+    assert len(differing) <= len(names) + 1, differing  # the wrapper that holds another noise
+
+
+def test_what_decides_nothing_changes_nothing(model):
+    patched = parts(apply_checkpoint(model, CheckpointSettings(every=3)), settings=None)
+    assert run_digest.differing(parts(model), patched) == []
+
+
+CHILD = """
+import json, sys
+sys.path.insert(0, {tests!r})
+import conftest
+sys.path.append({tests!r})
+import torch
+torch.set_num_threads(1)
+from importlib import util
+spec = util.spec_from_file_location("digests", {path!r})
+module = util.module_from_spec(spec)
+spec.loader.exec_module(module)
+model = module.wan()
+print(json.dumps({{what: one(model) for what, (one, _, _) in module.CHANGES.items()}}))
+"""
+
+
+def test_another_process_comes_to_the_same(model):
+    tests = str(ROOT / "tests")
+    code = CHILD.format(tests=tests, path=inspect.getfile(run_digest_only))
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=tests)
+    there = json.loads(out.stdout.splitlines()[-1])
+    for what, (one, _, _) in CHANGES.items():
+        assert run_digest.differing(one(model), there[what]) == [], what
+
+
+def test_a_new_run_says_in_what_it_differs_from_the_one_kept(model, caplog):
+    cut_off(model, "euler", 3, settings=EVERY)
+    with caplog.at_level(logging.INFO):
+        sample(model, "euler", settings=EVERY, cfg=4.0)
+    (line,) = [r.getMessage() for r in caplog.records if "LongTake checkpoint" in r.getMessage()]
+    (kept,) = [run for run in run_folders.kept_runs() if run.state.step == 3]
+    assert f"begins at step 1; differs from the kept run {kept.name} (step 3 of 6, " in line
+    assert ") in: cfg (" in line
