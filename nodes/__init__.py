@@ -1,12 +1,12 @@
 """The pack's nodes, as one ComfyUI extension."""
 
-from . import abam, models, noise, prompts, syncos, vmcr, windows
+from . import abam, models, noise, prompts, syncos, video, vmcr, windows
 from ._api import ComfyExtension
 
 
 class LongTakeExtension(ComfyExtension):
     async def get_node_list(self):
-        return [node for module in (windows, noise, abam, vmcr, syncos, prompts, models) for node in module.NODES]
+        return [node for module in (windows, noise, abam, vmcr, syncos, prompts, models, video) for node in module.NODES]
 
 
 async def comfy_entrypoint() -> ComfyExtension:
