@@ -8,13 +8,14 @@ import comfy.utils
 import folder_paths
 from comfy.cli_args import args
 
-from ..samplers.adapters import decode_file, video_file
-from ..samplers.adapters.decoding import Decoding, videos
+from ..samplers.adapters import decode_file, encoding, video_file
+from ..samplers.adapters.decoding import Decoding, in_pieces, videos
+from ..samplers.adapters.video_read import Reader
 from ._api import InputImpl, io, ui
 from ._checks import bounded, verdict
 from ._widgets import Combo, Float
 
-NODE = "Decode to Video"
+NODE, ENCODE = "Decode to Video", "Encode Video"
 FOLDERS = {"output": folder_paths.get_output_directory, "temp": folder_paths.get_temp_directory}
 
 
@@ -158,4 +159,72 @@ def written(cls, decoding, kind, fps, prefix, format, crf, folder, audio) -> tup
     return path, subfolder
 
 
-NODES = [LongTakeDecodeToVideo]
+class LongTakeEncodeVideo(io.ComfyNode):
+    @classmethod
+    def define_schema(cls):
+        return io.Schema(
+            node_id="LongTakeEncodeVideo",
+            display_name="Encode Video",
+            category="LongTake",
+            description="Encodes a video file of any length into a latent, in pieces of time: the file's frames are "
+            "never all in memory. The other way round: Decode to Video.",
+            inputs=[
+                io.Video.Input("video", tooltip="The video, from Load Video or any node with a VIDEO output."),
+                io.Vae.Input("vae", tooltip="The VAE of the model that is to take the latent. Exact: Wan, LTX (newer "
+                             "ComfyUI), CogVideoX, image VAEs; the others: windows."),
+                io.Int.Input("width", default=0, min=0, max=16384, step=8,
+                             tooltip="Width in pixels to scale to, cut from the middle where the sides' ratio differs; "
+                             "0: as the file has it."),
+                io.Int.Input("height", default=0, min=0, max=16384, step=8,
+                             tooltip="Height in pixels to scale to; 0: as the file has it. Set both or none."),
+                io.Int.Input("start_frame", default=0, min=0, max=10_000_000,
+                             tooltip="Frames at the beginning to leave out; 0: none."),
+                io.Int.Input("frames", default=0, min=0, max=10_000_000,
+                             tooltip="Frames to encode; 0: all that follow. What does not fill a latent frame at the end "
+                             "is left out: Wan, CogVideoX and HunyuanVideo take 4n + 1 frames, LTX 8n + 1."),
+                io.Int.Input("window", default=64, min=8, max=4096,
+                             tooltip="Frames encoded at once where the VAE sees a whole video or is unknown; 32 to 128. "
+                             "No effect on exact VAEs."),
+                io.Int.Input("overlap", default=16, min=1, max=1024,
+                             tooltip="Frames that two such windows share; 8 to 32, at most half of window."),
+            ],
+            outputs=[
+                io.Latent.Output(display_name="samples"),
+                io.Float.Output(display_name="fps"),
+                io.Int.Output(display_name="frames"),
+            ],
+        )  # fmt: skip
+
+    @classmethod
+    def validate_inputs(cls, overlap):
+        return verdict(cls, ENCODE, windows_overlap, both_sides, overlap=overlap)
+
+    @classmethod
+    @bounded(ENCODE)
+    def execute(cls, video, vae, width, height, start_frame, frames, window, overlap) -> io.NodeOutput:
+        vae.throw_exception_if_invalid()
+        reader = Reader(video, start_frame, (height, width) if width else None)
+        try:
+            windows_overlap(window, overlap), both_sides(width, height), in_pieces(vae)
+            count = min(frames or reader.count, reader.count)
+            if count < 1:
+                raise ValueError(f"start_frame: the video has {reader.count + start_frame} frames, none from "
+                                 f"{start_frame} on")  # fmt: skip
+            rate = vae.upscale_index_formula[0] if vae.latent_dim == 3 else 1
+            count = encoding.kept(vae, count)
+            bar = comfy.utils.ProgressBar(count)
+            latent = encoding.encode(
+                vae, count, reader.read, bar.update_absolute, max(2, window // rate), max(1, overlap // rate))
+        except ValueError as error:
+            raise ValueError(f"{ENCODE}: {error}") from error
+        finally:
+            reader.close()
+        return io.NodeOutput({"samples": latent}, reader.rate, count)
+
+
+def both_sides(width, height):
+    if bool(width) != bool(height):
+        raise ValueError(f"width and height: set both or none, not {width} and {height}")
+
+
+NODES = [LongTakeDecodeToVideo, LongTakeEncodeVideo]

@@ -29,7 +29,7 @@ COLUMNS = (  # title, width in pixels, and the nodes in it; column 0 holds the n
     ("4. Sample and decode", 340, (
         "KSampler", "LongTakeSynCoSKSampler", "RandomNoise", "KSamplerSelect", "LongTakeSynCoSSampler", "LongTakeVMCR",
         "BasicScheduler", "CFGGuider", "SamplerCustomAdvanced", "VAEDecode", "VAEDecodeTiled", "ImageScaleBy",
-        "CreateVideo",
+        "CreateVideo", "LongTakeDecodeToVideo", "LongTakeEncodeVideo",
     )),
     ("5. Save", 480, ("SaveVideo",)),
 )

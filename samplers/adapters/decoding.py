@@ -13,6 +13,15 @@ from .vae_windows import OVERLAP, WINDOW, Tiles, Windows, scaled
 TILE = 256  # pixels, of core's decode where the memory is short
 
 
+def in_pieces(vae) -> None:
+    """Raises ValueError for VAEs whose pieces are none of ours to cut."""
+    kind = type(vae.first_stage_model).__name__
+    if vae.latent_dim not in (2, 3) or getattr(vae, "extra_1d_channel", None) is not None:
+        raise ValueError(f"vae: {kind} is for sound, not pictures; take the VAE of the video model")
+    if getattr(vae, "handles_tiling", False):
+        raise ValueError(f"vae: {kind} cuts time by a rule of its own; use VAE Decode and VAE Encode with it")
+
+
 def videos(node: str, samples: dict, vae) -> list[torch.Tensor]:
     """The latents [1, C, T, h, w] of each video of a LATENT. Raises ValueError where the VAE cannot decode them."""
     vae.throw_exception_if_invalid()
@@ -20,13 +29,10 @@ def videos(node: str, samples: dict, vae) -> list[torch.Tensor]:
     if getattr(latent, "is_nested", False):  # video and audio: core decodes the first too
         latent = latent.unbind()[0]
     shape, kind = tuple(latent.shape), type(vae.first_stage_model).__name__
-    if vae.latent_dim not in (2, 3) or getattr(vae, "extra_1d_channel", None) is not None:
-        raise ValueError(f"{node}: vae: {kind} decodes sound, not pictures; take the VAE of the video model")
-    if getattr(vae, "handles_tiling", False):
-        raise ValueError(
-            f"{node}: vae: {kind} cuts time by a rule of its own that this node does not know; use VAE Decode and "
-            "Create Video with it"
-        )
+    try:
+        in_pieces(vae)
+    except ValueError as error:
+        raise ValueError(f"{node}: {error}") from error
     if latent.ndim != vae.latent_dim + 2 or (latent.shape[1] != vae.latent_channels):
         wanted = "frames, channels, height, width" if vae.latent_dim == 2 else "batch, channels, frames, height, width"
         raise ValueError(
