@@ -11,7 +11,7 @@ import types
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-NAMES = ("engine", "evaluations", "events", "handover", "memory", "quality", "timing", "vmcr")
+NAMES = ("engine", "evaluations", "events", "handover", "memory", "quality", "scale", "timing", "vmcr")
 
 
 def register() -> None:

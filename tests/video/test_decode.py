@@ -74,14 +74,14 @@ def test_the_reach_of_a_class_is_no_less_than_it_is():
 
 @pytest.mark.parametrize("name", WHOLE)
 def test_classes_that_see_the_whole_are_decoded_whole_or_as_core_s_tiles(name):
-    vae, latent = built(name), VAES[name].latent(9, 2, 4)
+    vae, latent = built(name), VAES[name].latent(7, 1, 2)
     assert torch.allclose(streamed(Decoding(vae, latent)), core(vae, latent), atol=1e-6)
     decoding = Decoding(vae, latent, window=4, overlap=2)
     tiled = vae.decode_tiled(latent.clone(), tile_x=64, tile_y=64, overlap=0, tile_t=4, overlap_t=2)[0]
     found = streamed(decoding)
     assert decoding.kind is Windows and not decoding.exact
     assert (found - tiled).abs().max() <= 1e-5 and (found - core(vae, latent)).abs().max() > 1e-3
-    for pixel in (1, 7, 12, 20):
+    for pixel in (7, 12):
         assert torch.allclose(streamed(decoding, pixel), found[pixel:], atol=1e-6)
 
 
