@@ -31,8 +31,8 @@ COLUMNS = (  # title, width in pixels, and the nodes in it; column 0 holds the n
     ("4. Sample and decode", 340, (
         "KSampler", "LongTakeSynCoSKSampler", "RandomNoise", "KSamplerSelect", "LongTakeSynCoSSampler", "LongTakeVMCR",
         "LongTakeCheckpoint", "BasicScheduler", "CFGGuider", "SamplerCustomAdvanced", "LongTakeRedoSpan",
-        "LongTakeContinue", "LongTakeLoadRun", "VAEDecode", "VAEDecodeTiled", "ImageScaleBy",
-        "CreateVideo",
+        "LongTakeContinue", "LongTakeLoadRun", "VAEDecode", "VAEDecodeTiled", "ImageScaleBy", "CreateVideo",
+        "LongTakeDecodeToVideo", "LongTakeEncodeVideo",
     )),
     ("5. Save", 480, ("SaveVideo",)),
 )

@@ -1,0 +1,158 @@
+"""A decode that ends in a file, or goes on from the part that an earlier one has left.
+
+The part lies where the file will: `<name>.<digest>.part.<extension>`, playable as far as it has come. The digest stands
+for all that decides the frames, so only the same decode goes on from it. A lock keeps two servers apart.
+"""
+
+import contextlib
+import hashlib
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import av
+import torch
+
+from . import video_file
+from .decoding import Decoding
+from .png_frames import PngWriter
+from .video_file import FORMATS, FULL, Writer
+
+PNG = "png frames"
+
+
+class Busy(ValueError):
+    """Another process writes this part."""
+
+
+def digest(decoding: Decoding, settings: tuple, audio: dict | None) -> str:
+    """Of all that decides the frames and how they are encoded."""
+    patcher = decoding.vae.patcher
+    patches = str(patcher.patches_uuid) if patcher.patches else ""
+    found = hashlib.sha256(repr((settings, patches, decoding.kind.__name__, decoding.options, decoding.tile, torch.__version__,
+                                 av.__version__, str(decoding.vae.vae_dtype))).encode())  # fmt: skip
+
+    def add(tensor):
+        found.update(repr((tuple(tensor.shape), str(tensor.dtype))).encode())
+        found.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy())
+
+    add(decoding.latent.clone())  # a view of a batch has its own memory then
+    for name, tensor in sorted(decoding.vae.first_stage_model.state_dict().items()):
+        found.update(name.encode())
+        add(tensor.reshape(1, -1))
+    if audio:
+        add(audio["waveform"].float())
+        found.update(str(audio["sample_rate"]).encode())
+    return found.hexdigest()[:16]
+
+
+@contextlib.contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Hold `path` for this process; Busy where another one does. The system lets go of it when the process ends."""
+    file = open(path, "a+b")  # noqa: SIM115
+    try:
+        try:
+            if os.name == "nt":
+                import msvcrt
+
+                file.seek(0)
+                msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
+            else:
+                import fcntl
+
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if os.stat(path).st_ino != os.fstat(file.fileno()).st_ino:
+                raise OSError("another process has just let go of it")
+        except OSError as error:
+            raise Busy(f"{path.name} is being written by another ComfyUI; wait for it, or choose another name") from error
+        try:
+            yield
+        finally:
+            if os.name != "nt":
+                path.unlink(missing_ok=True)  # while it is held: nobody can take what is about to go
+    finally:
+        file.close()
+
+
+class Target:
+    """The part of one decode, and the file that it becomes."""
+
+    def __init__(self, folder: Path, name: str, mark: str, kind):
+        ending = f".{kind.extension}" if kind else ""
+        self.kind = kind
+        self.part = folder / f"{name}.{mark}.part{ending}"
+        self.before = folder / f"{name}.{mark}.before.part{ending}"  # while its frames are taken over
+        self.lock = folder / f"{name}.{mark}.lock"
+
+    def writer(self, size, fps, crf, audio, tags):
+        """A writer that has taken over what an earlier decode left."""
+        if self.kind is None:
+            return PngWriter(self.part, size, tags)
+        if self.part.is_file() and not self.before.is_file():
+            os.replace(self.part, self.before)
+        writer = Writer(self.part, self.kind, size, fps, crf, audio, tags)
+        if self.before.is_file():
+            writer.copy(video_file.packets_of(self.before, self.kind, size))
+            if not writer.frames:
+                self.before.unlink()
+        return writer
+
+    def taken_over(self):
+        """The part holds all that `before` did."""
+        with contextlib.suppress(FileNotFoundError):
+            self.before.unlink()
+
+    def drop_if_empty(self, frames: int):
+        if frames:
+            return
+        if self.kind is None:
+            shutil.rmtree(self.part, ignore_errors=True)
+        else:
+            with contextlib.suppress(FileNotFoundError):
+                self.part.unlink()
+
+
+def decode(
+    node: str, decoding: Decoding, target: Target, final: Callable[[], Path], fps: float, crf: int, audio: dict | None,
+    tags: dict, progress: Callable[[int], None],
+) -> tuple[Path, int]:
+    """Decode into `target` and give it the name final() when it is complete: (that name, frames taken over)."""
+    with locked(target.lock):
+        writer = None
+        try:
+            writer = target.writer(decoding.size, fps, crf, audio, tags)
+            begun = writer.frames
+            progress(begun)
+            for images in decoding.frames(begun):
+                writer.add(images)
+                if begun and writer.frames > begun + video_file.SEGMENT:  # what was taken over is on the disk
+                    target.taken_over()
+                progress(writer.frames)
+            writer.close()
+        except BaseException as error:
+            if writer is not None:
+                with contextlib.suppress(Exception):
+                    writer.close()
+                target.drop_if_empty(writer.frames)
+            if isinstance(error, OSError) and error.errno in FULL:
+                raise OSError(full(node, target, writer, decoding, error)) from error
+            raise
+        path = final()
+        os.replace(target.part, path)
+        target.taken_over()
+        return path, begun
+
+
+def full(node, target, writer, decoding, error) -> str:
+    done = writer.frames if writer is not None else 0
+    rest = f" The {done} frames so far are in {target.part}: queue the graph again and it goes on from there." if (
+        done) else ""
+    return (
+        f"{node}: the disk of {target.part.parent} is full ({error.strerror}), after {done} of {decoding.count} frames. "
+        f"Make room.{rest}"
+    )
+
+
+def formats() -> list[str]:
+    return [*FORMATS, PNG]

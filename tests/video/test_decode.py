@@ -1,0 +1,185 @@
+"""A decode in pieces gives the pixels of core's whole decode, for each class of VAE, and leaves the VAE as it was."""
+
+import functools
+
+import pytest
+import torch
+from longtake.samplers.adapters import vae_streams
+from longtake.samplers.adapters.decoding import Decoding, videos
+from longtake.samplers.adapters.vae_windows import Windows
+from support.tiny_vaes import VAES, built
+from support.zoo import random_weights
+
+LOOKS_BACK = [name for name in VAES if name.split("_")[0] in ("wan21", "wan22", "mochi", "cosmos")]
+LTX = [name for name in VAES if name.startswith("ltx")]
+CARRIED = hasattr(vae_streams, "LTX") and hasattr(built("ltx").first_stage_model.decoder, "run_up")
+EXACT = [*LOOKS_BACK, *(LTX if CARRIED else [])]
+WHOLE = [name for name in VAES if name.startswith("hunyuan")] + ([] if CARRIED else ["ltx"])
+
+
+@pytest.fixture(autouse=True)
+def as_core_runs_nodes(one_thread):
+    with torch.inference_mode():
+        yield
+
+
+def streamed(decoding, pixel=0):
+    return torch.cat(list(decoding.frames(pixel)))
+
+
+def core(vae, latent):
+    torch.manual_seed(vae_streams.LTX.SEED)  # of the noise that some LTX decoders add; core draws it anew each time
+    return vae.decode(latent.clone())[0]
+
+
+@pytest.mark.parametrize("name", EXACT)
+@pytest.mark.parametrize("frames", [1, 2, 5])
+def test_the_pixels_are_those_of_the_whole_decode(name, frames):
+    vae, latent = built(name), VAES[name].latent(frames)
+    decoding = Decoding(vae, latent)
+    found, whole = streamed(decoding), core(vae, latent)
+    assert decoding.exact and found.shape == whole.shape and len(found) == decoding.count
+    assert (found - whole).abs().max() <= 1e-4 and whole.std() > 0.05
+
+
+@pytest.mark.parametrize("name", [n for n in EXACT if n in ("wan21", "wan22")])
+def test_wan_is_core_s_own_decode_bit_for_bit(name):
+    vae, latent = built(name), VAES[name].latent(6)
+    assert torch.equal(streamed(Decoding(vae, latent)), core(vae, latent))
+
+
+@pytest.mark.parametrize("name", ["wan21", *(["ltx"] if CARRIED else []), "mochi"])
+def test_a_later_start_gives_the_same_pixels_bit_for_bit(name):
+    vae = built(name)
+    memory = Decoding(vae, VAES[name].latent(2)).kind.memory(vae)
+    latent = VAES[name].latent(memory + 14, 1, 2)
+    decoding = Decoding(vae, latent)
+    pixel = VAES[name].rate * (memory + 9) + 3
+    assert decoding.kind.start_for(vae, latent.shape[2], pixel) > 2  # the test would show nothing otherwise
+    assert torch.equal(streamed(decoding, pixel), streamed(decoding)[pixel:])
+
+
+def test_the_reach_of_a_class_is_no_less_than_it_is():
+    """Another first latent frame is seen as far as it can be: no further than `memory` says."""
+    for name in ("wan21", "mochi"):
+        vae = built(name)
+        memory = Decoding(vae, VAES[name].latent(2)).kind.memory(vae)
+        latent = VAES[name].latent(memory + 4, 2, 2)
+        other = latent.clone()
+        other[:, :, 0] += 1
+        differs = (streamed(Decoding(vae, latent)) - streamed(Decoding(vae, other))).abs().flatten(1).amax(1)
+        last = differs.nonzero().max().item()
+        assert memory / 3 <= last / VAES[name].rate <= memory + 1
+
+
+@pytest.mark.parametrize("name", WHOLE)
+def test_classes_that_see_the_whole_are_decoded_whole_or_as_core_s_tiles(name):
+    vae, latent = built(name), VAES[name].latent(7, 1, 2)
+    assert torch.allclose(streamed(Decoding(vae, latent)), core(vae, latent), atol=1e-6)
+    decoding = Decoding(vae, latent, window=4, overlap=2)
+    tiled = vae.decode_tiled(latent.clone(), tile_x=64, tile_y=64, overlap=0, tile_t=4, overlap_t=2)[0]
+    found = streamed(decoding)
+    assert decoding.kind is Windows and not decoding.exact
+    assert (found - tiled).abs().max() <= 1e-5 and (found - core(vae, latent)).abs().max() > 1e-3
+    for pixel in (7, 12):
+        assert torch.allclose(streamed(decoding, pixel), found[pixel:], atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["wan21", "mochi"])
+def test_tiles_of_the_picture_are_core_s(name):
+    vae, latent = built(name), VAES[name].latent(3, 10, 12)
+    found = streamed(Decoding(vae, latent, tile=8 * VAES[name].space))
+    tiled = vae.decode_tiled(latent.clone(), tile_x=8, tile_y=8, overlap=2, tile_t=99, overlap_t=1)[0]
+    assert (found - tiled).abs().max() <= 1e-5
+    assert (found - core(vae, latent)).abs().max() > 1e-3
+
+
+@pytest.mark.parametrize("frames", [1, 2, 5, 6])
+def test_cogvideox_is_decoded_as_it_was_released(frames):
+    """By diffusers, two latent frames at a time: with its own VAE, and with core's where it has one (whose whole decode
+    normalises over the whole video instead)."""
+    vae, latent = diffusers_cogvideox(), torch.randn(1, 16, frames, 4, 4)
+    assert (streamed(Decoding(vae, latent)) - core(vae, latent)).abs().max() <= 1e-4
+    if "cogvideox" in VAES:
+        vae = built("cogvideox")
+        whole = vae.process_output(vae.first_stage_model._decode_batched(latent))[0].movedim(0, -1)
+        assert (streamed(Decoding(vae, latent)) - whole).abs().max() <= 1e-4
+
+
+@functools.cache
+def diffusers_cogvideox():
+    from diffusers import AutoencoderKLCogVideoX
+    from longtake.backbone.cogvideox.vae import CogVideoXVAE
+
+    with torch.inference_mode(False):
+        net = AutoencoderKLCogVideoX(block_out_channels=(32, 32, 32, 32), layers_per_block=1)
+        return CogVideoXVAE(dict(net.config), random_weights(net.state_dict()))
+
+
+def test_an_image_vae_s_batch_is_a_video():
+    import comfy.sd
+    from comfy.ldm.models.autoencoder import AutoencoderKL
+
+    sizes = {"double_z": True, "z_channels": 4, "resolution": 32, "in_channels": 3, "out_ch": 3, "ch": 32,
+             "ch_mult": [1, 1, 1, 1], "num_res_blocks": 1, "attn_resolutions": [], "dropout": 0.0}  # fmt: skip
+    config = {"params": {"ddconfig": sizes, "embed_dim": 4}}
+    weights = random_weights(AutoencoderKL(**config["params"]).state_dict())
+    vae = comfy.sd.VAE(sd=weights, config=config)
+    latent = torch.randn(6, 4, 4, 4)
+    (video,) = videos("Decode to Video", {"samples": latent}, vae)
+    assert (streamed(Decoding(vae, video)) - vae.decode(latent)).abs().max() <= 1e-4
+
+
+@pytest.mark.parametrize("name", VAES)
+def test_the_vae_is_left_as_it_was(name):
+    vae = built(name)
+    layers = dict(vae.first_stage_model.named_modules())
+
+    def state():
+        weights = {key: (value.data_ptr(), value.clone()) for key, value in vae.first_stage_model.state_dict().items()}
+        return weights, {key: (type(layer), set(vars(layer))) for key, layer in layers.items()}
+
+    weights, kinds = state()
+    stream = Decoding(vae, VAES[name].latent(5, 2, 2)).frames()
+    next(stream)
+    stream.close()  # cancelled
+    now, kinds_now = state()
+    assert kinds_now == kinds and dict(vae.first_stage_model.named_modules()) == layers
+    assert all(now[key][0] == value[0] and torch.equal(now[key][1], value[1]) for key, value in weights.items())
+    assert not any(getattr(layer, "temporal_cache_state", None) or hasattr(layer, "past") for layer in layers.values())
+
+
+@pytest.mark.parametrize(("shape", "words"), [
+    ((1, 48, 3, 4, 4), "does not fit the VAE"), ((3, 16, 4, 4), r"\(3, 16, 4, 4\)"),
+])  # fmt: skip
+def test_what_does_not_fit_is_named(shape, words):
+    with pytest.raises(ValueError, match=f"Decode to Video: samples.*{words}"):
+        videos("Decode to Video", {"samples": torch.zeros(shape)}, built("wan21"))
+
+
+def test_a_batch_is_several_videos_and_sound_beside_a_video_is_left():
+    from comfy.nested_tensor import NestedTensor
+
+    assert [v.shape[0] for v in videos("X", {"samples": torch.zeros(2, 16, 3, 4, 4)}, built("wan21"))] == [1, 1]
+    both = NestedTensor([torch.zeros(1, 16, 3, 4, 4), torch.zeros(1, 8, 5, 16)])
+    assert videos("X", {"samples": both}, built("wan21"))[0].shape == (1, 16, 3, 4, 4)
+
+
+def test_out_of_memory_goes_on_in_tiles(monkeypatch, caplog):
+    import comfy.model_management
+
+    vae, latent = built("wan21"), VAES["wan21"].latent(4, 40, 40)
+    decode, sizes = vae_streams.Wan.push, []
+
+    def short(self, z, last):  # as a GPU would: only tiles fit
+        sizes.append(z.shape[-1])
+        if z.shape[-1] > 32:
+            raise comfy.model_management.OOM_EXCEPTION("CUDA out of memory")
+        return decode(self, z, last)
+
+    monkeypatch.setattr(vae_streams.Wan, "push", short)
+    found = streamed(Decoding(vae, latent))
+    monkeypatch.undo()
+    tiled = vae.decode_tiled(latent.clone(), tile_x=32, tile_y=32, overlap=8, tile_t=99, overlap_t=1)[0]
+    assert torch.allclose(found, tiled, atol=1e-5) and sizes[0] == 40
+    assert "out of memory" in caplog.text
