@@ -3,7 +3,8 @@
 
     python3 start.py [demo]   render the demo long video through a real ComfyUI server
     python3 start.py test     ruff and all tests (further arguments go to pytest)
-    python3 start.py serve    ComfyUI with the pack, to work in the browser
+    python3 start.py serve    ComfyUI with the pack, to work in the browser; arguments after -- are ComfyUI's own:
+                              python3 start.py serve --port 8189 -- --lowvram --preview-method none
 
 ComfyUI is the one in COMFYUI_PATH, or the one whose custom_nodes folder holds this pack, run by the Python that runs
 this file. Otherwise a private one is set up once in LONGTAKE_HOME (default: the user's cache folder), outside the
@@ -161,14 +162,18 @@ def check_port(port):
 
 def serve(options):
     check_port(options.port)
+    if any(argument.split("=")[0] == "--port" for argument in options.comfyui):
+        raise StartError("--port stands before --: start.py serve --port N -- ...")
     comfyui, python = get_comfyui()
     base = base_folder()
     server = {"comfyui": comfyui, "base": base, "output": base / "output", "port": options.port}
+    server["extra"] = ["--preview-method", "auto"]  # without it ComfyUI shows none, and our filmstrip neither
     if own_comfyui():  # the user's weights stay usable
         models = {path.name: path.name for path in (comfyui / "models").iterdir() if path.is_dir()}
         config = base / "models.yaml"  # JSON is YAML
         config.write_text(json.dumps({"own": dict(models, base_path=str(comfyui / "models"))}), encoding="utf-8")
-        server["extra"] = ["--extra-model-paths-config", config]
+        server["extra"] += ["--extra-model-paths-config", config]
+    server["extra"] += options.comfyui  # ComfyUI takes the last of two
     return run_command("serve", python, server, options.cpu)
 
 
@@ -194,7 +199,10 @@ def parse(arguments):
     one.add_argument("--seed", type=int)
     one.add_argument("--method", default="timeline", help="one of: " + ", ".join(methods()))
     one.add_argument("--out", default=str(ROOT / "output"), help="folder for the video and its contact sheet")
-    two = commands.add_parser("serve", help="ComfyUI with the pack, for the browser")
+    two = commands.add_parser(
+        "serve", help="ComfyUI with the pack, for the browser; arguments after -- go to ComfyUI",
+        epilog="Arguments after -- are ComfyUI's own, e.g. -- --lowvram --preview-method none. Previews are on.",
+    )  # fmt: skip
     two.add_argument("--port", type=int, default=8188)
     for command in (one, two):
         command.add_argument("--cpu", action="store_true", help="do not use the GPU")
@@ -208,7 +216,10 @@ def run(arguments):
     check_python()
     if arguments[:1] == ["test"]:
         return test(arguments[1:])
-    options = parse(arguments)
+    options = parse(arguments[: arguments.index("--")] if "--" in arguments else arguments)
+    options.comfyui = arguments[arguments.index("--") + 1 :] if "--" in arguments else []
+    if options.comfyui and options.command != "serve":
+        raise StartError(f"arguments after -- go to ComfyUI with serve, not with {options.command}.")
     return {"demo": demo, "serve": serve}[options.command](options)
 
 

@@ -125,10 +125,8 @@ class PromptTimeline(io.ComfyNode):
         except timeline.TimelineError as e:
             raise ValueError(f"Prompt Timeline: {e}") from None
         ordinary, prompts = timeline.join_prompts(global_prompt, found)
-        return io.NodeOutput(
-            encode_timeline(clip, ordinary, prompts, spans),
-            timeline.report(found, prompts, ordinary, fps, blend, timing),
-        )
+        text = timeline.report(found, prompts, ordinary, fps, blend, timing)
+        return io.NodeOutput(encode_timeline(clip, ordinary, prompts, spans), text, ui={"longtake_report": [text]})
 
 
 def parsed(

@@ -5,7 +5,7 @@ from ..samplers.adapters.latents import NODE, temporal_compression
 from ..samplers.adapters.window import fuse_weights
 from ..samplers.chart import chart_data
 from ..samplers.checks import number, shown
-from ..samplers.cost import cost_text
+from ..samplers.cost import Cost, run_cost
 from ..samplers.glc.paths import GlobalPath
 from ..samplers.windows import (
     FIRST_LATENT,
@@ -48,8 +48,25 @@ def retained(retain: str) -> tuple[int, ...]:
         ) from None
 
 
-def report(settings: WindowSettings, window_length: int, overlap: int, length: int) -> str:
-    """What the settings mean in latent frames and, for a known length in pixel frames, what a run costs."""
+def cost_headline(settings: WindowSettings, cost: Cost, run: str) -> str:
+    """One line on a run: times plain windows, windows per step, and `run` as it stands. Where steps differ by what only
+    the sampler knows (its sigmas), "about"."""
+    about = "about " if settings.schedule != "static" or cost.extra else ""
+    one = "window" if cost.local == 1 else "windows"
+    extra = f" + {cost.extra} global" if cost.extra else ""
+    return f"{about}{cost.evaluations / cost.plain:.2f}x plain windows: {cost.local} {one} per step{extra}{run}"
+
+
+def run_headline(settings: WindowSettings, cost: Cost, branches: int) -> str:
+    with_cfg = " with CFG" if branches == 2 else ""
+    return cost_headline(settings, cost, f", {cost.evaluations} window evaluations in {cost.steps} steps{with_cfg}")
+
+
+def report(
+    settings: WindowSettings, window_length: int, overlap: int, length: int, run: tuple[int, int] | None = None
+) -> str:
+    """What the settings mean in latent frames and, for a known length in pixel frames, what a run costs; a Markdown
+    list. run: the sampler's steps and CFG branches, where known."""
     c = settings.compression
     lines = [
         f"window: {window_length} pixel frames = {settings.length} latent frames "
@@ -61,12 +78,21 @@ def report(settings: WindowSettings, window_length: int, overlap: int, length: i
     if settings.retain:
         lines.append(f"every window keeps latent frames {', '.join(map(str, settings.retain))} of the conditioning")
     if length < 1:
-        return "\n".join([*lines, "cost: set length (pixel frames of the video) to see it here; the log states it too"])
+        lines.append("cost: not known without the video's length; the log states it")
+        return as_list(lines)
     frames = latent_length(length, c)
     if frames <= settings.length:
         lines.append("the video is not longer than the window: one window is used, the same as without this node")
-    lines.append(f"cost, for {REPORT_STEPS} steps with CFG: {cost_text(settings, frames, range(REPORT_STEPS), 2)}")
-    return "\n".join(lines)
+    steps, branches = run or (REPORT_STEPS, 2)
+    cost = run_cost(settings, frames, range(steps), branches)
+    said = run_headline(settings, cost, branches) if run else cost_headline(settings, cost, "; times 2 with CFG")
+    lines.append(f"cost of {frames} latent frames: {said}")
+    return as_list(lines)
+
+
+def as_list(lines: list[str]) -> str:
+    """Markdown, which ComfyUI's Preview as Text shows line by line, and readable as it is."""
+    return "\n".join(f"- {line}" for line in lines)
 
 
 def window_settings(
@@ -105,12 +131,8 @@ def chart(settings: WindowSettings, length: int, steps: int = REPORT_STEPS, bran
         data = chart_data(settings, frames, steps=steps, branches=branches, step=step, weigh=weigh)
     except ValueError as error:
         raise ValueError(f"{NODE}: chart: {error}") from error
-    cost = data["cost"]
-    one = "window" if cost["local"] == 1 else "windows"
-    title = f"x{cost['ratio']:.2f} the model calls of plain windows: {cost['local']} {one} per step"
-    if data["dilated"]["windows"]:
-        title += f" + {data['dilated']['windows']} global"
-    title += f", {cost['evaluations']} calls in {steps} steps" + (" with CFG" if branches == 2 else "")
+    cost = run_cost(settings, frames, range(steps), branches)
+    title = run_headline(settings, cost, branches)
     notes = []
     if length < 1:
         notes.append(f"length is not known: drawn for {pixel_length(frames, c)} frames")

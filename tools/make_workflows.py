@@ -1,4 +1,4 @@
-"""Build the UI graphs of workflows/ from the API graphs of workflows/api/: layout, notes, reports, model links.
+"""Build the UI graphs of workflows/ from the API graphs of workflows/api/: layout, notes, model links.
 
     python3 start.py serve                                   # in another terminal
     python3 -m tools.make_workflows [http://127.0.0.1:8188]  # a ComfyUI with this pack, asked for node definitions
@@ -17,7 +17,6 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 WORKFLOWS = HERE.parent / "workflows"
 WIDGETS = ("INT", "FLOAT", "STRING", "BOOLEAN", "COMBO")
-REPORTS = ("LongTakeWindowScheduler", "LongTakePromptTimeline")  # nodes whose output "report" is shown
 MODEL_FOLDERS = {"UNETLoader": "diffusion_models", "CLIPLoader": "text_encoders", "VAELoader": "vae"}
 MODEL_NODES = ("LongTakeDemoBackbone", "LongTakeCogVideoXLoader", *MODEL_FOLDERS, "ModelSamplingSD3")
 MODEL_LINK = "https://huggingface.co/Comfy-Org/Wan_2.1_ComfyUI_repackaged/resolve/main/split_files"
@@ -33,7 +32,7 @@ COLUMNS = (  # title, width in pixels, and the nodes in it; column 0 holds the n
     )),
     ("5. Save", 480, ("SaveVideo",)),
 )
-DRAWN = {"LongTakePromptTimeline": 230, "LongTakeWindowScheduler": 400}  # pixels of what web/ draws in a node
+DRAWN = {"LongTakePromptTimeline": 280, "LongTakeWindowScheduler": 450}  # pixels of what web/ draws in a node
 HEAD, GAP, GROUP_HEAD = 30, 30, 50  # pixels: a node's title bar, space between nodes, a group's title
 
 
@@ -89,7 +88,7 @@ def make_node(kind, definition, values, title=None):
         name, folder = node["widgets_values"][0], MODEL_FOLDERS[kind]
         link = f"{MODEL_LINK}/{folder}/{name}?download=true"
         node["properties"]["models"] = [{"name": name, "url": link, "directory": folder}]
-    return node, {"PreviewAny": 190, "SaveVideo": 460}.get(kind, height)
+    return node, {"SaveVideo": 460}.get(kind, height)
 
 
 def make_note(text, title, width):
@@ -108,15 +107,10 @@ def build(name, graph, definitions, notes):
         columns[column].append((node_id, height))
 
     next_id = max(graph) + 1
-    reports = []
     for node_id, item in graph.items():
         kind = item["class_type"]
         column = next(i for i, (_, _, kinds) in enumerate(COLUMNS) if kind in kinds)
         add(node_id, *make_node(kind, definitions[kind], item["inputs"], item["_meta"]["title"]), column)
-        if kind in REPORTS:
-            reports.append((node_id, next_id))
-            add(next_id, *make_node("PreviewAny", definitions["PreviewAny"], {}, "Report"), column)
-            next_id += 1
     for key, text in notes.items():
         if key.split()[0] == name:
             column = int(key.split()[1])
@@ -136,9 +130,6 @@ def build(name, graph, definitions, notes):
         for input_name, value in item["inputs"].items():
             if isinstance(value, list):
                 connect(int(value[0]), value[1], node_id, input_name)
-    for source, target in reports:
-        slot = next(i for i, output in enumerate(nodes[source]["outputs"]) if output["name"] == "report")
-        connect(source, slot, target, "source")
 
     groups, x = [], 0
     for (title, width, _), members in zip(COLUMNS, columns, strict=True):

@@ -2,6 +2,7 @@
 
 import errno
 import importlib.util
+import json
 import os
 import socket
 import subprocess
@@ -116,6 +117,37 @@ def test_taken_port(tmp_path):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         assert f"port {port} is taken" in one_line(run_start(["serve", "--port", str(port)], tmp_path))
+
+
+STUB = "import json, os, sys; open(os.environ['SEEN'], 'w').write(json.dumps(sys.argv[1:])); sys.exit(3)"
+
+
+def comfyui_arguments(tmp_path, *arguments):
+    """What ComfyUI's main.py is started with; this one ends at once."""
+    (tmp_path / "main.py").write_text(STUB)
+    seen = tmp_path / "seen"
+    command = ["serve", "--cpu", "--port", str(headless.free_port()), *arguments]
+    run_start(command, tmp_path, COMFYUI_PATH=str(tmp_path), SEEN=str(seen))
+    return json.loads(seen.read_text())
+
+
+def test_serve_shows_previews_and_hands_comfyui_its_own_arguments(tmp_path):
+    (tmp_path / "models").mkdir()
+    plain = comfyui_arguments(tmp_path)
+    assert plain[plain.index("--preview-method") + 1] == "auto"
+    own = comfyui_arguments(tmp_path, "--", "--lowvram", "--preview-method", "none")
+    assert own[-3:] == ["--lowvram", "--preview-method", "none"] and own.index("--preview-method") < len(own) - 3
+
+
+@pytest.mark.parametrize(
+    "arguments, line",
+    [
+        (["demo", "--", "--lowvram"], "arguments after -- go to ComfyUI with serve, not with demo"),
+        (["serve", "--", "--port=3"], "--port stands before --"),
+    ],
+)
+def test_arguments_in_the_wrong_place(tmp_path, arguments, line):
+    assert line in one_line(run_start(arguments, tmp_path))
 
 
 def test_comfyui_path_without_comfyui(tmp_path):

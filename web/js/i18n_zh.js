@@ -44,6 +44,11 @@ export const ZH = {
     "No window has its centre in event {named}: unused.": "没有窗口的中心落在事件 {named} 中：不会用到。",
     "{count} events hold no window's centre and stay unused: {named} ...":
         "{count} 个事件中没有任何窗口的中心，不会用到：{named} …",
+    // Report
+    Report: "报告",
+    "Report: after the first run": "报告：首次运行后显示",
+    "Refused: see below": "被拒绝：见下文",
+    "{node} (node {id}) was refused: nothing that needs it was run": "{node}（节点 {id}）被拒绝：依赖它的部分都没有运行",
     // Filmstrip
     "Frames of the whole video": "整段视频的帧",
     hide: "隐藏",

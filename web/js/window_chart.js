@@ -7,6 +7,7 @@ import { app } from "../../../scripts/app.js";
 import { api } from "../../../scripts/api.js";
 import { make, svg } from "./dom.js";
 import { isOpen } from "./graph.js";
+import { addReport } from "./report.js";
 import { axis, findRun, readout, requestBody, ROW, stepForKey, stepPaths, WEIGHTS, weightPaths, WIDTH } from "./window_chart_logic.js";
 
 const NODE = "LongTakeWindowScheduler";
@@ -47,6 +48,8 @@ class WindowChart {
     this.asked = "";
     /** @type {import("./window_chart_logic.js").Chart | null} */
     this.chart = null;
+    /** @type {ReturnType<typeof addReport> | undefined} */
+    this.report = undefined;
     /** @type {AbortController | null} */
     this.request = null;
     this.timer = 0;
@@ -123,7 +126,7 @@ class WindowChart {
     const { node } = this;
     const graph = node.graph;
     const widgets = Object.fromEntries(
-      node.widgets.filter((/** @type {any} */ w) => w.name !== WIDGET).map((/** @type {any} */ w) => [w.name, w.value]),
+      node.widgets.filter((/** @type {any} */ w) => !w.name.startsWith("longtake_")).map((/** @type {any} */ w) => [w.name, w.value]),
     );
     const link = (/** @type {any} */ id) => graph.getLink?.(id) ?? graph.links[id];
     const run = findRun(node, link, (id) => graph.getNodeById(id));
@@ -193,6 +196,7 @@ class WindowChart {
     this.steps.setAttribute("aria-valuenow", String(chart.step + 1));
     this.steps.setAttribute("aria-valuetext", text);
     this.cost.textContent = chart.title;
+    this.report?.show({ text: chart.report });
     this.axis.replaceChildren(...axis(chart).map((label) => Object.assign(document.createElement("span"), { textContent: label })));
     this.note.classList.remove("error");
     const known = this.node.properties?.longtake_compression;
@@ -235,6 +239,7 @@ app.registerExtension({
     for (const widget of node.widgets) after(widget, "callback", () => chart.refresh());
     const options = { serialize: false, getValue: () => "", setValue: () => {}, getMinHeight: () => HEIGHT + MARGIN };
     node.addDOMWidget(WIDGET, WIDGET, chart.root, options).serialize = false;
+    chart.report = addReport(node);
     after(node, "onConfigure", () => chart.refresh());
     after(node, "onAdded", () => {
       charts.add(chart);

@@ -7,7 +7,7 @@
  * @typedef {{
  *   frames: number, pixel_frames: number, compression: number, window: number, overlap: number, stride: number,
  *   layouts: number[][], steps: Step[], step: number, weights: number[][],
- *   dilated: {windows: number, first: number[]}, cost: {local: number, ratio: number}, title: string, notes: string[],
+ *   dilated: {windows: number, first: number[]}, cost: {local: number, ratio: number}, title: string, notes: string[], report: string,
  * }} Chart
  * @typedef {{steps?: number, cfg?: number, length?: number}} Run
  */

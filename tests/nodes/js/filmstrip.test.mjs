@@ -47,3 +47,22 @@ test("nodes are found by number or text, and inside subgraphs", () => {
   assert.equal(logic.nodeById(graph, "9:9"), undefined);
   assert.equal(logic.nodeById(undefined, "1"), undefined);
 });
+
+test("with little room there are more and smaller frames to a row", () => {
+  const free = logic.layout(320, 16, 1);
+  const tight = logic.layout(320, 16, 1, 120);
+  assert.ok(free.height > 120 && tight.height <= 120 && tight.columns > free.columns);
+  assert.equal(logic.layout(320, 16, 1, 10).rows, 1); // less than one row is no strip
+});
+
+test("the strip goes where it covers no node", () => {
+  const node = (type, x, y, height) => ({ comfyClass: type, pos: [x, y], size: [300, height] });
+  const sampler = node("KSampler", 0, 0, 200);
+  const scheduler = node("LongTakeWindowScheduler", 400, 0, 500);
+  const below = node("VAEDecode", 0, 250, 50);
+  assert.equal(logic.roomBelow(sampler, [sampler, scheduler, below]), 20); // 30: the title of the node below
+  assert.equal(logic.roomBelow(sampler, [sampler, scheduler]), Infinity);
+  assert.equal(logic.placeFor(sampler, [sampler, scheduler, below], 90).node, scheduler);
+  assert.equal(logic.placeFor(sampler, [sampler, scheduler], 90).node, sampler);
+  assert.deepEqual(logic.placeFor(sampler, [sampler, below], 90), { node: sampler, room: 20 }); // there is no better one
+});
