@@ -19,6 +19,7 @@ from ..samplers.windows import (
 )
 from ._api import io
 from ._checks import bounded, verdict
+from ._search import described
 from ._widgets import Combo, Float
 from .chart import draw_chart, draw_message
 
@@ -160,8 +161,12 @@ class LongTakeWindowScheduler(io.ComfyNode):
             node_id="LongTakeWindowScheduler",
             display_name="Global/Local Window Scheduler",
             category="LongTake",
-            description="Samples a video longer than the model was trained for as overlapping windows of one latent, "
-            "optionally with GLC-Diffusion's global path. Works with any sampler that takes the model.",
+            **described(
+                "Samples a video longer than the model was trained for as overlapping windows of one latent, "
+                "optionally with GLC-Diffusion's global path. Works with any sampler that takes the model.",
+                "long video", "longer video", "extend video", "sliding window", "context window", "loop",
+                "Gen-L-Video", "GLC", "seconds",
+            ),
             inputs=[
                 io.Model.Input("model", tooltip="A video model, e.g. Wan, LTX-Video or HunyuanVideo."),
                 io.Int.Input(
@@ -175,7 +180,7 @@ class LongTakeWindowScheduler(io.ComfyNode):
                     "slower. Must be smaller than window_length.",
                 ),
                 Combo(
-                    "schedule", options=list(SCHEDULES), default="static",
+                    "schedule", options=list(SCHEDULES), default="random_shift",
                     tooltip="static: the same windows at every step. random_shift: all windows move by one random "
                     "offset per step, so seams never fall on the same frames.",
                 ),

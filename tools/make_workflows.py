@@ -3,8 +3,9 @@
     python3 start.py serve                                   # in another terminal
     python3 -m tools.make_workflows [http://127.0.0.1:8188]  # a ComfyUI with this pack, asked for node definitions
 
-From the repository's root. The files have the shape that ComfyUI's front-end saves (schema 0.4); the notes are in
-workflow_notes.md. Standard library only.
+From the repository's root. The files have the shape that ComfyUI's front-end saves (schema 0.4). templates.json has their
+titles, descriptions and order: ComfyUI shows the file's name as the template's title. The notes are in workflow_notes.md.
+Standard library only.
 """
 
 import json
@@ -17,23 +18,34 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 WORKFLOWS = HERE.parent / "workflows"
 WIDGETS = ("INT", "FLOAT", "STRING", "BOOLEAN", "COMBO")
-MODEL_FOLDERS = {"UNETLoader": "diffusion_models", "CLIPLoader": "text_encoders", "VAELoader": "vae"}
+INDEX = json.loads((HERE / "templates.json").read_text(encoding="utf-8"))
+MODEL_FOLDERS = {
+    "UNETLoader": "diffusion_models", "CLIPLoader": "text_encoders", "DualCLIPLoader": "text_encoders",
+    "VAELoader": "vae", "CheckpointLoaderSimple": "checkpoints", "CLIPVisionLoader": "clip_vision",
+}  # fmt: skip
 MODEL_NODES = ("LongTakeDemoBackbone", "LongTakeCogVideoXLoader", *MODEL_FOLDERS, "ModelSamplingSD3")
-MODEL_LINK = "https://huggingface.co/Comfy-Org/Wan_2.1_ComfyUI_repackaged/resolve/main/split_files"
+LATENTS = ("EmptyHunyuanLatentVideo", "EmptyHunyuanVideo15Latent", "EmptyLTXVLatentVideo", "LoadImage")
+SAMPLERS = ("KSampler", "KSamplerAdvanced", "LongTakeSynCoSKSampler", "SamplerCustom", "SamplerCustomAdvanced")
 COLUMNS = (  # title, width in pixels, and the nodes in it; column 0 holds the note to read first
     ("Start here", 420, ()),
-    ("1. Model and length", 340, (*MODEL_NODES, "EmptyHunyuanLatentVideo")),
-    ("2. Prompt", 460, ("LongTakeStructuredPrompt", "LongTakePromptTimeline", "CLIPTextEncode")),
-    ("3. Windows", 440, ("LongTakeWindowScheduler", "LongTakeNoiseReinit", "LongTakeNoiseToModel", "LongTakeABAM")),
-    ("4. Sample and decode", 340, (
-        "KSampler", "LongTakeSynCoSKSampler", "RandomNoise", "KSamplerSelect", "LongTakeSynCoSSampler", "LongTakeVMCR",
-        "BasicScheduler", "CFGGuider", "SamplerCustomAdvanced", "VAEDecode", "VAEDecodeTiled", "ImageScaleBy",
-        "CreateVideo",
+    ("1. Model and length", 340, (*MODEL_NODES, *LATENTS)),
+    ("2. Prompt", 460, (
+        "LongTakeStructuredPrompt", "LongTakePromptTimeline", "CLIPTextEncode", "CreateHookLora", "LongTakeEventHooks",
+        "LTXVConditioning", "CLIPVisionEncode", "WanImageToVideo",
     )),
-    ("5. Save", 480, ("SaveVideo",)),
-)
+    ("3. Windows", 440, ("LongTakeWindowScheduler", "LongTakeNoiseReinit", "LongTakeNoiseToModel", "LongTakeABAM")),
+    ("4. Sample", 400, (
+        "RandomNoise", "KSamplerSelect", "LongTakeSynCoSSampler", "LongTakeVMCR", "BasicScheduler", "LTXVScheduler",
+        "CFGGuider", *SAMPLERS,
+    )),
+    ("5. Decode and save", 480, (
+        "VAEDecode", "VAEDecodeTiled", "ImageStitch", "ImageScaleBy", "CreateVideo", "SaveVideo",
+    )),
+)  # fmt: skip
 DRAWN = {"LongTakePromptTimeline": 280, "LongTakeWindowScheduler": 450}  # pixels of what web/ draws in a node
 HEAD, GAP, GROUP_HEAD = 30, 30, 50  # pixels: a node's title bar, space between nodes, a group's title
+ROOM = 560  # pixels under a sampler: while it runs, ComfyUI shows its preview there, and we the filmstrip
+VIEW = {"scale": 0.6, "offset": [150, 270]}  # the first node, clear of the page's menus
 
 
 def read_notes():
@@ -85,9 +97,10 @@ def make_node(kind, definition, values, title=None):
             node["widgets_values"].append("fixed")
             height += 24
     if kind in MODEL_FOLDERS:
-        name, folder = node["widgets_values"][0], MODEL_FOLDERS[kind]
-        link = f"{MODEL_LINK}/{folder}/{name}?download=true"
-        node["properties"]["models"] = [{"name": name, "url": link, "directory": folder}]
+        node["properties"]["models"] = [
+            {"name": name, "url": f"{INDEX['models'][name]}{name}?download=true", "directory": MODEL_FOLDERS[kind]}
+            for name in node["widgets_values"] if name in INDEX["models"]
+        ]  # fmt: skip
     return node, {"SaveVideo": 460}.get(kind, height)
 
 
@@ -105,6 +118,7 @@ def build(name, graph, definitions, notes):
     def add(node_id, node, height, column):
         nodes[node_id] = node
         columns[column].append((node_id, height))
+        columns[column].sort(key=lambda entry: nodes[entry[0]]["type"] in SAMPLERS)  # these last: they grow
 
     next_id = max(graph) + 1
     for node_id, item in graph.items():
@@ -138,7 +152,7 @@ def build(name, graph, definitions, notes):
         y = 0
         for node_id, height in members:
             nodes[node_id] |= {"pos": [x, y], "size": [width, height]}
-            y += height + HEAD + GAP
+            y += height + HEAD + GAP + (ROOM if nodes[node_id]["type"] in SAMPLERS else 0)
         if title != "Start here":
             bounding = [x - 20, -HEAD - GROUP_HEAD, width + 40, y + GROUP_HEAD]
             group = {"id": len(groups) + 1, "title": title, "bounding": bounding, "color": "#3f789e"}
@@ -159,9 +173,15 @@ def build(name, graph, definitions, notes):
         "links": links,
         "groups": groups,
         "config": {},
-        "extra": {"ds": {"scale": 0.6, "offset": [60, 140]}},
+        "extra": {"ds": VIEW},
         "version": 0.4,
     }
+
+
+def file_name(name):
+    """The UI graph of an API graph, without its ending: the title that ComfyUI shows, numbered in our order."""
+    (place, title), = ((i, t["title"]) for i, t in enumerate(INDEX["templates"], 1) if t["name"] == name)
+    return f"{place:02} {title}"
 
 
 def main(url="http://127.0.0.1:8188"):
@@ -171,7 +191,7 @@ def main(url="http://127.0.0.1:8188"):
     for path in sorted((WORKFLOWS / "api").glob("*.json")):
         graph = build(path.stem, json.loads(path.read_text(encoding="utf-8")), definitions, notes)
         text = json.dumps(graph, indent=2, ensure_ascii=False) + "\n"
-        (WORKFLOWS / path.name).write_text(text, encoding="utf-8", newline="\n")
+        (WORKFLOWS / (file_name(path.stem) + ".json")).write_text(text, encoding="utf-8", newline="\n")
 
 
 if __name__ == "__main__":

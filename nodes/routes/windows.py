@@ -38,7 +38,7 @@ def parse(body: bytes) -> dict:
 
 
 def answer(body: bytes) -> dict:
-    """The chart for the body of a request, and the report. Raises ValueError with a message for the person who sees the chart."""
+    """The chart and the report for the body of a request. Raises ValueError with a message for who sees the chart."""
     try:
         values = parse(body)
     except RecursionError:

@@ -9,7 +9,8 @@ from support.graphs import ui_graph
 pytestmark = pytest.mark.browser
 
 TIMELINE, SCHEDULER = "LongTakePromptTimeline", "LongTakeWindowScheduler"
-WRONG = {TIMELINE: ("events", "0s: a\n99s: b", "past the end of the video"), SCHEDULER: ("retain", "abc", "retain (abc) must be")}
+WRONG = {TIMELINE: ("events", "0s: a\n99s: b", "past the end of the video"),
+         SCHEDULER: ("retain", "abc", "retain (abc) must be")}  # fmt: skip
 PREVIEW = """id => {
     const preview = window.LiteGraph.createNode("PreviewAny");
     window.app.graph.add(preview);
