@@ -1,7 +1,5 @@
 """The window chart as a picture: samplers/chart.py's data, drawn with PIL."""
 
-import itertools
-
 import numpy as np
 import torch
 from PIL import Image, ImageDraw, ImageFont
@@ -31,7 +29,7 @@ def draw_message(lines: list[str]) -> torch.Tensor:
 def draw_chart(data: dict, title: str, notes: list[str]) -> torch.Tensor:
     """The chart of chart.chart_data's result as an IMAGE: fuse weights above, frames x step below."""
     page = picture()
-    draw = ImageDraw.Draw(page)
+    draw = ImageDraw.Draw(page, "RGBA")
     small, large = ImageFont.load_default(14), ImageFont.load_default(18)
     draw.text((LEFT, 16), title, TEXT, large)
     draw.text((LEFT, 44), "; ".join(notes), FAINT, small)
@@ -62,9 +60,8 @@ def draw_chart(data: dict, title: str, notes: list[str]) -> torch.Tensor:
     for i, row in enumerate(data["steps"]):
         y0, y1 = top + i * height, top + (i + 1) * height - (2 if height > 6 else 1)
         starts = [] if row["layout"] is None else data["layouts"][row["layout"]]
-        seams = [0, *((left + length + right) / 2 for left, right in itertools.pairwise(starts)), frames]
-        for k in range(len(starts)):  # each window from the middle of one overlap to the middle of the next
-            draw.rectangle((x(seams[k]), y0, max(x(seams[k + 1]) - 1, x(seams[k])), y1), LOCAL[k % 2])
+        for k, start in enumerate(starts):  # see-through: overlaps show
+            draw.rectangle((x(start), y0, x(start + length) - 1, y1), LOCAL[k % 2] + "99")
         if row["gamma"] > 0:
             draw.rectangle((LEFT - 8, y0, LEFT - 3, y1), DILATED)
     draw.text((8, top), "step 1", FAINT, small)

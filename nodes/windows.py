@@ -49,13 +49,16 @@ def retained(retain: str) -> tuple[int, ...]:
         ) from None
 
 
+def varies(settings: WindowSettings, cost: Cost) -> bool:
+    """Whether a run's cost depends on what only the sampler knows, its sigmas."""
+    return settings.schedule != "static" or cost.extra > 0
+
+
 def cost_headline(settings: WindowSettings, cost: Cost, run: str) -> str:
-    """One line on a run: times plain windows, windows per step, and `run` as it stands. Where steps differ by what only
-    the sampler knows (its sigmas), "about"."""
-    about = "about " if settings.schedule != "static" or cost.extra else ""
-    one = "window" if cost.local == 1 else "windows"
+    """One line on a run: times plain windows, windows per step, and `run` as it stands."""
+    about = "about " if varies(settings, cost) else ""
     extra = f" + {cost.extra} global" if cost.extra else ""
-    return f"{about}{cost.evaluations / cost.plain:.2f}x plain windows: {cost.local} {one} per step{extra}{run}"
+    return f"{about}{cost.evaluations / cost.plain:.2f}x plain windows: {cost.local} windows per step{extra}{run}"
 
 
 def run_headline(settings: WindowSettings, cost: Cost, branches: int) -> str:
@@ -142,7 +145,8 @@ def chart(settings: WindowSettings, length: int, steps: int = REPORT_STEPS, bran
     notes.append(f"{frames} latent frames of {c}, window {data['window']}, overlap {settings.overlap}")
     if settings.schedule == "random_shift" and frames > settings.length:
         notes.append("shifts are examples")
-    return {**data, "title": title, "notes": notes}
+    about = varies(settings, cost)
+    return {**data, "title": title, "notes": notes, "branches": branches, "about": about, "known": length > 0}
 
 
 def chart_image(settings: WindowSettings, length: int):

@@ -6,7 +6,7 @@
 import { app } from "../../../scripts/app.js";
 // @ts-ignore
 import { api } from "../../../scripts/api.js";
-import { make } from "./dom.js";
+import { make, passWheel } from "./dom.js";
 import { t } from "./i18n.js";
 import { CELL, HEADER, LABEL, layout, nodeById, pictureUrl, placeFor, position, status } from "./filmstrip_logic.js";
 
@@ -53,6 +53,7 @@ class Filmstrip {
     hide.title = t("Hide the filmstrip until the next run");
     hide.addEventListener("click", () => this.hide());
     this.frames = make("div", "frames", root);
+    passWheel(root);
     const options = { serialize: false, getValue: () => "", setValue: () => {}, getMinHeight: () => this.height() };
     this.widget = node.addDOMWidget(WIDGET, WIDGET, root, { ...options, getMaxHeight: () => this.height() });
     this.widget.serialize = false;

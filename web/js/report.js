@@ -6,7 +6,7 @@
 import { app } from "../../../scripts/app.js";
 // @ts-ignore
 import { api } from "../../../scripts/api.js";
-import { make } from "./dom.js";
+import { make, passWheel } from "./dom.js";
 import { nodeById } from "./filmstrip_logic.js";
 import { t } from "./i18n.js";
 import { parts, refusals } from "./report_logic.js";
@@ -50,6 +50,7 @@ class Report {
     this.body.addEventListener("wheel", (event) => {
       if (this.body.scrollHeight > this.body.clientHeight && !event.ctrlKey) event.stopPropagation();
     });
+    passWheel(root);
     const height = () => this.height();
     const options = { serialize: false, getValue: () => "", setValue: () => {}, getMinHeight: height, getMaxHeight: height };
     node.addDOMWidget(WIDGET, WIDGET, root, options).serialize = false;
