@@ -3,9 +3,9 @@
     python3 start.py serve                                   # in another terminal
     python3 -m tools.make_workflows [http://127.0.0.1:8188]  # a ComfyUI with this pack, asked for node definitions
 
-From the repository's root. The files have the shape that ComfyUI's front-end saves (schema 0.4). templates.json has their
-titles, descriptions and order: ComfyUI shows the file's name as the template's title. The notes are in workflow_notes.md.
-Standard library only.
+From the repository's root. The files have the shape that ComfyUI's front-end saves (schema 0.4). templates.json has
+their titles, descriptions and order: ComfyUI shows the file's name as the template's title. The notes are in
+workflow_notes.md. Standard library only.
 """
 
 import json

@@ -233,7 +233,8 @@ COVERED = """() => {
 def test_filmstrip_covers_no_node_of_a_template_and_goes_when_the_run_is_cancelled(comfy, renderer, name):
     graph = ui_graph(name)
     comfy.load(graph)
-    comfy.set_all({"length": 97, "steps": 400, "preset": "fast", "fps": 4, "seed": list(RENDERERS).index(renderer) + 31})
+    seed = list(RENDERERS).index(renderer) + 31
+    comfy.set_all({"length": 97, "steps": 400, "preset": "fast", "fps": 4, "seed": seed})
     comfy.fit()
     widgets = "() => window.app.graph._nodes.map((n) => [n.id, (n.widgets ?? []).map((w) => w.name)])"
     before = comfy.page.evaluate(widgets)
@@ -246,8 +247,8 @@ def test_filmstrip_covers_no_node_of_a_template_and_goes_when_the_run_is_cancell
     comfy.wait_idle()
     strip.wait_for(state="detached")
     comfy.page.wait_for_timeout(500)
-    own = [[i, [name for name in names if name != "$$canvas-image-preview"]] for i, names in comfy.page.evaluate(widgets)]
-    assert own == before  # ComfyUI's own preview stays, as always
+    after = comfy.page.evaluate(widgets)  # ComfyUI's own preview stays, as always
+    assert [[i, [name for name in names if name != "$$canvas-image-preview"]] for i, names in after] == before
     comfy.page.keyboard.press("Escape")
 
 

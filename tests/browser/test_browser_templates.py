@@ -14,15 +14,20 @@ DEMO = file_name("timeline")
 
 @pytest.fixture
 def clicks(comfy, renderer):
-    """Clicks on the page so far; the templates' dialog is closed at the end."""
+    """Clicks on the page so far."""
     comfy.page.evaluate("() => { window.clicks = 0; window.addEventListener('click', () => window.clicks++, true); }")
-    yield lambda: comfy.page.evaluate("() => window.clicks")
-    comfy.page.keyboard.press("Escape")
+    return lambda: comfy.page.evaluate("() => window.clicks")
 
 
 def open_list(comfy):
     comfy.page.locator(".side-bar-button", has_text="Templates").click()
     comfy.page.get_by_text(PACK, exact=True).first.click()
+
+
+def choose(comfy, title):
+    comfy.page.get_by_text(title).first.click()
+    comfy.page.locator(".p-dialog-mask").wait_for(state="detached")
+    comfy.page.wait_for_function("() => window.app.graph._nodes.some((n) => n.type === 'LongTakePromptTimeline')")
 
 
 def test_the_templates_are_listed_in_their_order_with_pictures(comfy, clicks):
@@ -33,13 +38,12 @@ def test_the_templates_are_listed_in_their_order_with_pictures(comfy, clicks):
     wanted = [file_name(entry["name"]) for entry in INDEX["templates"]]
     assert shown and [text.strip() for text in shown] == wanted[: len(shown)]
     comfy.page.wait_for_function("() => [...document.images].filter((e) => e.naturalWidth === 400).length > 3")
+    choose(comfy, DEMO)
 
 
 def test_a_playing_long_video_in_a_few_clicks(comfy, clicks):
     open_list(comfy)
-    comfy.page.get_by_text(DEMO).first.click()
-    comfy.page.wait_for_function("() => window.app.graph._nodes.some((n) => n.type === 'LongTakePromptTimeline')")
-    comfy.page.locator(".p-dialog-mask").wait_for(state="detached")
+    choose(comfy, DEMO)
     comfy.set_all(SMALL)  # no click: only for the time that the test takes
     comfy.page.get_by_test_id("queue-button").get_by_role("button").first.click()
     assert comfy.wait_idle()["status"]["status_str"] == "success"
@@ -61,7 +65,8 @@ def test_the_first_view_shows_the_first_node_clear_of_the_menus(comfy, renderer,
             const box = canvas.canvas.getBoundingClientRect();
             const at = [[x + 40, y - 15], [x + node.size[0] - 40, y - 15], [x + 40, y + 60]];
             return at.map(([a, b]) => {
-                const top = document.elementFromPoint(box.left + (a + offset[0]) * scale, box.top + (b + offset[1]) * scale);
+                const left = box.left + (a + offset[0]) * scale;
+                const top = document.elementFromPoint(left, box.top + (b + offset[1]) * scale);
                 return Boolean(top?.closest("canvas, .lg-node, .dom-widget, .comfy-markdown"));
             });
         }"""

@@ -1,7 +1,6 @@
 """start.py: what it changes in graphs, and what it says when something is wrong."""
 
 import errno
-import importlib.util
 import json
 import os
 import socket
@@ -10,15 +9,11 @@ import sys
 from pathlib import Path
 
 import pytest
-from longtake import tools
-from longtake.tools import environment, headless
+from longtake.tools import cli as start
+from longtake.tools import headless
 from longtake.tools.environment import StartError
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.modules.update({"tools": tools, "tools.environment": environment})  # as the script in the root names them
-spec = importlib.util.spec_from_file_location("start", ROOT / "start.py")
-start = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(start)
 
 
 # ---- graphs -----------------------------------------------------------------------------------------------------
