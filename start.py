@@ -11,6 +11,7 @@ this file. Otherwise a private one is set up once in LONGTAKE_HOME (default: the
 checkout. Standard library only.
 """
 
+import os
 import signal
 import sys
 
@@ -18,6 +19,10 @@ if sys.version_info < (3, 10):  # noqa: UP036  # this file alone can be read by 
     line = "start.py: Python %d.%d cannot run this: use Python 3.10 to 3.13.\n"
     sys.stderr.write(line % sys.version_info[:2])  # noqa: UP031
     sys.exit(1)
+
+if __name__ == "__main__" and sys.getfilesystemencoding().lower() != "utf-8":  # a locale without most letters of paths
+    os.environ["PYTHONUTF8"] = "1"  # for all that this starts, too
+    os.execv(sys.executable, [sys.executable] + sys.argv)
 
 from tools import cli  # noqa: E402
 

@@ -61,15 +61,14 @@ class Progress:
 
 
 @contextlib.contextmanager
-def whole_files(output):
-    """Where a run fails, its empty files do not stay: a video that a full disk has cut off at its start."""
-    before = set(output.rglob("*")) if output.exists() else set()
+def whole_files(output, method):
+    """Where a run fails, no broken video of its own stays, such as one that a full disk has cut off."""
+    before = set(output.glob(method + "_*.mp4"))
     try:
         yield
     except StartError as error:
-        for path in set(output.rglob("*")) - before:
-            if path.is_file() and not path.stat().st_size:
-                path.unlink()
+        for path in set(output.glob(method + "_*.mp4")) - before:
+            path.unlink()
         if "No space left on device" in str(error) or "[Errno 28]" in str(error):
             raise output_full(output) from error
         raise
@@ -79,7 +78,7 @@ def demo(server, graph, method):
     """Render an API graph; print where its videos and their contact sheets are."""
     started = time.monotonic()
     say(f"starting ComfyUI on the {'CPU' if server['cpu'] else 'GPU'}")
-    with Server(**server) as running, whole_files(running.output):
+    with Server(**server) as running, whole_files(running.output, method):
         say(f"rendering '{method}' (server ready after {time.monotonic() - started:.0f} s)")
         files = running.files(running.queue(graph, Progress(graph)))
     videos = [path for path in files if path.suffix == ".mp4"]

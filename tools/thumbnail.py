@@ -39,7 +39,7 @@ def of_frames(frames):
 
 
 def read_graph(name):
-    """What the picture shows of an API graph: events [(start as a part of the video, text)], frames, fps, window, stride."""
+    """Of an API graph: events [(start as a part of the video, text)], frames, fps, window and stride in frames."""
     nodes = json.loads((WORKFLOWS / "api" / f"{name}.json").read_text(encoding="utf-8")).values()
     by_kind = {node["class_type"]: node["inputs"] for node in reversed(list(nodes))}
     length = max(node["inputs"]["length"] for node in nodes if node["class_type"] in LENGTHS)
