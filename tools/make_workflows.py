@@ -180,8 +180,9 @@ def build(name, graph, definitions, notes):
 
 def file_name(name):
     """The UI graph of an API graph, without its ending: the title that ComfyUI shows, numbered in our order."""
-    (place, title), = ((i, t["title"]) for i, t in enumerate(INDEX["templates"], 1) if t["name"] == name)
-    return f"{place:02} {title}"
+    templates = INDEX["templates"]
+    place = [template["name"] for template in templates].index(name)
+    return f"{place + 1:02} {templates[place]['title']}"
 
 
 def main(url="http://127.0.0.1:8188"):

@@ -15,7 +15,13 @@ DEMO = file_name("timeline")
 @pytest.fixture
 def clicks(comfy, renderer):
     """Clicks on the page so far."""
-    comfy.page.evaluate("() => { window.clicks = 0; window.addEventListener('click', () => window.clicks++, true); }")
+    comfy.page.evaluate(
+        """() => {
+            const count = (event) => (window.clicks += event.isTrusted);
+            if (window.clicks === undefined) window.addEventListener("click", count, true);
+            window.clicks = 0;
+        }"""
+    )
     return lambda: comfy.page.evaluate("() => window.clicks")
 
 
@@ -25,7 +31,7 @@ def open_list(comfy):
 
 
 def choose(comfy, title):
-    comfy.page.get_by_text(title).first.click()
+    comfy.page.locator("h3", has_text=title).click()
     comfy.page.locator(".p-dialog-mask").wait_for(state="detached")
     comfy.page.wait_for_function("() => window.app.graph._nodes.some((n) => n.type === 'LongTakePromptTimeline')")
 
@@ -51,7 +57,7 @@ def test_a_playing_long_video_in_a_few_clicks(comfy, clicks):
     video.wait_for(state="attached")
     comfy.page.wait_for_function("() => document.querySelector('video').duration > 0")
     assert video.evaluate("e => e.duration") == pytest.approx(FRAMES / SMALL["fps"], abs=0.5)
-    assert clicks() <= 6
+    assert 4 <= clicks() <= 6
 
 
 @pytest.mark.parametrize("name", NAMES)

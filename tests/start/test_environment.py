@@ -119,6 +119,17 @@ def test_test_tools_are_those_of_pyproject():
     assert sorted(ast.literal_eval(extra)) == sorted(environment.TEST_TOOLS + requests)
 
 
+def test_the_manager_installs_what_pyproject_names_and_comfyui_has_not():
+    """ComfyUI's Manager reads requirements.txt; the registry reads pyproject. Neither names torch."""
+    dependencies = re.search(r"^dependencies = (\[.+?^\])$", (ROOT / "pyproject.toml").read_text(), re.M | re.S).group(1)
+    named = ast.literal_eval(dependencies)
+    assert [re.match(r"[\w-]+", line)[0] for line in named] == [
+        "comfyui-frontend-package", "diffusers", "einops", "numpy", "safetensors",
+    ]  # fmt: skip
+    asked = (ROOT / "requirements.txt").read_text().splitlines()
+    assert asked == [line for line in named if line.startswith("diffusers")]
+
+
 @pytest.mark.parametrize("version", [(3, 9, 1), (3, 14, 0)])
 def test_an_unsupported_python_is_named(version):
     with pytest.raises(StartError, match=f"Python 3.{version[1]} cannot run this: use Python 3.10 to 3.13"):
