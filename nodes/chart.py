@@ -29,7 +29,7 @@ def draw_message(lines: list[str]) -> torch.Tensor:
 def draw_chart(data: dict, title: str, notes: list[str]) -> torch.Tensor:
     """The chart of chart.chart_data's result as an IMAGE: fuse weights above, frames x step below."""
     page = picture()
-    draw = ImageDraw.Draw(page, "RGBA")
+    draw = ImageDraw.Draw(page)
     small, large = ImageFont.load_default(14), ImageFont.load_default(18)
     draw.text((LEFT, 16), title, TEXT, large)
     draw.text((LEFT, 44), "; ".join(notes), FAINT, small)
@@ -60,8 +60,10 @@ def draw_chart(data: dict, title: str, notes: list[str]) -> torch.Tensor:
     for i, row in enumerate(data["steps"]):
         y0, y1 = top + i * height, top + (i + 1) * height - (2 if height > 6 else 1)
         starts = [] if row["layout"] is None else data["layouts"][row["layout"]]
-        for k, start in enumerate(starts):  # see-through: overlaps show
-            draw.rectangle((x(start), y0, x(start + length) - 1, y1), LOCAL[k % 2] + "99")
+        middle = (y0 + y1) / 2 if len(starts) > 1 else y1
+        for k, start in enumerate(starts):  # by turns in the upper and the lower half of the row: overlaps show
+            half = (y0, middle) if k % 2 == 0 else (middle, y1)
+            draw.rectangle((x(start), half[0], x(start + length) - 1, half[1]), LOCAL[k % 2])
         if row["gamma"] > 0:
             draw.rectangle((LEFT - 8, y0, LEFT - 3, y1), DILATED)
     draw.text((8, top), "step 1", FAINT, small)

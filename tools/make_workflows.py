@@ -44,7 +44,7 @@ COLUMNS = (  # title, width in pixels, and the nodes in it; column 0 holds the n
 )  # fmt: skip
 DRAWN = {"LongTakePromptTimeline": 280, "LongTakeWindowScheduler": 450}  # pixels of what web/ draws in a node
 HEAD, GAP, GROUP_HEAD = 30, 30, 50  # pixels: a node's title bar, space between nodes, a group's title
-ROOM = 560  # pixels under a sampler: while it runs, ComfyUI shows its preview there, and we the filmstrip
+ROOM = 780  # pixels under a sampler: while it runs, ComfyUI shows its preview there, and we the filmstrip
 VIEW = {"scale": 0.6, "offset": [150, 270]}  # the first node, clear of the page's menus
 
 

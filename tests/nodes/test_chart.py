@@ -87,7 +87,7 @@ def test_picture_shows_the_schedule():
     moved, whole = chart_image(SETTINGS, 293), chart_image(SETTINGS, 49)
     assert not torch.equal(static, moved) and not torch.equal(static, whole)
     rows = static[0, 240:480, 60:936]  # the windows of a static schedule are the same at every step
-    assert torch.equal(rows[4], rows[100]) and len(torch.unique(rows[4], dim=0)) == 6  # and overlaps
+    assert torch.equal(rows[4], rows[100]) and len(torch.unique(rows[4], dim=0)) <= 3  # one colour, and its gaps
     assert not torch.equal(moved[0, 244], moved[0, 340])
 
 

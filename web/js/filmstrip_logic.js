@@ -76,7 +76,6 @@ export function clock(seconds) {
 export function status(preview, detail, t) {
   const { state, step, steps, elapsed, left } = preview;
   if (state === "done") return t("{steps} steps in {time}", { steps, time: clock(elapsed) });
-  if (state === "stopped") return t("stopped after {step} of {steps} steps", { step, steps });
   const what = detail || t("step {step}/{steps}", { step: Math.min(step + 1, steps), steps });
   return left === null ? what : t("{what}, {time} left", { what, time: clock(left) });
 }

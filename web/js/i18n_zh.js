@@ -72,7 +72,6 @@ export const ZH = {
     hide: "隐藏",
     "Hide the filmstrip until the next run": "隐藏胶片预览，直到下次运行",
     "{steps} steps in {time}": "{steps} 步，用时 {time}",
-    "stopped after {step} of {steps} steps": "共 {steps} 步，第 {step} 步后停止",
     "step {step}/{steps}": "第 {step}/{steps} 步",
     "{what}, {time} left": "{what}，剩余 {time}",
 };

@@ -14,6 +14,7 @@ import { parts, refusals } from "./report_logic.js";
 const WIDGET = "longtake_report";
 const FOLDED = 26; // px
 const MARGIN = 20; // that the canvas renderer leaves around a DOM widget
+const LOOK_MS = 500;
 const MOST = 220; // px; a longer report scrolls
 const STYLE = `
 .longtake-report { box-sizing: border-box; width: 100%; min-height: ${FOLDED}px; flex: none; overflow: hidden;
@@ -72,7 +73,15 @@ class Report {
     app.canvas?.setDirty(true, true);
   }
 
+  /** As WindowChart's: after an undo ComfyUI may keep the HTML of the node before. */
+  takePlace() {
+    const { root, node } = this;
+    if (root.isConnected || node.graph !== app.canvas?.graph) return;
+    document.querySelector(`[data-node-id="${CSS.escape(String(node.id))}"] .longtake-report`)?.replaceWith(root);
+  }
+
   draw() {
+    this.takePlace();
     const { summary, body, text, refused } = this;
     summary.textContent = refused ? t("Refused: see below") : text ? t("Report") : t("Report: after the first run");
     summary.classList.toggle("refused", Boolean(refused));
@@ -117,12 +126,18 @@ const graph = () => app.rootGraph ?? app.graph;
 /** What the last refusal has shown, to be taken back. @type {(() => void)[]} */
 let told = [];
 
+/** What was told last. @type {unknown} */
+let last;
+
 /** After a graph was queued: say what ComfyUI refused of our nodes, and take back what it no longer refuses. */
 function tell() {
+  const errors = app.lastNodeErrors;
+  if (errors === last) return;
+  last = errors;
   told.forEach((takeBack) => takeBack());
   told = [];
   const { toast } = app.extensionManager ?? {};
-  for (const { id, node: type, text } of refusals(app.lastNodeErrors)) {
+  for (const { id, node: type, text } of refusals(errors)) {
     const node = nodeById(graph(), id);
     const report = node && reports.get(node);
     if (report) {
@@ -141,5 +156,6 @@ app.registerExtension({
 
   setup() {
     api.addEventListener("promptQueued", tell);
+    setInterval(tell, LOOK_MS); // newer versions dispatch nothing where all of a graph was refused
   },
 });

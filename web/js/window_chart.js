@@ -35,7 +35,6 @@ const STYLE = `
 .longtake-chart .weights .even { stroke: var(--even); } .longtake-chart .weights .odd { stroke: var(--odd); }
 .longtake-chart .weights path { stroke-width: 1.5; vector-effect: non-scaling-stroke; }
 .longtake-chart .steps .even { fill: var(--even); } .longtake-chart .steps .odd { fill: var(--odd); }
-.longtake-chart .steps .even, .longtake-chart .steps .odd { fill-opacity: 0.6; }
 .longtake-chart[data-wrong] svg, .longtake-chart[data-wrong] .axis, .longtake-chart[data-wrong] .cost { opacity: 0.35; }
 .longtake-chart .global { fill: var(--global); }
 .longtake-chart .chosen { fill: none; stroke: var(--input-text); stroke-width: 1.5; vector-effect: non-scaling-stroke; }

@@ -50,7 +50,8 @@ const n = (value) => String(Math.round(value * 10) / 10);
 const box = (x, y, w, h) => `M${n(x)} ${n(y)}h${n(w)}v${n(h)}h${n(-w)}z`;
 
 /**
- * Frames x step: every window over all of its frames, in two colours by turns. They are see-through, so that overlaps show.
+ * Frames x step: every window over all of its frames, by turns in the upper and the lower half of its step's row, so that
+ * overlaps show.
  * @param {Chart} chart
  * @returns {{even: string, odd: string, global: string, height: number}}
  */
@@ -59,9 +60,12 @@ export function stepPaths(chart) {
   const paths = ["", ""];
   let global = "";
   const gap = chart.steps.length > 40 ? 0 : 1;
+  const half = (ROW - gap) / 2;
   chart.steps.forEach((row, i) => {
-    startsOf(chart, i).forEach((start, k) => {
-      paths[k % 2] += box(start * scale, i * ROW, chart.window * scale, ROW - gap);
+    const starts = startsOf(chart, i);
+    starts.forEach((start, k) => {
+      const high = starts.length > 1 ? half : ROW - gap;
+      paths[k % 2] += box(start * scale, i * ROW + (k % 2) * half, chart.window * scale, high);
     });
     if (row.gamma > 0) global += box(0, i * ROW, 10, ROW - gap);
   });
