@@ -4,6 +4,7 @@ from ..samplers.adapters.attention import CACHES, NODE, anchored_layers, apply_a
 from ..samplers.checks import part_of_schedule
 from ._api import io
 from ._checks import bounded, verdict
+from ._search import described
 from ._widgets import Combo, Float
 
 
@@ -14,9 +15,12 @@ class LongTakeABAM(io.ComfyNode):
             node_id="LongTakeABAM",
             display_name="Anchor Attention (ABAM)",
             category="LongTake",
-            description="Keeps subject and scene the same along a long video: in each window's self-attention, keys "
-            "and values are blended with those of the first window (GLC-Diffusion, Eq. 10). Needs the Global/Local "
-            "Window Scheduler on the same model.",
+            **described(
+                "Keeps subject and scene the same along a long video: in each window's self-attention, keys and "
+                "values are blended with those of the first window (GLC-Diffusion, Eq. 10). Needs the Global/Local "
+                "Window Scheduler on the same model.",
+                "consistency", "consistent character", "drift", "long video", "GLC",
+            ),
             inputs=[
                 io.Model.Input(
                     "model", tooltip="A video model: Wan 2.1 or 2.2, LTX-Video, HunyuanVideo or 1.5, Mochi, Cosmos "

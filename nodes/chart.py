@@ -1,7 +1,5 @@
 """The window chart as a picture: samplers/chart.py's data, drawn with PIL."""
 
-import itertools
-
 import numpy as np
 import torch
 from PIL import Image, ImageDraw, ImageFont
@@ -62,9 +60,10 @@ def draw_chart(data: dict, title: str, notes: list[str]) -> torch.Tensor:
     for i, row in enumerate(data["steps"]):
         y0, y1 = top + i * height, top + (i + 1) * height - (2 if height > 6 else 1)
         starts = [] if row["layout"] is None else data["layouts"][row["layout"]]
-        seams = [0, *((left + length + right) / 2 for left, right in itertools.pairwise(starts)), frames]
-        for k in range(len(starts)):  # each window from the middle of one overlap to the middle of the next
-            draw.rectangle((x(seams[k]), y0, max(x(seams[k + 1]) - 1, x(seams[k])), y1), LOCAL[k % 2])
+        middle = (y0 + y1) / 2 if len(starts) > 1 else y1
+        for k, start in enumerate(starts):  # by turns in the upper and the lower half of the row: overlaps show
+            half = (y0, middle) if k % 2 == 0 else (middle, y1)
+            draw.rectangle((x(start), half[0], x(start + length) - 1, half[1]), LOCAL[k % 2])
         if row["gamma"] > 0:
             draw.rectangle((LEFT - 8, y0, LEFT - 3, y1), DILATED)
     draw.text((8, top), "step 1", FAINT, small)

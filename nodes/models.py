@@ -4,6 +4,7 @@ from ..backbone.cogvideox import load as cogvideox
 from ..backbone.cogvideox.files import IN_FOLDER, model_folders, single_files
 from ..backbone.demo import loader
 from ._api import io
+from ._search import described
 from ._widgets import Combo
 
 
@@ -14,11 +15,15 @@ class DemoBackbone(io.ComfyNode):
             node_id="LongTakeDemoBackbone",
             display_name="Demo Video Model",
             category="LongTake",
-            description="A tiny text-to-video model that comes with the pack (nothing to download), in Wan 2.1's own "
-            "format. It knows a small world: 'a red circle bouncing on a navy background'. Colours: red, green, blue, "
-            "yellow, purple, orange, white, cyan. Shapes: circle, square, triangle, ring. Motions: still, bouncing, "
-            "circling, sliding, pulsing, spinning. Backgrounds: black, gray, navy, teal, brown, pink. Made for 64x64 "
-            "pixels and clips of 49 frames at 16 fps; use it to learn the nodes and compare settings in seconds.",
+            **described(
+                "A tiny text-to-video model that comes with the pack (nothing to download), in Wan 2.1's own "
+                "format. It knows a small world: 'a red circle bouncing on a navy background'. Colours: red, green,"
+                " blue, yellow, purple, orange, white, cyan. Shapes: circle, square, triangle, ring. Motions: "
+                "still, bouncing, circling, sliding, pulsing, spinning. Backgrounds: black, gray, navy, teal, "
+                "brown, pink. Made for 64x64 pixels and clips of 49 frames at 16 fps; use it to learn the nodes and"
+                " compare settings in seconds.",
+                "example model", "test model", "tiny model",
+            ),
             inputs=[],
             outputs=[
                 io.Model.Output(display_name="model"),
@@ -39,9 +44,12 @@ class LongTakeCogVideoXLoader(io.ComfyNode):
             node_id="LongTakeCogVideoXLoader",
             display_name="Load CogVideoX (diffusers)",
             category="LongTake",
-            description="Loads CogVideoX-2B, 5B, 1.5-5B and their I2V variants from files you already have, with "
-            "diffusers' own network and VAE, and with the noise schedule that KSampler needs. Nothing is downloaded. "
-            "Needs the Python package diffusers.",
+            **described(
+                "Loads CogVideoX-2B, 5B, 1.5-5B and their I2V variants from files you already have, with diffusers'"
+                " own network and VAE, and with the noise schedule that KSampler needs. Nothing is downloaded. "
+                "Needs the Python package diffusers.",
+                "CogVideoX", "diffusers model", "text to video", "image to video",
+            ),
             inputs=[
                 Combo(
                     "model", options=[*model_folders(), *single_files("diffusion_models")],

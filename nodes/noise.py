@@ -4,6 +4,7 @@ from ..samplers.adapters.noise import NODE, ReinitNoise, apply_noise
 from ..samplers.glc.noise import FILTERS, MODES, VARIANCES, NoiseSettings
 from ._api import io
 from ._checks import bounded
+from ._search import described
 from ._widgets import Combo, Float
 from .windows import Windows
 
@@ -15,9 +16,12 @@ class LongTakeNoiseReinit(io.ComfyNode):
             node_id="LongTakeNoiseReinit",
             display_name="Noise Reinit",
             category="LongTake",
-            description="Initial noise for a long video from the noise of one window: its frames shuffled along time "
-            "(FreeNoise), its low frequencies kept and fresh noise above them (GLC-Diffusion, Eq. 11). For "
-            "SamplerCustomAdvanced; Noise Reinit for KSampler brings it to KSampler.",
+            **described(
+                "Initial noise for a long video from the noise of one window: its frames shuffled along time "
+                "(FreeNoise), its low frequencies kept and fresh noise above them (GLC-Diffusion, Eq. 11). For "
+                "SamplerCustomAdvanced; Noise Reinit for KSampler brings it to KSampler.",
+                "FreeNoise", "FreeInit", "noise shuffle", "long video", "consistency", "GLC",
+            ),
             inputs=[
                 io.Int.Input(
                     "noise_seed", default=0, min=0, max=0xFFFFFFFFFFFFFFFF, control_after_generate=True,
@@ -79,7 +83,10 @@ class LongTakeNoiseToModel(io.ComfyNode):
             node_id="LongTakeNoiseToModel",
             display_name="Noise Reinit for KSampler",
             category="LongTake",
-            description="Makes KSampler and KSampler (Advanced), which have no noise input, start from a NOISE.",
+            **described(
+                "Makes KSampler and KSampler (Advanced), which have no noise input, start from a NOISE.",
+                "FreeNoise", "noise for KSampler", "GLC",
+            ),
             inputs=[
                 io.Model.Input("model", tooltip="Any model; with windows: from the Window Scheduler."),
                 io.Noise.Input(

@@ -8,6 +8,7 @@ from ..samplers.adapters.timeline import SPAN_KEY
 from ..samplers.prompts import structured, timeline
 from ._api import io
 from ._checks import bounded, verdict
+from ._search import described
 from ._widgets import Combo, Float
 
 HOOKS_NODE = "Event Hooks (LongTakeEventHooks)"
@@ -26,9 +27,11 @@ class PromptTimeline(io.ComfyNode):
             node_id="LongTakePromptTimeline",
             display_name="Prompt Timeline",
             category="LongTake",
-            description=(
+            **described(
                 "Places prompts in time. LongTake windows take the prompt at their centre; the global path, and "
-                "sampling without LongTake windows, take the global prompt."
+                "sampling without LongTake windows, take the global prompt.",
+                "prompt schedule", "prompt travel", "multi prompt", "storyboard", "scenes", "shots", "timed prompts",
+                "long video",
             ),
             inputs=[
                 io.Clip.Input("clip", tooltip="The text encoder of the video model."),
@@ -125,10 +128,8 @@ class PromptTimeline(io.ComfyNode):
         except timeline.TimelineError as e:
             raise ValueError(f"Prompt Timeline: {e}") from None
         ordinary, prompts = timeline.join_prompts(global_prompt, found)
-        return io.NodeOutput(
-            encode_timeline(clip, ordinary, prompts, spans),
-            timeline.report(found, prompts, ordinary, fps, blend, timing),
-        )
+        text = timeline.report(found, prompts, ordinary, fps, blend, timing)
+        return io.NodeOutput(encode_timeline(clip, ordinary, prompts, spans), text, ui={"longtake_report": [text]})
 
 
 def parsed(
@@ -162,8 +163,11 @@ class LongTakeEventHooks(io.ComfyNode):
             node_id="LongTakeEventHooks",
             display_name="Event Hooks",
             category="LongTake",
-            description="Puts hooks, such as Create Hook LoRA's, on one event of a Prompt Timeline: the windows of "
-            "this event are sampled with the LoRA, all others without.",
+            **described(
+                "Puts hooks, such as Create Hook LoRA's, on one event of a Prompt Timeline: the windows of this "
+                "event are sampled with the LoRA, all others without.",
+                "LoRA schedule", "LoRA per scene", "prompt schedule",
+            ),
             inputs=[
                 io.Conditioning.Input("conditioning", tooltip="From Prompt Timeline, or from another Event Hooks."),
                 io.Hooks.Input(
@@ -208,8 +212,11 @@ class LongTakeStructuredPrompt(io.ComfyNode):
             node_id="LongTakeStructuredPrompt",
             display_name="Structured Prompt",
             category="LongTake",
-            description="Splits a story into a global prompt and one prompt per event, as SynCoS wants them: gives the "
-            "instruction for any language model, and turns its pasted answer into the Prompt Timeline's inputs.",
+            **described(
+                "Splits a story into a global prompt and one prompt per event, as SynCoS wants them: gives the "
+                "instruction for any language model, and turns its pasted answer into the Prompt Timeline's inputs.",
+                "storyboard", "story", "script", "LLM", "scenes", "multi prompt", "long video",
+            ),
             inputs=[
                 io.String.Input(
                     "scenario", multiline=True, dynamic_prompts=False, default="",

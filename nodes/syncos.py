@@ -13,6 +13,7 @@ from ..samplers.checks import option
 from ..samplers.syncos.coupling import NOISES, OPTIMIZERS, PICKS, PRESETS, STAGES, TIMESTEPS, SynCoSSettings
 from ._api import io
 from ._checks import bounded, verdict
+from ._search import described
 from ._widgets import Combo, Float
 from .runs import limits
 
@@ -135,8 +136,11 @@ class LongTakeSynCoSSampler(io.ComfyNode):
             node_id="LongTakeSynCoSSampler",
             display_name="SynCoS Sampler",
             category="LongTake",
-            description="Synchronized coupled sampling: the chunks of a long video are coupled while it is mostly "
-            "noise, to keep one subject the same through several events. For SamplerCustomAdvanced, any guider.",
+            **described(
+                "Synchronized coupled sampling: the chunks of a long video are coupled while it is mostly noise, to"
+                " keep one subject the same through several events. For SamplerCustomAdvanced, any guider.",
+                "long video", "multi event", "multi prompt", "consistency", "coupled sampling",
+            ),
             inputs=coupling_inputs(),
             outputs=[io.Sampler.Output(display_name="sampler")],
         )
@@ -158,8 +162,11 @@ class LongTakeSynCoSKSampler(io.ComfyNode):
             node_id="LongTakeSynCoSKSampler",
             display_name="SynCoS Coupled KSampler",
             category="LongTake",
-            description="KSampler with synchronized coupled sampling, to keep one subject through several events of a "
-            "long video. Connect a Prompt Timeline to positive. Samples with DDIM.",
+            **described(
+                "KSampler with synchronized coupled sampling, to keep one subject through several events of a long "
+                "video. Connect a Prompt Timeline to positive. Samples with DDIM.",
+                "long video", "multi event", "multi prompt", "consistency", "coupled sampling",
+            ),
             inputs=[
                 io.Model.Input("model", tooltip="A video model, with or without a Global/Local Window Scheduler."),
                 io.Int.Input(

@@ -5,6 +5,7 @@ from ..samplers.checks import part_of_schedule
 from ..samplers.glc.motion import PHASES, MotionSettings
 from ._api import io
 from ._checks import bounded, verdict
+from ._search import described
 from ._widgets import Combo, Float
 
 
@@ -15,8 +16,11 @@ class LongTakeVMCR(io.ComfyNode):
             node_id="LongTakeVMCR",
             display_name="VMCR Refiner",
             category="LongTake",
-            description="GLC-Diffusion's motion refinement: moves the latent a little after each step of the sampler, "
-            "so that motion from frame to frame stays even. For SamplerCustomAdvanced.",
+            **described(
+                "GLC-Diffusion's motion refinement: moves the latent a little after each step of the sampler, so "
+                "that motion from frame to frame stays even. For SamplerCustomAdvanced.",
+                "smooth motion", "temporal consistency", "flicker", "long video", "GLC",
+            ),
             inputs=[
                 io.Sampler.Input(
                     "sampler",

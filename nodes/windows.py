@@ -5,7 +5,7 @@ from ..samplers.adapters.latents import NODE, temporal_compression
 from ..samplers.adapters.window import window_weights
 from ..samplers.chart import chart_data
 from ..samplers.checks import number, shown
-from ..samplers.cost import cost_text
+from ..samplers.cost import Cost, run_cost
 from ..samplers.glc.paths import GlobalPath
 from ..samplers.windows import (
     FIRST_LATENT,
@@ -19,6 +19,7 @@ from ..samplers.windows import (
 )
 from ._api import io
 from ._checks import bounded, verdict
+from ._search import described
 from ._widgets import Combo, Float
 from .chart import draw_chart, draw_message
 
@@ -49,8 +50,28 @@ def retained(retain: str) -> tuple[int, ...]:
         ) from None
 
 
-def report(settings: WindowSettings, window_length: int, overlap: int, length: int) -> str:
-    """What the settings mean in latent frames and, for a known length in pixel frames, what a run costs."""
+def varies(settings: WindowSettings, cost: Cost) -> bool:
+    """Whether a run's cost depends on what only the sampler knows, its sigmas."""
+    return settings.schedule != "static" or cost.extra > 0
+
+
+def cost_headline(settings: WindowSettings, cost: Cost, run: str) -> str:
+    """One line on a run: times plain windows, windows per step, and `run` as it stands."""
+    about = "about " if varies(settings, cost) else ""
+    extra = f" + {cost.extra} global" if cost.extra else ""
+    return f"{about}{cost.evaluations / cost.plain:.2f}x plain windows: {cost.local} windows per step{extra}{run}"
+
+
+def run_headline(settings: WindowSettings, cost: Cost, branches: int) -> str:
+    with_cfg = " with CFG" if branches == 2 else ""
+    return cost_headline(settings, cost, f", {cost.evaluations} window evaluations in {cost.steps} steps{with_cfg}")
+
+
+def report(
+    settings: WindowSettings, window_length: int, overlap: int, length: int, run: tuple[int, int] | None = None
+) -> str:
+    """What the settings mean in latent frames and, for a known length in pixel frames, what a run costs; a Markdown
+    list. run: the sampler's steps and CFG branches, where known."""
     c = settings.compression
     lines = [
         f"window: {window_length} pixel frames = {settings.length} latent frames "
@@ -62,12 +83,21 @@ def report(settings: WindowSettings, window_length: int, overlap: int, length: i
     if settings.retain:
         lines.append(f"every window keeps latent frames {', '.join(map(str, settings.retain))} of the conditioning")
     if length < 1:
-        return "\n".join([*lines, "cost: set length (pixel frames of the video) to see it here; the log states it too"])
+        lines.append("cost: not known without the video's length; the log states it")
+        return as_list(lines)
     frames = latent_length(length, c)
     if settings.whole(frames):
         lines.append("the video is not longer than the window: one window is used, the same as without this node")
-    lines.append(f"cost, for {REPORT_STEPS} steps with CFG: {cost_text(settings, frames, range(REPORT_STEPS), 2)}")
-    return "\n".join(lines)
+    steps, branches = run or (REPORT_STEPS, 2)
+    cost = run_cost(settings, frames, range(steps), branches)
+    said = run_headline(settings, cost, branches) if run else cost_headline(settings, cost, "; times 2 with CFG")
+    lines.append(f"cost of {frames} latent frames: {said}")
+    return as_list(lines)
+
+
+def as_list(lines: list[str]) -> str:
+    """Markdown, which ComfyUI's Preview as Text shows line by line, and readable as it is."""
+    return "\n".join(f"- {line}" for line in lines)
 
 
 def window_settings(
@@ -105,12 +135,8 @@ def chart(settings: WindowSettings, length: int, steps: int = REPORT_STEPS, bran
         data = chart_data(settings, frames, steps=steps, branches=branches, step=step, weigh=weigh)
     except ValueError as error:
         raise ValueError(f"{NODE}: chart: {error}") from error
-    cost = data["cost"]
-    one = "window" if cost["local"] == 1 else "windows"
-    title = f"x{cost['ratio']:.2f} the model calls of plain windows: {cost['local']} {one} per step"
-    if data["dilated"]["windows"]:
-        title += f" + {data['dilated']['windows']} global"
-    title += f", {cost['evaluations']} calls in {steps} steps" + (" with CFG" if branches == 2 else "")
+    cost = run_cost(settings, frames, range(steps), branches)
+    title = run_headline(settings, cost, branches)
     notes = []
     if length < 1:
         notes.append(f"length is not known: drawn for {pixel_length(frames, c)} frames")
@@ -119,7 +145,8 @@ def chart(settings: WindowSettings, length: int, steps: int = REPORT_STEPS, bran
     notes.append(f"{frames} latent frames of {c}, window {data['window']}, overlap {settings.overlap}")
     if settings.schedule == "random_shift" and frames > settings.length:
         notes.append("shifts are examples")
-    return {**data, "title": title, "notes": notes}
+    about = varies(settings, cost)
+    return {**data, "title": title, "notes": notes, "branches": branches, "about": about, "known": length > 0}
 
 
 def chart_image(settings: WindowSettings, length: int):
@@ -138,8 +165,12 @@ class LongTakeWindowScheduler(io.ComfyNode):
             node_id="LongTakeWindowScheduler",
             display_name="Global/Local Window Scheduler",
             category="LongTake",
-            description="Samples a video longer than the model was trained for as overlapping windows of one latent, "
-            "optionally with GLC-Diffusion's global path. Works with any sampler that takes the model.",
+            **described(
+                "Samples a video longer than the model was trained for as overlapping windows of one latent, "
+                "optionally with GLC-Diffusion's global path. Works with any sampler that takes the model.",
+                "long video", "longer video", "extend video", "sliding window", "context window", "loop",
+                "Gen-L-Video", "GLC", "seconds",
+            ),
             inputs=[
                 io.Model.Input("model", tooltip="A video model, e.g. Wan, LTX-Video or HunyuanVideo."),
                 io.Int.Input(
@@ -153,7 +184,7 @@ class LongTakeWindowScheduler(io.ComfyNode):
                     "slower. Must be smaller than window_length.",
                 ),
                 Combo(
-                    "schedule", options=list(SCHEDULES), default="static",
+                    "schedule", options=list(SCHEDULES), default="random_shift",
                     tooltip="static: the same windows at every step. random_shift: all windows move by one random "
                     "offset per step, so seams never fall on the same frames. rolling: they move by even fractions, "
                     "so that seams of steps in a row lie far apart.",

@@ -7,13 +7,14 @@
 has aiohttp, PyAV and Pillow.
 """
 
+import contextlib
 import json
 import signal
 import sys
 import time
 
 from .contact_sheet import contact_sheet, read_video
-from .environment import StartError, exit_code, say
+from .environment import StartError, exit_code, output_full, say
 from .headless import Server
 
 
@@ -59,11 +60,25 @@ class Progress:
         self.stream.flush()
 
 
+@contextlib.contextmanager
+def whole_files(output, method):
+    """Where a run fails, no broken video of its own stays, such as one that a full disk has cut off."""
+    before = set(output.glob(method + "_*.mp4"))
+    try:
+        yield
+    except StartError as error:
+        for path in set(output.glob(method + "_*.mp4")) - before:
+            path.unlink()
+        if "No space left on device" in str(error) or "[Errno 28]" in str(error):
+            raise output_full(output) from error
+        raise
+
+
 def demo(server, graph, method):
     """Render an API graph; print where its videos and their contact sheets are."""
     started = time.monotonic()
     say(f"starting ComfyUI on the {'CPU' if server['cpu'] else 'GPU'}")
-    with Server(**server) as running:
+    with Server(**server) as running, whole_files(running.output, method):
         say(f"rendering '{method}' (server ready after {time.monotonic() - started:.0f} s)")
         files = running.files(running.queue(graph, Progress(graph)))
     videos = [path for path in files if path.suffix == ".mp4"]

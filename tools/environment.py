@@ -42,6 +42,9 @@ def say(text):
 
 def exit_code(action, *args, **kwargs):
     """Do a command and return its exit code. What a user can act on becomes one line; 130 is Ctrl-C."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):  # a path may have letters that the terminal's encoding has not
+            stream.reconfigure(errors="backslashreplace")
     try:
         return action(*args, **kwargs) or 0
     except KeyboardInterrupt:
@@ -49,9 +52,21 @@ def exit_code(action, *args, **kwargs):
     except StartError as error:
         line = error
     except OSError as error:
-        line = disk_full(longtake_home()) if error.errno == errno.ENOSPC else error
+        line = told(error)
     sys.stderr.write(f"start.py: {line}\n")
     return 1
+
+
+def told(error):
+    """An OSError in words, with what to do."""
+    home = longtake_home()
+    named = Path(os.fsdecode(error.filename)) if isinstance(error.filename, (str, bytes)) else None
+    ours = named is not None and (named == home or home in named.parents or named in home.parents)
+    if error.errno == errno.ENOSPC:
+        return disk_full(home) if ours or named is None else output_full(named)
+    if ours and error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.ENOENT, errno.EEXIST):
+        return f"cannot write to {home} ({error.strerror}). Set LONGTAKE_HOME to a folder that can be written."
+    return error
 
 
 # ---- child processes --------------------------------------------------------------------------------------------
@@ -117,7 +132,7 @@ def longtake_home():
 
 
 def short_hash(text):
-    return hashlib.sha256(text.encode()).hexdigest()[:12]
+    return hashlib.sha256(os.fsencode(text)).hexdigest()[:12]
 
 
 @contextlib.contextmanager
@@ -177,6 +192,10 @@ def disk_full(folder):
     )
 
 
+def output_full(path):
+    return StartError(f"the disk is full: {path} could not be written. Make room, or choose another folder with --out.")
+
+
 def pip_error(text, log):
     """The one line that tells what went wrong in pip's output."""
     missing = re.search(r"No matching distribution found for (\S+)", text)
@@ -234,9 +253,19 @@ def make_venv(folder):
     shutil.rmtree(folder / "venv", ignore_errors=True)
     if shutil.disk_usage(folder).free < NEEDED_GB * 1e9:
         raise disk_full(folder)
-    made = subprocess.run([sys.executable, "-m", "venv", str(folder / "venv")], capture_output=True, text=True)
-    if made.returncode:
-        reason = (made.stderr + made.stdout).strip().splitlines() or ["no reason given"]
+    log = folder / "venv.log"
+    with open(log, "wb") as file:
+        process = spawn(sys.executable, ["-m", "venv", folder / "venv"], file)  # it starts pip: all end with us
+        try:
+            while process.poll() is None:  # not wait(): Windows delivers Ctrl-C only between calls
+                time.sleep(0.2)
+        finally:
+            stop(process)
+    if process.returncode:
+        said = log.read_text(encoding="utf-8", errors="replace")
+        if "No space left on device" in said or "[Errno 28]" in said:
+            raise disk_full(folder)
+        reason = said.strip().splitlines() or ["no reason given"]
         raise StartError(f"could not make a Python environment in {folder / 'venv'}: {reason[-1]}")
 
 

@@ -1,9 +1,10 @@
-"""Build the UI graphs of workflows/ from the API graphs of workflows/api/: layout, notes, reports, model links.
+"""Build the UI graphs of workflows/ from the API graphs of workflows/api/: layout, notes, model links.
 
     python3 start.py serve                                   # in another terminal
     python3 -m tools.make_workflows [http://127.0.0.1:8188]  # a ComfyUI with this pack, asked for node definitions
 
-From the repository's root. The files have the shape that ComfyUI's front-end saves (schema 0.4); the notes are in
+From the repository's root. The files have the shape that ComfyUI's front-end saves (schema 0.4). templates.json has
+their titles, descriptions and order: ComfyUI shows the file's name as the template's title. The notes are in
 workflow_notes.md. Standard library only.
 """
 
@@ -17,28 +18,39 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 WORKFLOWS = HERE.parent / "workflows"
 WIDGETS = ("INT", "FLOAT", "STRING", "BOOLEAN", "COMBO")
-# Nodes whose output "report" is shown.
-REPORTS = ("LongTakeWindowScheduler", "LongTakePromptTimeline", "LongTakeRedoSpan", "LongTakeContinue")
-MODEL_FOLDERS = {"UNETLoader": "diffusion_models", "CLIPLoader": "text_encoders", "VAELoader": "vae"}
+INDEX = json.loads((HERE / "templates.json").read_text(encoding="utf-8"))
+MODEL_FOLDERS = {
+    "UNETLoader": "diffusion_models", "CLIPLoader": "text_encoders", "DualCLIPLoader": "text_encoders",
+    "VAELoader": "vae", "CheckpointLoaderSimple": "checkpoints", "CLIPVisionLoader": "clip_vision",
+}  # fmt: skip
 MODEL_NODES = ("LongTakeDemoBackbone", "LongTakeCogVideoXLoader", *MODEL_FOLDERS, "ModelSamplingSD3")
-MODEL_LINK = "https://huggingface.co/Comfy-Org/Wan_2.1_ComfyUI_repackaged/resolve/main/split_files"
+LATENTS = ("EmptyHunyuanLatentVideo", "EmptyHunyuanVideo15Latent", "EmptyLTXVLatentVideo", "LoadImage")
+SAMPLERS = ("KSampler", "KSamplerAdvanced", "LongTakeSynCoSKSampler", "SamplerCustom", "SamplerCustomAdvanced")
 COLUMNS = (  # title, width in pixels, and the nodes in it; column 0 holds the note to read first
     ("Start here", 420, ()),
-    ("1. Model and length", 340, (*MODEL_NODES, "EmptyHunyuanLatentVideo")),
-    ("2. Prompt", 460, ("LongTakeStructuredPrompt", "LongTakePromptTimeline", "CLIPTextEncode")),
-    ("3. Windows", 440, ("LongTakeWindowScheduler", "LongTakeNoiseReinit", "LongTakeNoiseToModel", "LongTakeABAM",
-                         "LongTakeCheckpointModel")),
-    ("4. Sample and decode", 340, (
-        "KSampler", "LongTakeSynCoSKSampler", "RandomNoise", "KSamplerSelect", "LongTakeSynCoSSampler", "LongTakeVMCR",
-        "LongTakeCheckpoint", "BasicScheduler", "CFGGuider", "SamplerCustomAdvanced", "LongTakeRedoSpan",
-        "LongTakeContinue", "LongTakeLoadRun", "VAEDecode", "VAEDecodeTiled", "ImageScaleBy", "CreateVideo",
-        "LongTakeDecodeToVideo", "LongTakeEncodeVideo",
+    ("1. Model and length", 340, (*MODEL_NODES, *LATENTS)),
+    ("2. Prompt", 460, (
+        "LongTakeStructuredPrompt", "LongTakePromptTimeline", "CLIPTextEncode", "CreateHookLora", "LongTakeEventHooks",
+        "LTXVConditioning", "CLIPVisionEncode", "WanImageToVideo",
     )),
-    ("5. Save", 480, ("SaveVideo",)),
-)
+    ("3. Windows", 440, (
+        "LongTakeWindowScheduler", "LongTakeNoiseReinit", "LongTakeNoiseToModel", "LongTakeABAM",
+        "LongTakeCheckpointModel",
+    )),
+    ("4. Sample", 400, (
+        "RandomNoise", "KSamplerSelect", "LongTakeSynCoSSampler", "LongTakeVMCR", "LongTakeCheckpoint", "BasicScheduler",
+        "LTXVScheduler", "CFGGuider", *SAMPLERS, "LongTakeRedoSpan", "LongTakeContinue", "LongTakeLoadRun",
+    )),
+    ("5. Decode and save", 480, (
+        "VAEDecode", "VAEDecodeTiled", "ImageStitch", "ImageScaleBy", "CreateVideo", "LongTakeDecodeToVideo",
+        "LongTakeEncodeVideo", "SaveVideo",
+    )),
+)  # fmt: skip
 # Pixels of what web/ draws in a node.
-DRAWN = {"LongTakePromptTimeline": 230, "LongTakeWindowScheduler": 400, "LongTakeLoadRun": 150}
+DRAWN = {"LongTakePromptTimeline": 280, "LongTakeWindowScheduler": 450, "LongTakeLoadRun": 150}
 HEAD, GAP, GROUP_HEAD = 30, 30, 50  # pixels: a node's title bar, space between nodes, a group's title
+ROOM = 780  # pixels under a sampler: while it runs, ComfyUI shows its preview there, and we the filmstrip
+VIEW = {"scale": 0.6, "offset": [150, 270]}  # the first node, clear of the page's menus
 
 
 def read_notes():
@@ -90,10 +102,11 @@ def make_node(kind, definition, values, title=None):
             node["widgets_values"].append("fixed")
             height += 24
     if kind in MODEL_FOLDERS:
-        name, folder = node["widgets_values"][0], MODEL_FOLDERS[kind]
-        link = f"{MODEL_LINK}/{folder}/{name}?download=true"
-        node["properties"]["models"] = [{"name": name, "url": link, "directory": folder}]
-    return node, {"PreviewAny": 190, "SaveVideo": 460}.get(kind, height)
+        node["properties"]["models"] = [
+            {"name": name, "url": f"{INDEX['models'][name]}{name}?download=true", "directory": MODEL_FOLDERS[kind]}
+            for name in node["widgets_values"] if name in INDEX["models"]
+        ]  # fmt: skip
+    return node, {"SaveVideo": 460}.get(kind, height)
 
 
 def make_note(text, title, width):
@@ -110,17 +123,13 @@ def build(name, graph, definitions, notes):
     def add(node_id, node, height, column):
         nodes[node_id] = node
         columns[column].append((node_id, height))
+        columns[column].sort(key=lambda entry: nodes[entry[0]]["type"] in SAMPLERS)  # these last: they grow
 
     next_id = max(graph) + 1
-    reports = []
     for node_id, item in graph.items():
         kind = item["class_type"]
         column = next(i for i, (_, _, kinds) in enumerate(COLUMNS) if kind in kinds)
         add(node_id, *make_node(kind, definitions[kind], item["inputs"], item["_meta"]["title"]), column)
-        if kind in REPORTS:
-            reports.append((node_id, next_id))
-            add(next_id, *make_node("PreviewAny", definitions["PreviewAny"], {}, "Report"), column)
-            next_id += 1
     for key, text in notes.items():
         if key.split()[0] == name:
             column = int(key.split()[1])
@@ -140,9 +149,6 @@ def build(name, graph, definitions, notes):
         for input_name, value in item["inputs"].items():
             if isinstance(value, list):
                 connect(int(value[0]), value[1], node_id, input_name)
-    for source, target in reports:
-        slot = next(i for i, output in enumerate(nodes[source]["outputs"]) if output["name"] == "report")
-        connect(source, slot, target, "source")
 
     groups, x = [], 0
     for (title, width, _), members in zip(COLUMNS, columns, strict=True):
@@ -151,7 +157,7 @@ def build(name, graph, definitions, notes):
         y = 0
         for node_id, height in members:
             nodes[node_id] |= {"pos": [x, y], "size": [width, height]}
-            y += height + HEAD + GAP
+            y += height + HEAD + GAP + (ROOM if nodes[node_id]["type"] in SAMPLERS else 0)
         if title != "Start here":
             bounding = [x - 20, -HEAD - GROUP_HEAD, width + 40, y + GROUP_HEAD]
             group = {"id": len(groups) + 1, "title": title, "bounding": bounding, "color": "#3f789e"}
@@ -172,9 +178,16 @@ def build(name, graph, definitions, notes):
         "links": links,
         "groups": groups,
         "config": {},
-        "extra": {"ds": {"scale": 0.6, "offset": [60, 140]}},
+        "extra": {"ds": VIEW},
         "version": 0.4,
     }
+
+
+def file_name(name):
+    """The UI graph of an API graph, without its ending: the title that ComfyUI shows, numbered in our order."""
+    templates = INDEX["templates"]
+    place = [template["name"] for template in templates].index(name)
+    return f"{place + 1:02} {templates[place]['title']}"
 
 
 def main(url="http://127.0.0.1:8188"):
@@ -184,7 +197,7 @@ def main(url="http://127.0.0.1:8188"):
     for path in sorted((WORKFLOWS / "api").glob("*.json")):
         graph = build(path.stem, json.loads(path.read_text(encoding="utf-8")), definitions, notes)
         text = json.dumps(graph, indent=2, ensure_ascii=False) + "\n"
-        (WORKFLOWS / path.name).write_text(text, encoding="utf-8", newline="\n")
+        (WORKFLOWS / (file_name(path.stem) + ".json")).write_text(text, encoding="utf-8", newline="\n")
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ import json
 
 from ...samplers.checks import number, short
 from .._checks import checked
-from ..windows import REPORT_STEPS, LongTakeWindowScheduler, chart, window_settings
+from ..windows import REPORT_STEPS, LongTakeWindowScheduler, chart, report, window_settings
 from . import BadRequest, handler
 
 PATH = "/longtake/windows"
@@ -38,13 +38,15 @@ def parse(body: bytes) -> dict:
 
 
 def answer(body: bytes) -> dict:
-    """The chart for the body of a request. Raises ValueError with a message for the person who sees the chart."""
+    """The chart and the report for the body of a request. Raises ValueError with a message for who sees the chart."""
     try:
         values = parse(body)
     except RecursionError:
         raise BadRequest("the request is nested too deeply") from None
     length, *run = (values.pop(name) for name in ("length", "steps", "branches", "step"))
-    return chart(window_settings(**values), length, *run)
+    settings, (steps, branches, _) = window_settings(**values), run
+    text = report(settings, values["window_length"], values["overlap"], length, (steps, branches))
+    return {**chart(settings, length, *run), "report": text}
 
 
 handle = handler(answer, MOST_BYTES)

@@ -229,26 +229,24 @@ def join_prompts(global_prompt: str, events: list[Event]) -> tuple[str, list[str
 def report(
     events: list[Event], prompts: list[str], ordinary: str, fps: float, blend: float = 0, timing: str = "window"
 ) -> str:
-    """A table frames, seconds -> prompt, and what the gap rule changed."""
+    """Markdown: a table event, frames, seconds -> prompt, and what the gap rule changed."""
     length = events[-1].end
-    rows = [("frames", "seconds", "prompt")]
-    notes = []
+    rows, notes = [], []
     for i, (event, prompt) in enumerate(zip(events, prompts, strict=True), 1):
+        text = " ".join(prompt.split()).replace("|", "\\|")
         seconds = f"{event.start / fps:.2f} - {event.end / fps:.2f}"
-        rows.append((f"{event.start} - {event.end - 1}", seconds, " ".join(prompt.split())))
+        rows.append(f"| {i} | {event.start} - {event.end - 1} | {seconds} | {text} |")
         start, end = event.written
         if event.start < start:
-            notes.append(f"Event {i} was set to start at frame {start}; nothing comes before it, so it starts at 0.")
+            notes.append(f"- Event {i} was set to start at frame {start}; nothing comes before it, so it starts at 0.")
         if end is not None and event.end > end:
-            notes.append(f"Event {i} was set to end before frame {end}; nothing follows at once, so it continues.")
-    widths = [max(len(row[column]) for row in rows) for column in (0, 1)]
+            notes.append(f"- Event {i} was set to end before frame {end}; nothing follows at once, so it continues.")
     fade = f", cross-fade {blend:g} frames" if blend else ""
     by_frame = timing == "frame" and len(events) > 1
     fade += ", each frame with its own event's prompt" if by_frame else ""
     other = "" if by_frame else ", and on the global path"
     return "\n".join(
-        [f"{len(events)} event{'s' if len(events) > 1 else ''} in {_clock(length, fps)}{fade}"]
-        + [f"{frames:<{widths[0]}}  {seconds:<{widths[1]}}  {prompt}" for frames, seconds, prompt in rows]
-        + [f"Without LongTake windows{other}: {' '.join(ordinary.split())}"]
-        + notes
+        [f"{len(events)} event{'s' if len(events) > 1 else ''} in {_clock(length, fps)}{fade}", ""]
+        + ["| event | frames | seconds | prompt |", "|---|---|---|---|", *rows, "", *notes]
+        + [f"- Without LongTake windows{other}: {' '.join(ordinary.split())}"]
     )

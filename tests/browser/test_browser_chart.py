@@ -73,15 +73,18 @@ def test_chart_follows_the_widgets(comfy, loaded):
     comfy.widget(scheduler, "global_path", False)
     wait_for_text(cost(comfy), "windows per step,")
     comfy.widget(scheduler, "schedule", "static")
-    wait_for_text(cost(comfy), "x1.00 the model calls of plain windows: 3 windows")
+    wait_for_text(cost(comfy), "1.00x plain windows: 3 windows")
     page.wait_for_function(
         "d => document.querySelector('.longtake-chart .steps .even').getAttribute('d') !== d", arg=before
     )
+    drawn = rows.get_attribute("d")
     comfy.widget(scheduler, "overlap", 49)
     error = page.locator(".longtake-chart .error")
     wait_for_text(error, "overlap (49) must be at least 0 and smaller than window_length (49)")
+    assert rows.get_attribute("d") == drawn and rows.is_visible()  # the last picture stays, faint
+    assert float(page.locator(".longtake-chart .steps").evaluate("e => getComputedStyle(e).opacity")) < 0.5
     comfy.widget(scheduler, "overlap", 40)
-    wait_for_text(cost(comfy), "x1.00 the model calls of plain windows: 5 windows")
+    wait_for_text(cost(comfy), "1.00x plain windows: 5 windows")
     assert error.count() == 0
     (refused,) = comfy.errors  # the browser's own line on a 400
     assert "400" in refused and "/longtake/windows" in refused
@@ -115,6 +118,28 @@ def test_chart_is_used_by_keyboard_and_mouse(comfy, loaded):
     wait_for_text(note, "Step 3 of 3")
     mouse.up()
     assert comfy.page.evaluate(place) == before  # a drag over the steps does not drag the node
+
+
+@pytest.mark.browser
+def test_chart_tells_what_is_under_the_pointer_and_leaves_the_wheel_to_the_canvas(comfy, loaded):
+    box = comfy.page.locator(".longtake-chart .weights").bounding_box()
+    note = comfy.page.locator(".longtake-chart .note")
+    comfy.page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+    wait_for_text(note, "Step 1, frame 45 (latent 12): window 1 (")
+    comfy.page.mouse.move(box["x"] - 40, box["y"])
+    wait_for_text(note, "Step 1 of 3: ")
+    scale = "() => window.app.canvas.ds.scale"
+    before = comfy.page.evaluate(scale)
+    comfy.page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+    comfy.page.mouse.wheel(0, 300)
+    comfy.page.wait_for_function(f"before => ({scale})() < before", arg=before)
+
+
+@pytest.mark.browser
+def test_chart_of_an_ltx_graph_knows_its_latent_frames_before_a_run(comfy, renderer):
+    graph = ui_graph("ltxv_timeline")
+    comfy.load(graph)
+    wait_for_text(comfy.page.locator(".longtake-chart .note"), "37 latent frames of 8, window 13, overlap 6")
 
 
 @pytest.mark.browser
@@ -188,6 +213,43 @@ def test_filmstrip_appears_while_a_run_goes(comfy, renderer):
     strip.wait_for(state="detached")
     widgets = f"() => window.app.graph.getNodeById({ids[SAMPLER]}).widgets.map((w) => w.name)"
     assert "longtake_filmstrip" not in comfy.page.evaluate(widgets)
+
+
+COVERED = """() => {
+    const strip = document.querySelector('.longtake-filmstrip').getBoundingClientRect();
+    const { graph, canvas } = window.app, { scale, offset } = canvas.ds;
+    const page = canvas.canvas.getBoundingClientRect();
+    const host = graph._nodes.find((n) => n.widgets?.some((w) => w.name === 'longtake_filmstrip'));
+    return graph._nodes.filter((n) => n !== host).filter((n) => {
+        const x = page.left + (n.pos[0] + offset[0]) * scale, y = page.top + (n.pos[1] - 30 + offset[1]) * scale;
+        const right = x + n.size[0] * scale, bottom = y + (n.size[1] + 30) * scale;
+        return strip.left < right - 1 && strip.right > x + 1 && strip.top < bottom - 1 && strip.bottom > y + 1;
+    }).map((n) => n.type);
+}"""
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("name", ["timeline", "syncos_two", "compare"])
+def test_filmstrip_covers_no_node_of_a_template_and_goes_when_the_run_is_cancelled(comfy, renderer, name):
+    graph = ui_graph(name)
+    comfy.load(graph)
+    seed = list(RENDERERS).index(renderer) + 31
+    comfy.set_all({"length": 97, "steps": 400, "preset": "fast", "fps": 4, "seed": seed})
+    comfy.fit()
+    widgets = "() => window.app.graph._nodes.map((n) => [n.id, (n.widgets ?? []).map((w) => w.name)])"
+    before = comfy.page.evaluate(widgets)
+    comfy.queue()
+    strip = comfy.page.locator(".longtake-filmstrip")
+    strip.locator(".picture").first.wait_for(timeout=120_000)
+    comfy.page.wait_for_timeout(500)
+    assert comfy.page.evaluate(COVERED) == []
+    comfy.server.interrupt()
+    comfy.wait_idle()
+    strip.wait_for(state="detached")
+    comfy.page.wait_for_timeout(500)
+    after = comfy.page.evaluate(widgets)  # ComfyUI's own preview stays, as always
+    assert [[i, [name for name in names if name != "$$canvas-image-preview"]] for i, names in after] == before
+    comfy.page.keyboard.press("Escape")
 
 
 @pytest.mark.browser

@@ -138,9 +138,10 @@ def test_node_converts_pixel_frames_and_reports(model):
     assert (settings.length, settings.overlap, settings.compression) == (13, 7, 4)
     assert patched.model_options["context_handler"].settings is settings
     assert "49 pixel frames = 13 latent frames" in text and "7 latent frames" in text
-    assert "74 latent frames" in text and "12 local windows" in text and "1.50x plain windows" in text
+    assert "74 latent frames" in text and "12 windows per step + 6 global" in text and "1.50x plain windows" in text
     assert "not longer" in report(settings, 49, 28, 49)
-    assert "set length" in report(settings, 49, 28, 0)
+    assert "without the video's length" in report(settings, 49, 28, 0)
+    assert all(line.startswith("- ") for line in text.splitlines())  # a Markdown list
 
 
 def test_node_refuses_what_makes_no_windows(model):

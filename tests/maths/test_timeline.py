@@ -71,11 +71,11 @@ def test_unmarked_lines_continue_the_prompt_above():
 def test_gaps_are_filled_and_reported():
     events = parse_timeline("[1-2s] a\n[4-5s] b", LENGTH, FPS)
     assert events == [Event("a", 0, 64, (16, 32)), Event("b", 64, 96, (64, 80))]
-    lines = timeline.report(events, ["g, a", "g, b"], "g", FPS).splitlines()
+    lines = timeline.report(events, ["g, a", "g,\nb | c"], "g", FPS).splitlines()
     assert lines[0] == "2 events in 96 pixel frames = 6.00 s at 16 fps"
-    assert lines[2].split() == ["0", "-", "63", "0.00", "-", "4.00", "g,", "a"]
-    assert lines[3].split() == ["64", "-", "95", "4.00", "-", "6.00", "g,", "b"]
-    assert [line.split(" was")[0] for line in lines[5:]] == ["Event 1", "Event 1", "Event 2"]
+    assert lines[2:4] == ["| event | frames | seconds | prompt |", "|---|---|---|---|"]  # Markdown
+    assert lines[4:6] == ["| 1 | 0 - 63 | 0.00 - 4.00 | g, a |", "| 2 | 64 - 95 | 4.00 - 6.00 | g, b \\| c |"]
+    assert [line.split(" was")[0] for line in lines[7:-1]] == ["- Event 1", "- Event 1", "- Event 2"]
 
 
 def test_the_rounded_end_of_the_video_is_its_end():

@@ -1,4 +1,4 @@
-"""README's table of models says what the tests see, for the models of the running core."""
+"""The table of models in benchmarks/README.md says what the tests see, for the models of the running core."""
 
 import re
 
@@ -27,7 +27,7 @@ def works(name):
 @pytest.fixture(scope="module")
 def rows():
     """{name of a model in the tests: (from ComfyUI, what works)}"""
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    text = (ROOT / "benchmarks" / "README.md").read_text(encoding="utf-8")
     lines = text.split("## Which models")[1].split("##")[0].splitlines()
     cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if line.startswith("| ")][1:]
     return {name: (core, what) for _, test, core, what in cells for name in re.findall(r"`(\w+)`", test)}

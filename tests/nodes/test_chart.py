@@ -53,7 +53,7 @@ def test_cost_is_the_runs():
     data = chart(SETTINGS, 293, steps=10, branches=2)
     cost = run_cost(SETTINGS, 74, range(10), 2)
     assert data["cost"]["evaluations"] == cost.evaluations and data["cost"]["plain"] == cost.plain
-    assert f"x{cost.evaluations / cost.plain:.2f} the model calls of plain windows" in data["title"]
+    assert f"about {cost.evaluations / cost.plain:.2f}x plain windows: " in data["title"]
     assert "6 global" in data["title"] and "with CFG" in data["title"]
     assert "with CFG" not in chart(SETTINGS, 293, branches=1)["title"]
 
@@ -87,7 +87,7 @@ def test_picture_shows_the_schedule():
     moved, whole = chart_image(SETTINGS, 293), chart_image(SETTINGS, 49)
     assert not torch.equal(static, moved) and not torch.equal(static, whole)
     rows = static[0, 240:480, 60:936]  # the windows of a static schedule are the same at every step
-    assert torch.equal(rows[4], rows[100]) and len(torch.unique(rows[4], dim=0)) == 2
+    assert torch.equal(rows[4], rows[100]) and len(torch.unique(rows[4], dim=0)) <= 3  # one colour, and its gaps
     assert not torch.equal(moved[0, 244], moved[0, 340])
 
 
@@ -118,7 +118,9 @@ def answer(raw):
 def test_route_answers_with_the_chart():
     status, data = answer(body(steps=24, step=5, branches=1, compression=4))
     settings = window_settings(49, 28, 4, schedule="random_shift", global_path=True)
+    text = data.pop("report")
     assert status == 200 and data == json.loads(json.dumps(chart(settings, 293, 24, 1, 5)))
+    assert f"cost of 74 latent frames: {data['title']}" in text  # one cost everywhere
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,8 @@
 """Saved graphs keep loading: node ids, sockets and widgets stay; new widgets come last.
 
-schema.json is what has been released. Add to it when a node or widget is added; never change what it holds.
+schema.json is what has been released. Add to it when a node or widget is added; never change what it holds, but for the
+default of a required input: only new nodes get it, for saved graphs and API prompts state its value. An optional one's
+default is the value of every prompt that leaves it out, and stays.
 """
 
 import asyncio

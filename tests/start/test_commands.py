@@ -7,7 +7,9 @@ from pathlib import Path
 
 import av
 import numpy as np
+import pytest
 from longtake.tools import commands
+from longtake.tools.environment import StartError
 from PIL import Image
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -57,3 +59,16 @@ def test_contact_sheet_of_a_video(tmp_path):
     assert centres.shape == (3, 8)
     assert (np.diff(centres[:2].flatten()) > 5).all(), "in reading order"
     assert centres[2, 0] > centres[1, 7] and (centres[2, 1:] == 24).all(), "one frame in the last row"
+
+
+@pytest.mark.parametrize("reason", ["SaveVideo failed. OSError: [Errno 28] No space left on device", "something else"])
+def test_a_failed_run_leaves_no_broken_video(tmp_path, reason):
+    for name in ("clip_00001_.mp4", "holiday.mp4"):
+        (tmp_path / name).write_bytes(b"whole")
+    with pytest.raises(StartError) as told, commands.whole_files(tmp_path, "clip"):
+        (tmp_path / "clip_00002_.mp4").touch()
+        (tmp_path / "clip_00003_.mp4").write_bytes(b"half")
+        raise StartError(reason)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["clip_00001_.mp4", "holiday.mp4"]
+    full = f"the disk is full: {tmp_path} could not be written. Make room, or choose another folder with --out."
+    assert str(told.value) == (full if "28" in reason else reason)

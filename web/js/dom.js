@@ -1,6 +1,9 @@
 // @ts-check
 // Elements of the pack's widgets.
 
+// @ts-ignore: served by ComfyUI
+import { app } from "../../../scripts/app.js";
+
 /**
  * @template {keyof HTMLElementTagNameMap} K
  * @param {K} tag @param {string} name class @param {Element} [parent]
@@ -23,4 +26,13 @@ export function svg(tag, name, parent) {
   if (name) element.setAttribute("class", name);
   parent?.append(element);
   return element;
+}
+
+/** The wheel zooms the canvas over an element that lies on it; ComfyUI's nodes of HTML pass it on themselves. @param {HTMLElement} root */
+export function passWheel(root) {
+  root.addEventListener("wheel", (event) => {
+    if (event.defaultPrevented || !root.closest(".dom-widget")) return;
+    event.preventDefault();
+    app.canvas.processMouseWheel(event);
+  }, { passive: false });
 }

@@ -1,16 +1,18 @@
 // @ts-check
-// The whole long video while it is sampled, under the node that samples it. samplers/adapters/preview.py sends
-// the pictures.
+// The whole long video while it is sampled, in the node that samples it, or where the strip would cover the next node, in
+// one of ours with room. samplers/adapters/preview.py sends the pictures.
 
 // @ts-ignore served by ComfyUI
 import { app } from "../../../scripts/app.js";
 // @ts-ignore
 import { api } from "../../../scripts/api.js";
-import { make } from "./dom.js";
+import { make, passWheel } from "./dom.js";
 import { t } from "./i18n.js";
-import { CELL, HEADER, LABEL, layout, nodeById, pictureUrl, position, status } from "./filmstrip_logic.js";
+import { CELL, HEADER, LABEL, layout, nodeById, pictureUrl, placeFor, position, status } from "./filmstrip_logic.js";
 
 const WIDGET = "longtake_filmstrip";
+const LEAST = 20; // px of a frame's height
+const NEED = 90; // px of room that a row of frames takes
 const MARGIN = 20; // that the canvas renderer leaves around a DOM widget, both sides
 const STYLE = `
 .longtake-filmstrip { box-sizing: border-box; width: 100%; overflow: hidden; font: 11px/1.3 sans-serif;
@@ -26,9 +28,14 @@ const STYLE = `
 `;
 
 class Filmstrip {
-  /** @param {any} node */
-  constructor(node) {
+  /** @param {any} sampler */
+  constructor(sampler) {
+    this.sampler = sampler;
+    const nodes = sampler.graph?._nodes ?? [];
+    const { node, room } = placeFor(sampler, nodes, NEED);
     this.node = node;
+    this.room = Math.max(room - MARGIN, HEADER + LABEL + LEAST);
+    this.before = [...node.size];
     this.detail = "";
     this.aspect = 1;
     this.count = 0;
@@ -46,35 +53,39 @@ class Filmstrip {
     hide.title = t("Hide the filmstrip until the next run");
     hide.addEventListener("click", () => this.hide());
     this.frames = make("div", "frames", root);
+    passWheel(root);
     const options = { serialize: false, getValue: () => "", setValue: () => {}, getMinHeight: () => this.height() };
     this.widget = node.addDOMWidget(WIDGET, WIDGET, root, { ...options, getMaxHeight: () => this.height() });
     this.widget.serialize = false;
     this.sizes = new ResizeObserver(() => this.arrange());
     this.sizes.observe(root);
-    strips.set(node, this);
-    const removed = node.onRemoved;
-    node.onRemoved = (/** @type {any[]} */ ...values) => {
-      this.forget();
-      return removed?.apply(node, values);
-    };
+    strips.set(sampler, this);
+    for (const gone of new Set([sampler, node])) {
+      const removed = gone.onRemoved;
+      gone.onRemoved = (/** @type {any[]} */ ...values) => {
+        if (gone === node) this.forget();
+        else if (strips.get(sampler) === this) this.close();
+        return removed?.apply(gone, values);
+      };
+    }
   }
 
   /** Some front-ends' Vue renderer does not notice a widget that comes later: then put the strip into the node. */
   attach() {
     const { LiteGraph } = /** @type {any} */ (window);
-    if (this.root.isConnected || !LiteGraph.vueNodesMode || strips.get(this.node) !== this) return;
+    if (this.root.isConnected || !LiteGraph.vueNodesMode || strips.get(this.sampler) !== this) return;
     if (this.node.graph !== app.canvas.graph) return; // another graph is in view, where the id may mean another node
     this.root.style.padding = "0 12px 8px";
     document.querySelector(`[data-node-id="${CSS.escape(String(this.node.id))}"]`)?.append(this.root);
   }
 
   arrange() {
-    const { columns } = layout(this.root.clientWidth || this.width(), this.count, this.aspect);
+    const { columns } = layout(this.root.clientWidth || this.width(), this.count, this.aspect, this.room);
     this.frames.style.gridTemplateColumns = `repeat(${columns}, 1fr)`;
   }
 
   forget() {
-    strips.delete(this.node);
+    strips.delete(this.sampler);
     this.sizes.disconnect();
     this.root.remove();
   }
@@ -84,7 +95,7 @@ class Filmstrip {
   }
 
   height() {
-    return layout(this.width(), this.count, this.aspect).height + MARGIN;
+    return layout(this.width(), this.count, this.aspect, this.room).height + MARGIN;
   }
 
   /** @param {import("./filmstrip_logic.js").Preview} preview */
@@ -130,16 +141,23 @@ class Filmstrip {
   fit() {
     const { node } = this;
     node.setSize([node.size[0], Math.max(node.size[1], node.computeSize()[1])]);
+    this.fitted = node.size[1];
     app.graph.setDirtyCanvas(true, true);
   }
 
   hide() {
+    hidden.set(this.sampler, this.preview?.prompt_id ?? "");
+    this.close();
+  }
+
+  /** Leave the node as it was. */
+  close() {
     const { node } = this;
     this.forget();
-    hidden.set(node, this.preview?.prompt_id ?? "");
     node.widgets.splice(node.widgets.indexOf(this.widget), 1);
     this.widget.onRemove?.();
-    node.setSize([node.size[0], node.computeSize()[1]]);
+    const height = node.size[1] === this.fitted ? this.before[1] : node.size[1]; // resized by hand: stays
+    node.setSize([node.size[0], Math.max(height, node.computeSize()[1])]);
     app.graph.setDirtyCanvas(true, true);
   }
 }
@@ -148,6 +166,12 @@ class Filmstrip {
 const strips = new WeakMap();
 /** Runs whose filmstrip the user has hidden. @type {WeakMap<any, string>} */
 const hidden = new WeakMap();
+
+/** ComfyUI keeps the line of text of a run's last step on the node. @param {any} node */
+function dropText(node) {
+  const place = node.widgets?.findIndex((/** @type {any} */ widget) => widget.name === "$$node-text-preview") ?? -1;
+  if (place >= 0) node.widgets.splice(place, 1)[0].onRemove?.();
+}
 
 /** @param {string} id */
 const find = (id) => nodeById(app.rootGraph ?? app.graph, id);
@@ -159,6 +183,10 @@ app.registerExtension({
     api.addEventListener("longtake.preview", (/** @type {CustomEvent} */ event) => {
       const node = find(event.detail.node);
       if (!node || hidden.get(node) === event.detail.prompt_id) return;
+      if (event.detail.state === "stopped") { // cancelled, or failed
+        dropText(node);
+        return strips.get(node)?.close();
+      }
       const strip = strips.get(node) ?? new Filmstrip(node);
       if (event.detail.step === 0) strip.detail = "";
       strip.show(event.detail);

@@ -44,12 +44,34 @@ export const ZH = {
     "No window has its centre in event {named}: unused.": "没有窗口的中心落在事件 {named} 中：不会用到。",
     "{count} events hold no window's centre and stay unused: {named} ...":
         "{count} 个事件中没有任何窗口的中心，不会用到：{named} …",
+    // Window chart
+    "Step {step} of {steps}: {windows} windows": "第 {step} 步，共 {steps} 步：{windows} 个窗口",
+    ", {count} global with weight {weight}": "，{count} 个全局窗口，权重 {weight}",
+    "about {ratio}x plain windows": "约为普通窗口的 {ratio} 倍",
+    "{ratio}x plain windows": "普通窗口的 {ratio} 倍",
+    " + {count} global": " + {count} 个全局窗口",
+    "{local} windows per step": "每步 {local} 个窗口",
+    ", {evaluations} window evaluations in {steps} steps": "，{steps} 步共 {evaluations} 次窗口计算",
+    " with CFG": "（含 CFG）",
+    "length is not known: drawn for {frames} frames": "长度未知：按 {frames} 帧绘制",
+    "not longer than the window: one window, as without this node": "不长于一个窗口：只有一个窗口，与没有本节点时相同",
+    "{frames} latent frames of {compression}, window {window}, overlap {overlap}":
+        "{frames} 个潜帧（每个 {compression} 帧），窗口 {window}，重叠 {overlap}",
+    "shifts are examples": "偏移仅为示例",
+    "assuming {compression} frames per latent frame until the first run": "首次运行前假定每个潜帧 {compression} 帧",
+    "Step {step}, frame {frame} (latent {latent}): window {windows}": "第 {step} 步，第 {frame} 帧（潜帧 {latent}）：窗口 {windows}",
+    "windows of each step": "每一步的窗口",
+    "no chart: {error}": "没有图表：{error}",
+    // Report
+    Report: "报告",
+    "Report: after the first run": "报告：首次运行后显示",
+    "Refused: see below": "被拒绝：见下文",
+    "{node} (node {id}) was refused: nothing that needs it was run": "{node}（节点 {id}）被拒绝：依赖它的部分都没有运行",
     // Filmstrip
     "Frames of the whole video": "整段视频的帧",
     hide: "隐藏",
     "Hide the filmstrip until the next run": "隐藏胶片预览，直到下次运行",
     "{steps} steps in {time}": "{steps} 步，用时 {time}",
-    "stopped after {step} of {steps} steps": "共 {steps} 步，第 {step} 步后停止",
     "step {step}/{steps}": "第 {step}/{steps} 步",
     "{what}, {time} left": "{what}，剩余 {time}",
     // Kept runs

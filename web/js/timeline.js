@@ -3,12 +3,15 @@
 
 // @ts-ignore: served by ComfyUI
 import { app } from "../../../scripts/app.js";
+import { addReport } from "./report.js";
 import { TimelineWidget } from "./timeline_widget.js";
 
 app.registerExtension({
     name: "longtake.timeline",
     /** @param {any} node */
     nodeCreated(node) {
-        if (node.comfyClass === "LongTakePromptTimeline") node.longtakeTimeline = new TimelineWidget(node);
+        if (node.comfyClass !== "LongTakePromptTimeline") return;
+        node.longtakeTimeline = new TimelineWidget(node);
+        addReport(node);
     },
 });

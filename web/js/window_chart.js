@@ -5,15 +5,20 @@
 import { app } from "../../../scripts/app.js";
 // @ts-ignore
 import { api } from "../../../scripts/api.js";
-import { make, svg } from "./dom.js";
+import { make, passWheel, svg } from "./dom.js";
 import { isOpen } from "./graph.js";
-import { axis, findRun, readout, requestBody, ROW, stepForKey, stepPaths, WEIGHTS, weightPaths, WIDTH } from "./window_chart_logic.js";
+import { addReport } from "./report.js";
+import { t } from "./i18n.js";
+import {
+  at, axis, findRun, headline, notes, readout, requestBody, ROW, stepForKey, stepPaths, WEIGHTS, weightPaths, WIDTH,
+} from "./window_chart_logic.js";
 
 const NODE = "LongTakeWindowScheduler";
 const WIDGET = "longtake_chart";
 const ROUTE = "/longtake/windows";
 const HEIGHT = 232;
 const MARGIN = 20; // that the canvas renderer leaves above and below a DOM widget
+const LEFT = 12; // units before the first frame, for the marks of the global path
 const DELAY = 120; // ms after the last change
 const STYLE = `
 .longtake-chart { display: flex; flex-direction: column; gap: 3px; box-sizing: border-box; width: 100%; height: 100%;
@@ -30,6 +35,7 @@ const STYLE = `
 .longtake-chart .weights .even { stroke: var(--even); } .longtake-chart .weights .odd { stroke: var(--odd); }
 .longtake-chart .weights path { stroke-width: 1.5; vector-effect: non-scaling-stroke; }
 .longtake-chart .steps .even { fill: var(--even); } .longtake-chart .steps .odd { fill: var(--odd); }
+.longtake-chart[data-wrong] svg, .longtake-chart[data-wrong] .axis, .longtake-chart[data-wrong] .cost { opacity: 0.35; }
 .longtake-chart .global { fill: var(--global); }
 .longtake-chart .chosen { fill: none; stroke: var(--input-text); stroke-width: 1.5; vector-effect: non-scaling-stroke; }
 .longtake-chart .axis { display: flex; justify-content: space-between; color: var(--descrip-text); }
@@ -47,6 +53,8 @@ class WindowChart {
     this.asked = "";
     /** @type {import("./window_chart_logic.js").Chart | null} */
     this.chart = null;
+    /** @type {ReturnType<typeof addReport> | undefined} */
+    this.report = undefined;
     /** @type {AbortController | null} */
     this.request = null;
     this.timer = 0;
@@ -85,6 +93,38 @@ class WindowChart {
     this.steps.addEventListener("pointermove", (event) => {
       if (/** @type {PointerEvent} */ (event).buttons === 1) this.point(/** @type {PointerEvent} */ (event));
     });
+    for (const picture of [this.weights, this.steps]) {
+      picture.addEventListener("pointermove", (event) => this.hover(/** @type {PointerEvent} */ (event)));
+      picture.addEventListener("pointerleave", () => this.say());
+    }
+    passWheel(root);
+  }
+
+  /** The step and the part of the video under the pointer. @param {PointerEvent} event */
+  under(event) {
+    const count = this.chart?.steps.length ?? 1;
+    const place = this.steps.getBoundingClientRect();
+    const step = Math.min(Math.max(Math.floor(((event.clientY - place.top) / place.height) * count), 0), count - 1);
+    const part = ((event.clientX - place.left) / place.width) * (WIDTH + LEFT) - LEFT; // as its viewBox
+    return { step, part: part / WIDTH };
+  }
+
+  /** @param {PointerEvent} event */
+  hover(event) {
+    const { chart } = this;
+    if (!chart || "wrong" in this.root.dataset) return;
+    const inside = event.currentTarget === this.steps;
+    const place = this.weights.getBoundingClientRect();
+    const { step, part } = inside ? this.under(event) : { step: chart.step, part: (event.clientX - place.left) / place.width };
+    this.note.textContent = at(chart, step, part, t);
+  }
+
+  /** What the note says while nothing is pointed at. */
+  say() {
+    const { chart, note } = this;
+    if (!chart || "wrong" in this.root.dataset) return;
+    const seen = Boolean(this.node.properties?.longtake_compression);
+    note.textContent = [readout(chart, t), ...notes(chart, seen, t)].join("; ");
   }
 
   /** @param {KeyboardEvent} event */
@@ -100,10 +140,7 @@ class WindowChart {
   point(event) {
     if (!this.chart || event.button > 0) return;
     event.stopPropagation(); // no drag of the node
-    const place = this.steps.getBoundingClientRect();
-    const count = this.chart.steps.length;
-    const step = Math.floor(((event.clientY - place.top) / place.height) * count);
-    this.choose(Math.min(Math.max(step, 0), count - 1));
+    this.choose(this.under(event).step);
   }
 
   /** @param {number} step */
@@ -123,11 +160,11 @@ class WindowChart {
     const { node } = this;
     const graph = node.graph;
     const widgets = Object.fromEntries(
-      node.widgets.filter((/** @type {any} */ w) => w.name !== WIDGET).map((/** @type {any} */ w) => [w.name, w.value]),
+      node.widgets.filter((/** @type {any} */ w) => !w.name.startsWith("longtake_")).map((/** @type {any} */ w) => [w.name, w.value]),
     );
     const link = (/** @type {any} */ id) => graph.getLink?.(id) ?? graph.links[id];
     const run = findRun(node, link, (id) => graph.getNodeById(id));
-    return JSON.stringify(requestBody(widgets, run, this.step, node.properties?.longtake_compression ?? 4));
+    return JSON.stringify(requestBody(widgets, run, this.step, node.properties?.longtake_compression ?? 0));
   }
 
   /**
@@ -157,15 +194,13 @@ class WindowChart {
     } catch (error) {
       if (request.signal.aborted) return;
       this.asked = ""; // the next change tries again
-      this.fail(`no chart: ${error}`);
+      this.fail(t("no chart: {error}", { error: String(error) }));
     }
   }
 
-  /** @param {string} message */
+  /** The last picture stays, faint, beneath what is wrong now. @param {string} message */
   fail(message) {
-    this.chart = null;
-    this.root.dataset.empty = "";
-    this.cost.textContent = "";
+    this.root.dataset.wrong = "";
     this.note.textContent = message;
     this.note.classList.add("error");
   }
@@ -175,6 +210,7 @@ class WindowChart {
     this.chart = chart;
     this.step = chart.step;
     delete this.root.dataset.empty;
+    delete this.root.dataset.wrong;
     const set = (/** @type {Element} */ picture, /** @type {Record<string, string>} */ paths) => {
       for (const [kind, path] of Object.entries(paths)) picture.querySelector(`.${kind}`)?.setAttribute("d", path);
     };
@@ -182,22 +218,20 @@ class WindowChart {
     set(this.weights, { even, odd, global: ticks });
     const { height, ...rows } = stepPaths(chart);
     set(this.steps, rows);
-    this.steps.setAttribute("viewBox", `-12 0 ${WIDTH + 12} ${height}`);
-    this.steps.querySelector(".global")?.setAttribute("transform", "translate(-12 0)");
-    for (const [name, value] of Object.entries({ x: -12, y: chart.step * ROW, width: WIDTH + 12, height: ROW })) {
+    this.steps.setAttribute("viewBox", `${-LEFT} 0 ${WIDTH + LEFT} ${height}`);
+    this.steps.querySelector(".global")?.setAttribute("transform", `translate(${-LEFT} 0)`);
+    for (const [name, value] of Object.entries({ x: -LEFT, y: chart.step * ROW, width: WIDTH + LEFT, height: ROW })) {
       this.chosen.setAttribute(name, String(value));
     }
-    const text = readout(chart);
-    this.steps.setAttribute("aria-label", "windows of each step");
+    this.steps.setAttribute("aria-label", t("windows of each step"));
     this.steps.setAttribute("aria-valuemax", String(chart.steps.length));
     this.steps.setAttribute("aria-valuenow", String(chart.step + 1));
-    this.steps.setAttribute("aria-valuetext", text);
-    this.cost.textContent = chart.title;
+    this.steps.setAttribute("aria-valuetext", readout(chart, t));
+    this.cost.textContent = headline(chart, t);
+    this.report?.show({ text: chart.report });
     this.axis.replaceChildren(...axis(chart).map((label) => Object.assign(document.createElement("span"), { textContent: label })));
     this.note.classList.remove("error");
-    const known = this.node.properties?.longtake_compression;
-    const notes = known ? chart.notes : [...chart.notes, `assuming ${chart.compression} frames per latent frame until the first run`];
-    this.note.textContent = [text, ...notes].join("; ");
+    this.say();
   }
 
   remove() {
@@ -235,6 +269,7 @@ app.registerExtension({
     for (const widget of node.widgets) after(widget, "callback", () => chart.refresh());
     const options = { serialize: false, getValue: () => "", setValue: () => {}, getMinHeight: () => HEIGHT + MARGIN };
     node.addDOMWidget(WIDGET, WIDGET, chart.root, options).serialize = false;
+    chart.report = addReport(node);
     after(node, "onConfigure", () => chart.refresh());
     after(node, "onAdded", () => {
       charts.add(chart);

@@ -7,9 +7,11 @@
  * @typedef {{
  *   frames: number, pixel_frames: number, compression: number, window: number, overlap: number, stride: number,
  *   layouts: number[][], steps: Step[], step: number, weights: number[][],
- *   dilated: {windows: number, first: number[]}, cost: {local: number, ratio: number}, title: string, notes: string[],
+ *   dilated: {windows: number, first: number[]}, cost: {local: number, evaluations: number, plain: number},
+ *   branches: number, about: boolean, known: boolean, report: string,
  * }} Chart
- * @typedef {{steps?: number, cfg?: number, length?: number}} Run
+ * @typedef {{steps?: number, cfg?: number, length?: number, compression?: number}} Run
+ * @typedef {(text: string, values?: Record<string, string | number>) => string} Translate i18n.js
  */
 
 /** Width of the drawings in their own units; they are stretched to the node. */
@@ -25,13 +27,14 @@ const UNUSED = ["window_batch", "retain"];
  * @param {Record<string, any>} widgets values of the node's widgets
  * @param {Run} run
  * @param {number} step
- * @param {number} compression
+ * @param {number} compression frames per latent frame; 0: not known before a run, then by the latent's node
  */
 export function requestBody(widgets, run, step, compression) {
   const values = Object.fromEntries(Object.entries(widgets).filter(([name]) => !UNUSED.includes(name)));
   const steps = Math.min(Math.max(run.steps ?? 20, 1), 1000);
   values.length = values.length || run.length || 0;
-  return { ...values, steps, step: Math.min(step, steps - 1), branches: run.cfg === 1 ? 1 : 2, compression };
+  const frames = compression || run.compression || 4;
+  return { ...values, steps, step: Math.min(step, steps - 1), branches: run.cfg === 1 ? 1 : 2, compression: frames };
 }
 
 /** @param {Chart} chart @param {number} step @returns {number[]} starts of a step's local windows */
@@ -47,7 +50,8 @@ const n = (value) => String(Math.round(value * 10) / 10);
 const box = (x, y, w, h) => `M${n(x)} ${n(y)}h${n(w)}v${n(h)}h${n(-w)}z`;
 
 /**
- * Frames x step: each window from the middle of one overlap to the middle of the next, in two colours by turns.
+ * Frames x step: every window over all of its frames, by turns in the upper and the lower half of its step's row, so that
+ * overlaps show.
  * @param {Chart} chart
  * @returns {{even: string, odd: string, global: string, height: number}}
  */
@@ -56,13 +60,13 @@ export function stepPaths(chart) {
   const paths = ["", ""];
   let global = "";
   const gap = chart.steps.length > 40 ? 0 : 1;
+  const half = (ROW - gap) / 2;
   chart.steps.forEach((row, i) => {
     const starts = startsOf(chart, i);
-    for (let k = 0; k < starts.length; k++) {
-      const left = k === 0 ? 0 : (starts[k - 1] + chart.window + starts[k]) / 2;
-      const right = k === starts.length - 1 ? chart.frames : (starts[k] + chart.window + starts[k + 1]) / 2;
-      paths[k % 2] += box(left * scale, i * ROW, (right - left) * scale, ROW - gap);
-    }
+    starts.forEach((start, k) => {
+      const high = starts.length > 1 ? half : ROW - gap;
+      paths[k % 2] += box(start * scale, i * ROW + (k % 2) * half, chart.window * scale, high);
+    });
     if (row.gamma > 0) global += box(0, i * ROW, 10, ROW - gap);
   });
   return { even: paths[0], odd: paths[1], global, height: chart.steps.length * ROW };
@@ -92,13 +96,53 @@ export function weightPaths(chart) {
   return { even: paths[0], odd: paths[1], ticks };
 }
 
-/** @param {Chart} chart one line on the chosen step */
-export function readout(chart) {
+/** One line on the chosen step. @param {Chart} chart @param {Translate} t */
+export function readout(chart, t) {
   const windows = startsOf(chart, chart.step).length;
   const gamma = chart.steps[chart.step].gamma;
-  let text = `Step ${chart.step + 1} of ${chart.steps.length}: ${windows} window${windows === 1 ? "" : "s"}`;
-  if (gamma > 0) text += `, ${chart.dilated.windows} global with weight ${gamma.toPrecision(2)}`;
-  return text;
+  const text = t("Step {step} of {steps}: {windows} windows", { step: chart.step + 1, steps: chart.steps.length, windows });
+  if (!(gamma > 0)) return text;
+  return text + t(", {count} global with weight {weight}", { count: chart.dilated.windows, weight: gamma.toPrecision(2) });
+}
+
+/** The cost, as the report has it. @param {Chart} chart @param {Translate} t */
+export function headline(chart, t) {
+  const { local, evaluations, plain } = chart.cost;
+  const values = { ratio: (evaluations / plain).toFixed(2), local, evaluations, steps: chart.steps.length };
+  const about = chart.about ? t("about {ratio}x plain windows", values) : t("{ratio}x plain windows", values);
+  const global = chart.dilated.windows ? t(" + {count} global", { count: chart.dilated.windows }) : "";
+  const run = t(", {evaluations} window evaluations in {steps} steps", values);
+  return `${about}: ${t("{local} windows per step", values)}${global}${run}${chart.branches === 2 ? t(" with CFG") : ""}`;
+}
+
+/** What else is to be said. @param {Chart} chart @param {boolean} seen the model's frames per latent frame are known @param {Translate} t */
+export function notes(chart, seen, t) {
+  const { frames, compression, window, overlap } = chart;
+  const found = [];
+  if (!chart.known) found.push(t("length is not known: drawn for {frames} frames", { frames: chart.pixel_frames }));
+  else if (chart.layouts.length === 1 && chart.layouts[0].length === 1 && window >= frames) {
+    found.push(t("not longer than the window: one window, as without this node"));
+  }
+  found.push(t("{frames} latent frames of {compression}, window {window}, overlap {overlap}", { frames, compression, window, overlap }));
+  if (chart.layouts.length > 1) found.push(t("shifts are examples"));
+  if (!seen) found.push(t("assuming {compression} frames per latent frame until the first run", { compression }));
+  return found;
+}
+
+/**
+ * What lies at a point of the drawings: the windows there, and with the chosen step's, their weights.
+ * @param {Chart} chart @param {number} step @param {number} part 0..1 of the video @param {Translate} t
+ */
+export function at(chart, step, part, t) {
+  const latent = Math.min(Math.max(Math.floor(part * chart.frames), 0), chart.frames - 1);
+  const frame = latent ? (latent - 1) * chart.compression + 1 : 0;
+  const here = startsOf(chart, step).flatMap((start, k) => {
+    if (latent < start || latent >= start + chart.window) return [];
+    const weight = step === chart.step ? chart.weights[k]?.[latent - start] : undefined;
+    return weight === undefined ? `${k + 1}` : `${k + 1} (${weight.toFixed(2)})`;
+  });
+  const values = { frame, latent, step: step + 1, windows: here.join(", ") };
+  return t("Step {step}, frame {frame} (latent {latent}): window {windows}", values);
 }
 
 /** @param {Chart} chart five places on the frame axis */
@@ -140,7 +184,9 @@ export function findRun(node, link, find) {
           const value = widgetValue(next, name);
           if (run[name] === undefined && typeof value === "number") run[name] = value;
         }
-        run.length ??= latentLength(next, link, find);
+        const latent = latentOf(next, link, find);
+        run.length ??= latent?.length;
+        run.compression ??= latent && COMPRESSION.find(([type]) => type.test(latent.type))?.[1];
       }
     }
   }
@@ -152,11 +198,14 @@ function widgetValue(node, name) {
   return node.widgets?.find((/** @type {any} */ w) => w.name === name)?.value;
 }
 
-/** @param {any} node @param {(id: any) => any} link @param {(id: any) => any} find */
-function latentLength(node, link, find) {
+/** Frames per latent frame of the models whose empty latents these are; 4 for all others that we know. @type {[RegExp, number][]} */
+const COMPRESSION = [[/LTXV/, 8], [/Mochi/, 6], [/^EmptyCosmosLatent/, 8]];
+
+/** The latent that a sampler starts from. @param {any} node @param {(id: any) => any} link @param {(id: any) => any} find */
+function latentOf(node, link, find) {
   for (let at = node, hops = 0; at && hops < 20; hops++) {
-    const value = hops ? widgetValue(at, "length") : undefined;
-    if (typeof value === "number") return value;
+    const length = hops ? widgetValue(at, "length") : undefined;
+    if (typeof length === "number") return { length, type: String(at.comfyClass ?? at.type) };
     const input = at.inputs?.find((/** @type {any} */ i) => i.type === "LATENT" && i.link != null);
     at = input && find(link(input.link)?.origin_id);
   }

@@ -22,7 +22,6 @@ test("the line tells step, what goes on now, and the time left", () => {
   assert.equal(logic.status(preview(), "step 5/24, local window 3/11", t), "step 5/24, local window 3/11, 1:40 left");
   assert.equal(logic.status(preview({ step: 0, left: null }), "", t), "step 1/24");
   assert.equal(logic.status(preview({ step: 24, state: "done", elapsed: 3700 }), "x", t), "24 steps in 1:01:40");
-  assert.equal(logic.status(preview({ state: "stopped" }), "x", t), "stopped after 4 of 24 steps");
 });
 
 test("times", () => assert.deepEqual([0, 9.6, 60, 3599, 36000].map(logic.clock), ["0:00", "0:10", "1:00", "59:59", "10:00:00"]));
@@ -46,4 +45,23 @@ test("nodes are found by number or text, and inside subgraphs", () => {
   assert.equal(logic.nodeById(graph, "7"), "seven");
   assert.equal(logic.nodeById(graph, "9:9"), undefined);
   assert.equal(logic.nodeById(undefined, "1"), undefined);
+});
+
+test("with little room there are more and smaller frames to a row", () => {
+  const free = logic.layout(320, 16, 1);
+  const tight = logic.layout(320, 16, 1, 120);
+  assert.ok(free.height > 120 && tight.height <= 120 && tight.columns > free.columns);
+  assert.equal(logic.layout(320, 16, 1, 10).rows, 1); // less than one row is no strip
+});
+
+test("the strip goes where it covers no node", () => {
+  const node = (type, x, y, height) => ({ comfyClass: type, pos: [x, y], size: [300, height] });
+  const sampler = node("KSampler", 0, 0, 200);
+  const scheduler = node("LongTakeWindowScheduler", 400, 0, 500);
+  const below = node("VAEDecode", 0, 250, 50);
+  assert.equal(logic.roomBelow(sampler, [sampler, scheduler, below]), 20); // 30: the title of the node below
+  assert.equal(logic.roomBelow(sampler, [sampler, scheduler]), Infinity);
+  assert.equal(logic.placeFor(sampler, [sampler, scheduler, below], 90).node, scheduler);
+  assert.equal(logic.placeFor(sampler, [sampler, scheduler], 90).node, sampler);
+  assert.deepEqual(logic.placeFor(sampler, [sampler, below], 90), { node: sampler, room: 20 }); // there is no better one
 });

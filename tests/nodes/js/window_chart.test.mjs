@@ -7,12 +7,14 @@ import test from "node:test";
 const source = await readFile(new URL("../../../web/js/window_chart_logic.js", import.meta.url), "utf8");
 const logic = await import(`data:text/javascript,${encodeURIComponent(source)}`);
 
+const t = (text, values = {}) => text.replace(/\{(\w+)\}/g, (_, name) => values[name]); // as i18n.js does, in English
 const chart = (changes = {}) => ({
   frames: 20, pixel_frames: 77, compression: 4, window: 10, overlap: 5, stride: 5,
   layouts: [[0, 5, 10], [0, 3, 8, 10]],
   steps: [{ layout: 0, gamma: 0 }, { layout: 1, gamma: 0.00812 }, { layout: null, gamma: 1 }],
   step: 0, weights: [[1, 0.5], [0.5, 1], [1, 1]],
-  dilated: { windows: 2, first: [0, 2, 4] }, cost: { local: 4, ratio: 1.5 }, title: "t", notes: [],
+  dilated: { windows: 2, first: [0, 2, 4] }, cost: { local: 4, evaluations: 36, plain: 24 }, branches: 2, about: true,
+  known: true,
   ...changes,
 });
 
@@ -26,19 +28,37 @@ test("a request holds the widgets and what the graph says about the run", () => 
   });
   assert.equal(logic.requestBody({ length: 0 }, { steps: 1e6 }, 0, 4).steps, 1000);
   assert.equal(logic.requestBody({}, {}, 0, 4).length, 0);
+  const guessed = [[0, 8], [0, undefined], [4, 8]].map(([known, latent]) => logic.requestBody({}, { compression: latent }, 0, known).compression);
+  assert.deepEqual(guessed, [8, 4, 4]); // the latent's node, then 4, and after a run the model
 });
 
-test("rows meet in the middle of the overlaps and fill the video", () => {
+test("rows show every window over all of its frames, so that overlaps show", () => {
   const { even, odd, global, height } = logic.stepPaths(chart());
   assert.equal(height, 30);
-  assert.deepEqual(even.match(/M[\d.]+ 0h[\d.]+/g), ["M0 0h375", "M625 0h375"]);
-  assert.deepEqual(odd.match(/M[\d.]+ 0h[\d.]+/g), ["M375 0h250"]);
+  assert.deepEqual(even.match(/M[\d.]+ 0h[\d.]+/g), ["M0 0h500", "M500 0h500"]);
+  assert.deepEqual(odd.match(/M[\d.]+ 4.5h[\d.]+v4.5/g), ["M250 4.5h500v4.5"], "in the lower half");
   assert.equal(even.match(/ 20h/g), null, "no local windows in the last step");
   assert.deepEqual(global.match(/M0 \d+/g), ["M0 10", "M0 20"]);
 });
 
+test("the headline is the report's cost, and notes say what is assumed", () => {
+  assert.equal(logic.headline(chart(), t), "about 1.50x plain windows: 4 windows per step + 2 global, 36 window evaluations in 3 steps with CFG");
+  const plain = chart({ about: false, branches: 1, dilated: { windows: 0, first: [] } });
+  assert.equal(logic.headline(plain, t), "1.50x plain windows: 4 windows per step, 36 window evaluations in 3 steps");
+  assert.deepEqual(logic.notes(chart(), true, t), ["20 latent frames of 4, window 10, overlap 5", "shifts are examples"]);
+  const one = chart({ layouts: [[0]], window: 20, frames: 20 });
+  assert.match(logic.notes(one, false, t).join("; "), /^not longer than the window.*; assuming 4 frames per latent/);
+  assert.match(logic.notes(chart({ known: false }), true, t)[0], /^length is not known: drawn for 77 frames/);
+});
+
+test("a point has its windows and, in the chosen step, their weights", () => {
+  assert.equal(logic.at(chart(), 0, 0.3, t), "Step 1, frame 21 (latent 6): window 1, 2 (1.00)");
+  assert.equal(logic.at(chart(), 1, 0, t), "Step 2, frame 0 (latent 0): window 1");
+  assert.equal(logic.at(chart(), 1, 9, t), "Step 2, frame 73 (latent 19): window 4");
+});
+
 test("a single window is the whole row", () => {
-  const { even, odd } = logic.stepPaths(chart({ layouts: [[0]], steps: [{ layout: 0, gamma: 0 }] }));
+  const { even, odd } = logic.stepPaths(chart({ window: 20, layouts: [[0]], steps: [{ layout: 0, gamma: 0 }] }));
   assert.match(even, /^M0 0h1000/);
   assert.equal(odd, "");
 });
@@ -52,10 +72,10 @@ test("weights are curves over their frames; ticks only where the global path run
 });
 
 test("the line on a step counts its windows", () => {
-  assert.equal(logic.readout(chart()), "Step 1 of 3: 3 windows");
-  assert.equal(logic.readout(chart({ step: 1 })), "Step 2 of 3: 4 windows, 2 global with weight 0.0081");
-  assert.equal(logic.readout(chart({ step: 2 })), "Step 3 of 3: 0 windows, 2 global with weight 1.0");
-  assert.equal(logic.readout(chart({ layouts: [[0]], steps: [{ layout: 0, gamma: 0 }] })), "Step 1 of 1: 1 window");
+  assert.equal(logic.readout(chart(), t), "Step 1 of 3: 3 windows");
+  assert.equal(logic.readout(chart({ step: 1 }), t), "Step 2 of 3: 4 windows, 2 global with weight 0.0081");
+  assert.equal(logic.readout(chart({ step: 2 }), t), "Step 3 of 3: 0 windows, 2 global with weight 1.0");
+  assert.equal(logic.readout(chart({ layouts: [[0]], steps: [{ layout: 0, gamma: 0 }] }), t), "Step 1 of 1: 1 windows");
 });
 
 test("the axis ends with the video", () => assert.deepEqual(logic.axis(chart()), ["0", "19", "38", "57", "76"]));
@@ -85,14 +105,16 @@ test("steps, cfg and length come from the nodes behind the model", () => {
     8: { origin_id: 5, target_id: 7 }, 9: { origin_id: 1, target_id: 7 },
   };
   const found = logic.findRun(scheduler, ...graph([scheduler, lora, guider, sigmas, sampler, latent, other], links));
-  assert.deepEqual(found, { steps: 12, cfg: 1, length: 161 });
+  assert.deepEqual(found, { steps: 12, cfg: 1, length: 161, compression: undefined });
+  latent.type = "EmptyLTXVLatentVideo";
+  assert.equal(logic.findRun(scheduler, ...graph([scheduler, lora, guider, sigmas, sampler, latent, other], links)).compression, 8);
 });
 
 test("loops, missing nodes and an unconnected scheduler are no trouble", () => {
   const a = { id: 1, outputs: [{ type: "MODEL", links: [1, 2, 3] }] };
   const b = { id: 2, outputs: [{ type: "MODEL", links: [4] }], inputs: [{ type: "LATENT", link: 5 }] };
   const links = { 1: { target_id: 2 }, 2: { target_id: 77 }, 4: { target_id: 1 }, 5: { origin_id: 2 } };
-  assert.deepEqual(logic.findRun(a, ...graph([a, b], links)), { length: undefined });
+  assert.deepEqual(logic.findRun(a, ...graph([a, b], links)), { length: undefined, compression: undefined });
   assert.deepEqual(logic.findRun({ id: 1 }, ...graph([], {})), {});
 });
 

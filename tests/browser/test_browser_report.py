@@ -1,0 +1,85 @@
+"""Reports in the nodes, and refusals in words, in a real Chromium on a real ComfyUI, in both of its node renderers."""
+
+import re
+
+import pytest
+from support.browser import SMALL
+from support.graphs import ui_graph
+
+pytestmark = pytest.mark.browser
+
+TIMELINE, SCHEDULER = "LongTakePromptTimeline", "LongTakeWindowScheduler"
+WRONG = {TIMELINE: ("events", "0s: a\n99s: b", "past the end of the video"),
+         SCHEDULER: ("retain", "abc", "retain (abc) must be")}  # fmt: skip
+PREVIEW = """id => {
+    const preview = window.LiteGraph.createNode("PreviewAny");
+    window.app.graph.add(preview);
+    window.app.graph.getNodeById(id).connect(1, preview, 0);
+}"""
+
+
+@pytest.fixture
+def ids(comfy, renderer):
+    """The graph `timeline` in the page, made small; {type: id}."""
+    graph = comfy.load(ui_graph("timeline"))
+    comfy.set_all(SMALL)
+    return {node["type"]: node["id"] for node in graph["nodes"]}
+
+
+def report(comfy, kind):
+    return comfy.page.locator(f".longtake-report[data-of={kind}]")
+
+
+@pytest.mark.parametrize("kind", WRONG)
+@pytest.mark.parametrize("outputs", ["the video", "the video and another"])
+def test_a_refused_graph_says_so_in_words(comfy, ids, kind, outputs):
+    """With another output ComfyUI runs that, drops the video and shows neither dialog nor message of its own."""
+    name, value, words = WRONG[kind]
+    other = TIMELINE if kind == SCHEDULER else SCHEDULER
+    if outputs != "the video":
+        comfy.page.evaluate(PREVIEW, ids[other])
+    before = comfy.widget(ids[kind], name)
+    comfy.widget(ids[kind], name, value)
+    comfy.focus(ids[kind])
+    comfy.queue()
+    message = comfy.page.locator(".p-toast-message").filter(has_text=words)
+    message.first.wait_for(timeout=30_000)
+    assert f"(node {ids[kind]}) was refused" in message.first.text_content()
+    refused = report(comfy, kind).locator("p.refused")
+    refused.wait_for()
+    assert words in refused.text_content() and not report(comfy, other).locator("p.refused").count()
+    comfy.wait_idle()
+    comfy.page.keyboard.press("Escape")  # core's own dialog
+
+    comfy.widget(ids[kind], name, before)
+    comfy.queue()
+    refused.wait_for(state="detached")
+    message.first.wait_for(state="detached")
+    assert comfy.wait_idle()["status"]["status_str"] == "success"
+    comfy.errors[:] = [e for e in comfy.errors if "400" not in e and "PromptExecutionError" not in e]
+
+
+def test_a_run_leaves_its_report_in_the_node(comfy, ids):
+    timeline, scheduler = report(comfy, TIMELINE), report(comfy, SCHEDULER)
+    assert "after the first run" in timeline.locator("summary").text_content()
+    cost = re.compile(r"cost of 25 latent frames: about \d\.\d\dx plain windows: ")
+    scheduler.locator(".item").filter(has_text=cost).wait_for(state="attached")  # before any run
+    comfy.queue()
+    assert comfy.wait_idle()["status"]["status_str"] == "success"
+    comfy.focus(ids[TIMELINE])
+    timeline.locator("summary").filter(has_text="Report").click()
+    rows = timeline.locator("tr")
+    rows.nth(3).wait_for()
+    assert rows.nth(1).locator("td").all_text_contents()[:2] == ["1", "0 - 23"]
+    assert timeline.locator(".item").filter(has_text="Without LongTake windows").is_visible()
+    inside = """kind => {
+        const root = document.querySelector(`.longtake-report[data-of=${kind}]`).getBoundingClientRect();
+        const node = window.app.graph._nodes.find((n) => n.comfyClass === kind), { ds } = window.app.canvas;
+        const bottom = (node.pos[1] + node.size[1] + ds.offset[1]) * ds.scale;
+        return [root.bottom, bottom];
+    }"""
+    bottom, border = comfy.page.evaluate(inside, TIMELINE)
+    assert bottom < border + 40  # 40: the page's bar
+    (saved,) = [node for node in comfy.serialized()["nodes"] if node["type"] == TIMELINE]
+    (kept,) = [node for node in ui_graph("timeline")["nodes"] if node["type"] == TIMELINE]
+    assert len(saved["widgets_values"]) == len(kept["widgets_values"])
