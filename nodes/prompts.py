@@ -128,6 +128,7 @@ class PromptTimeline(io.ComfyNode):
         return io.NodeOutput(
             encode_timeline(clip, ordinary, prompts, spans),
             timeline.report(found, prompts, ordinary, fps, blend, timing),
+            ui={"longtake_timeline": [{"global_prompt": global_prompt, "events": events}]},  # texts that came by a link
         )
 
 

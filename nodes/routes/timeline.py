@@ -13,7 +13,8 @@ Without `edit` the text comes back as it is, read. With it, the text is rewritte
 spreads the events evenly, whatever their starts. Times are pixel frames. `windows` asks which prompts each window of a
 node gets, with timing frame as shares of its frames: no event stands for the global prompt. A text that runs past the
 end of the video is answered with a warning, the events that lie in the video, and the text in two ways to make it fit
-(samplers/prompts/fit.py); `was` is the video that it was made for. Anything else is answered with status 400 and
+(samplers/prompts/fit.py); `was` is the video that it was made for. {"reply": str} asks for the texts of a Structured
+Prompt's reply, and is answered with {"global_prompt": str, "events": str}. Anything else is answered with status 400 and
 {"error": str}.
 """
 
@@ -28,6 +29,7 @@ from ...samplers.prompts import fit, timeline, writer
 from ...samplers.prompts.frame_times import by_frame, shares
 from ...samplers.windows import WindowSettings, latent_length, local_windows, pixel_length, window_centre
 from .._checks import checked
+from ..prompts import answered
 from ..syncos import LongTakeSynCoSKSampler, LongTakeSynCoSSampler
 from ..windows import LongTakeWindowScheduler, window_settings
 from . import BadRequest, handler
@@ -55,6 +57,8 @@ def answer(body: bytes) -> dict:
         raise BadRequest("the request is not JSON.") from None
     if not isinstance(request, dict):
         raise BadRequest("the request is not a JSON object.")
+    if "reply" in request:
+        return dict(zip(("global_prompt", "events"), answered(_get(request, "reply", str)), strict=True))
     text = _get(request, "text", str)
     length = _get(request, "length", int, 1, MAX_LENGTH)
     fps = float(_get(request, "fps", (int, float), 0.01, 1000))

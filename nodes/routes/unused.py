@@ -27,7 +27,7 @@ def unused(settings: WindowSettings, spans: list[Span], stride: bool) -> dict | 
         events = [number - 1 for number in unseen_events(spans, frames, c)]
         centres = [frame_centre(frame, c) for frame in range(frames)]
     elif frames <= settings.length:
-        events, centres = [span.index for span in spans if len(spans) > 1], []
+        events, centres = [span.index for span in spans], []
     elif _lookups(settings, spans, frames, keys) > MOST_LOOKUPS:
         return None
     else:
