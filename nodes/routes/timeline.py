@@ -12,10 +12,10 @@ Answer, JSON:   {"text": str, "way": "equal" | "lines" | "json", "warning": str 
 Without `edit` the text comes back as it is, read. With it, the text is rewritten (samplers/prompts/writer.py); `equal`
 spreads the events evenly, whatever their starts. Times are pixel frames. `windows` asks which prompts each window of a
 node gets, with timing frame as shares of its frames: no event stands for the global prompt. A text that runs past the
-end of the video is answered with a warning, the events that lie in the video, and the text in two ways to make it fit
-(samplers/prompts/fit.py); `was` is the video that it was made for. {"reply": str} asks for the texts of a Structured
-Prompt's reply, and is answered with {"global_prompt": str, "events": str}. Anything else is answered with status 400 and
-{"error": str}.
+end of the video is answered with a warning, the events that lie in the video, and the text in two ways to make it
+fit (samplers/prompts/fit.py); `was` is the video that it was made for. {"reply": str} asks for the texts of a
+Structured Prompt's reply, and is answered with {"global_prompt": str, "events": str}. Anything else is answered with
+status 400 and {"error": str}.
 """
 
 import json
@@ -86,11 +86,12 @@ def answer(body: bytes) -> dict:
 
 def _answer(text: str, events: list[timeline.Event], way: str, warning: str | None) -> dict:
     shown = [{"text": e.text, "start": e.start, "end": e.end} for e in events]
-    return {"text": text, "way": way, "warning": warning, "events": shown, "windows": None, "unused": None, "fits": None}
+    none = dict.fromkeys(("windows", "unused", "fits"))
+    return {"text": text, "way": way, "warning": warning, "events": shown, **none}
 
 
 def _fits(text: str, length: int, fps: float, was, error: timeline.TimelineError) -> dict:
-    """The answer for a text that cannot be read for this video, but for a longer one. Raises `error` where it cannot."""
+    """The answer for a text that can only be read for a longer video. Raises `error` for any other text."""
     video = None
     if was is not None:
         was = _get({"was": was}, "was", dict)

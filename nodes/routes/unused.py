@@ -14,10 +14,10 @@ MOST_LOOKUPS = 500_000  # windows times events: a quarter of a second
 
 
 def unused(settings: WindowSettings, spans: list[Span], stride: bool) -> dict | None:
-    """{"events": indices, "lengthen": {index: [start, end]}, "shorter": {widget: value} or null}, None: all are used.
+    """{"events": indices, "lengthen": {index: [start, end]}, "shorter": {widget: value} or null}; None: all are used.
 
-    lengthen: the pixel frames that an event would need. shorter: the longest shorter windows that leave no event out, as
-    window_length and overlap, or stride, in pixel frames. Of random_shift, the offsets of a run are not known before it:
+    lengthen: the pixel frames that an event would need. shorter: the longest shorter windows that leave no event out,
+    as window_length and overlap, or stride, in pixel frames. The offsets of random_shift are not known before a run:
     an event counts as unused if none of some examples uses it.
     """
     c = settings.compression

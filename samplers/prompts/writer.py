@@ -50,7 +50,7 @@ class _Source:
 
 @dataclass(frozen=True)
 class Made:
-    """A text made for a video of `length` and `fps`: its events, laid out in pixel frames of the one to be written for."""
+    """A text made for a video of `length` and `fps`: its events, in pixel frames of the video to be written for."""
 
     events: list[Event]
     reading: Reading

@@ -18,7 +18,8 @@ ADD = """([type, values]) => {
     return node.id;
 }"""
 NUMBERS = """() => window.app.graph._nodes.flatMap((node) => (node.widgets ?? [])
-    .filter((widget) => widget.type === "number" && !widget.hidden).map((widget) => [node.id, widget.name, widget.value]))"""
+    .filter((widget) => widget.type === "number" && !widget.hidden)
+    .map((widget) => [node.id, widget.name, widget.value]))"""
 
 
 def saved(comfy):

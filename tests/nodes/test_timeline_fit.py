@@ -6,7 +6,7 @@ import random
 import pytest
 from longtake.nodes.routes import timeline as timeline_route
 from longtake.samplers.prompts.fit import FITS, Video, fitted
-from longtake.samplers.prompts.timeline import TimelineError, parse_timeline, spans, span_weights
+from longtake.samplers.prompts.timeline import TimelineError, parse_timeline, span_weights, spans
 from longtake.samplers.windows import WindowSettings, local_windows, window_centre
 
 LONG = Video(321, 16.0)
@@ -23,10 +23,11 @@ def ask(text, length=321, fps=16.0, blend=0, **more):
         ("0s: a\n6s: b\n12s: c", 161, 16.0, "0s: a\n6s: b", "0s: a\n3s: b\n6s: c"),
         ("[0-6s] a\n[6-12s] b\n[12-20s] c", 161, 16.0, "[0-6s] a\n[6-10.06s] b", "[0-3s] a\n[3-6s] b\n[6-10s] c"),
         ('{"0": "a", "192": "c", "96": "b"}', 161, 16.0, '{"0": "a", "96": "b"}', '{"0": "a", "96": "c", "48": "b"}'),
-        ("[1-2s] a\n[4-5s] b\n[15s-18s] c", 321, 24.0, "[1-2s] a\n[4-5s] b", "[0.67-1.33s] a\n[2.67-3.33s] b\n[10s-12s] c"),
+        ("[1-2s] a\n[4-5s] b\n[15s-18s] c", 321, 24.0,
+         "[1-2s] a\n[4-5s] b", "[0.67-1.33s] a\n[2.67-3.33s] b\n[10s-12s] c"),
         ("- 0:00 a\n- 0:03 b\n- 0:18 c", 161, 16.0, "0s: a\n3s: b", "0s: a\n1.5s: b\n9s: c"),
         ("0s: a\n50%: b\n16s: c", 161, 16.0, "0s: a", "0s: a\n50%: b\n8s: c"),
-    ],
+    ],  # fmt: skip
 )
 def test_a_longer_video_s_timeline_is_clipped_or_scaled(text, length, fps, clip, scale):
     with pytest.raises(TimelineError):
