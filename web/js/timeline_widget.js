@@ -105,9 +105,7 @@ export class TimelineWidget {
         };
         chain(node, "onConfigure", look);
         chain(node, "onExecuted", (/** @type {any} */ output) => {
-            if (!output?.longtake_timeline) return;
-            node.properties.longtake_ran = output.longtake_timeline[0];
-            look();
+            if (output?.longtake_timeline) this.ran(output.longtake_timeline[0]);
         });
         chain(node, "onAdded", () => this.start());
         chain(node, "onRemoved", () => this.stop());
@@ -178,6 +176,12 @@ export class TimelineWidget {
             this.shown = now;
             this.read();
         } else this.say();
+    }
+
+    /** What a run used. @param {import("./timeline_linked.js").Texts} texts */
+    ran(texts) {
+        this.node.properties.longtake_ran = texts;
+        this.look();
     }
 
     /** What the links bring: of the answer in a Structured Prompt, else of the last run. @param {boolean} linked */
