@@ -1,6 +1,7 @@
 // @ts-check
 /** What can be done with the selected event: one list for the buttons, the menu and the keys. */
 
+import { t } from "./i18n.js";
 import {
     addEvent,
     canAdd,
@@ -17,8 +18,8 @@ import {
 /**
  * @typedef {object} Command
  * @property {string} id also its icon's name
- * @property {string} label
- * @property {string} keys as people read them
+ * @property {() => string} label
+ * @property {() => string} keys as people read them
  * @property {(key: string, command: boolean) => boolean} pressed whether a key, with Ctrl or Cmd, means it
  * @property {(view: TimelineView) => boolean} can whether it would do something
  * @property {(view: TimelineView) => void} run
@@ -38,72 +39,72 @@ const count = (view) => view.state.line.events.length;
 export const COMMANDS = [
     {
         id: "add",
-        label: "Add an event after this one",
-        keys: "Insert",
+        label: () => t("Add an event after this one"),
+        keys: () => "Insert",
         pressed: key("Insert"),
         can: ({ state }) => canAdd(state.line),
         run: (view) => view.apply(addEvent(view.state.line, view.state.selected, view.newPrompt())),
     },
     {
         id: "duplicate",
-        label: "Duplicate the event",
-        keys: "D",
+        label: () => t("Duplicate the event"),
+        keys: () => "D",
         pressed: key("d"),
         can: ({ state }) => state.line.events.length > 0 && canAdd(state.line),
         run: (view) => view.apply(duplicateEvent(view.state.line, view.state.selected)),
     },
     {
         id: "split",
-        label: "Split the event",
-        keys: "S",
+        label: () => t("Split the event"),
+        keys: () => "S",
         pressed: key("s"),
         can: ({ state }) => canSplit(state.line, state.selected),
         run: (view) => view.apply(splitEvent(view.state.line, view.state.selected, view.cut)),
     },
     {
         id: "duration",
-        label: "Set the duration",
-        keys: "T",
+        label: () => t("Set the duration"),
+        keys: () => "T",
         pressed: key("t"),
         can: (view) => count(view) > 1,
         run: (view) => view.editDuration(),
     },
     {
         id: "edit",
-        label: "Edit the prompt",
-        keys: "Enter",
+        label: () => t("Edit the prompt"),
+        keys: () => "Enter",
         pressed: key("Enter", "F2"),
         can: (view) => count(view) > 0,
         run: (view) => view.edit(),
     },
     {
         id: "remove",
-        label: "Delete the event",
-        keys: "Delete",
+        label: () => t("Delete the event"),
+        keys: () => "Delete",
         pressed: key("Delete", "Backspace"),
         can: (view) => count(view) > 1,
         run: (view) => view.apply(removeEvent(view.state.line, view.state.selected)),
     },
     {
         id: "earlier",
-        label: "Move the event earlier",
-        keys: "Ctrl+Left",
+        label: () => t("Move the event earlier"),
+        keys: () => t("Ctrl+Left"),
         pressed: withCommand("ArrowLeft"),
         can: ({ state }) => state.selected > 0,
         run: (view) => view.apply(moveEvent(view.state.line, view.state.selected, view.state.selected - 1)),
     },
     {
         id: "later",
-        label: "Move the event later",
-        keys: "Ctrl+Right",
+        label: () => t("Move the event later"),
+        keys: () => t("Ctrl+Right"),
         pressed: withCommand("ArrowRight"),
         can: ({ state }) => state.selected < state.line.events.length - 1,
         run: (view) => view.apply(moveEvent(view.state.line, view.state.selected, view.state.selected + 1)),
     },
     {
         id: "even",
-        label: "Give all events the same duration",
-        keys: "E",
+        label: () => t("Give all events the same duration"),
+        keys: () => "E",
         pressed: key("e"),
         can: ({ state }) => {
             const starts = (/** @type {import("./timeline_model.js").Timeline} */ line) => line.events.map(({ start }) => start);

@@ -2,7 +2,6 @@
 /** The menu of an event: everything that can be done with it, at the pointer or below the event. */
 
 import { make } from "./dom.js";
-import { t } from "./i18n.js";
 import { COMMANDS, enabled } from "./timeline_commands.js";
 
 /** @typedef {import("./timeline_view.js").TimelineView} TimelineView */
@@ -40,8 +39,8 @@ export class TimelineMenu {
             item.type = "button";
             item.setAttribute("role", "menuitem");
             item.disabled = !enabled(one, this.view);
-            make("span", "", item).textContent = t(one.label);
-            make("span", "", item).textContent = t(one.keys);
+            make("span", "", item).textContent = one.label();
+            make("span", "", item).textContent = one.keys();
             item.addEventListener("pointermove", () => item.focus());
             item.addEventListener("click", () => {
                 this.close();

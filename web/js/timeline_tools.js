@@ -17,7 +17,7 @@ export class TimelineTools {
         this.view = view;
         this.root = make("div", "lt-tools", view.root);
         this.root.setAttribute("role", "toolbar");
-        this.buttons = SHOWN.map((one) => this.#button(one.id, `${t(one.label)} (${t(one.keys)})`, () => one.run(view)));
+        this.buttons = SHOWN.map((one) => this.#button(one.id, `${one.label()} (${one.keys()})`, () => one.run(view)));
         make("div", "lt-gap", this.root);
         this.zooms = {
             out: this.#button("out", `${t("Zoom out")} (-)`, () => view.setZoom(view.zoom / 2)),
