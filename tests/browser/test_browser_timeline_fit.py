@@ -225,3 +225,23 @@ def test_length_0_runs_over_the_sampled_video(comfy, renderer):
     follows, own = video(0), video(97)
     assert follows.shape == own.shape and len(own) == 97
     assert np.array_equal(follows, own)
+
+
+def test_the_scheduler_tells_another_length(comfy, renderer):
+    comfy.load("timeline")
+    scheduler, latent = (ids(comfy)[name] for name in ("LongTakeWindowScheduler", "EmptyHunyuanLatentVideo"))
+    changed = "() => window.comfyAPI.api.api.dispatchCustomEvent('graphChanged', window.app.graph.serialize())"
+    line = comfy.page.locator(".longtake-length")
+    comfy.widget(latent, "length", 161)
+    comfy.widget(scheduler, "length", 97)
+    comfy.focus(scheduler)
+    line.wait_for()
+    assert "161 frames" in line.inner_text() and "length says 97" in line.inner_text()
+    line.get_by_text("Set to 161").click()
+    line.wait_for(state="detached")
+    assert comfy.widget(scheduler, "length") == 161
+    comfy.widget(latent, "length", 97)
+    comfy.page.evaluate(changed)
+    line.wait_for()
+    comfy.widget(scheduler, "length", 0)  # the chart takes the video's
+    line.wait_for(state="detached")

@@ -42,6 +42,7 @@ export const ZH = {
     "Cut the link and edit the events here": "断开连线，在此编辑事件",
     "The video's length is not known before the run: drawn for {frames} frames.": "运行前不知道视频长度：按 {frames} 帧绘制。",
     "The video has {frames} frames ({node}), this timeline {length}.": "视频有 {frames} 帧（{node}），此时间线有 {length} 帧。",
+    "The video has {frames} frames ({node}), length says {length}.": "视频有 {frames} 帧（{node}），length 为 {length}。",
     "Set to {frames}": "设为 {frames}",
     "Give this timeline the length of the video": "让此时间线与视频等长",
     "Follow the video": "跟随视频",

@@ -12,6 +12,7 @@ const WINDOW_NODES = {
 };
 const DOWN = ["CONDITIONING", "GUIDER", "*"]; // outputs that lead from a prompt to its sampler
 const UP = ["MODEL", "GUIDER", "SAMPLER", "*"]; // inputs that lead from a sampler to what makes its windows
+export const TO_SAMPLER = ["MODEL", "GUIDER", "*"]; // outputs that lead from windows to their sampler
 const LATENTS = ["LATENT", "*"]; // inputs that lead from a sampler to the node that makes its latent
 const OFF = [2, 4]; // modes: muted, bypassed
 const MOST_NODES = 1000; // that one search looks at
@@ -102,14 +103,15 @@ export function setValue(node, name, value, canvas) {
  */
 
 /**
- * The latent of the sampler that a timeline's prompts go to; where none is found, the only one of the graph.
- * @param {any} timeline the node @returns {Video | null}
+ * The latent of the sampler that a timeline's prompts, or a window node's model, go to; where none is found, the only one
+ * of the graph.
+ * @param {any} from the node @param {string[]} [down] outputs that lead to the sampler @returns {Video | null}
  */
-export function findVideo(timeline) {
+export function findVideo(from, down = DOWN) {
     const makes = (/** @type {any} */ node) =>
         !OFF.includes(node.mode) && widgetOf(node, "length") && node.outputs?.some((/** @type {any} */ o) => o.type === "LATENT");
-    const nodes = timeline.graph?.nodes ?? timeline.graph?._nodes ?? [];
-    const near = reached(reached([timeline], "outputs", DOWN), "inputs", LATENTS).find(makes);
+    const nodes = from.graph?.nodes ?? from.graph?._nodes ?? [];
+    const near = reached(reached([from], "outputs", down), "inputs", LATENTS).find(makes);
     const all = nodes.filter(makes);
     const node = near ?? (all.length === 1 ? all[0] : null);
     if (!node) return null;
