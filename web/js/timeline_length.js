@@ -23,7 +23,8 @@ export class TimelineLength {
         this.offered = "";
         this.input.addEventListener("change", () => this.#take());
         this.input.addEventListener("keydown", (event) => this.#key(event));
-        this.input.addEventListener("focus", () => this.input.select());
+        this.input.addEventListener("focus", () => this.#offer());
+        this.input.addEventListener("click", () => this.#offer());
         this.input.addEventListener("blur", () => this.draw());
     }
 
@@ -52,6 +53,18 @@ export class TimelineLength {
         if (document.activeElement !== this.input) this.input.value = formatTime(length, fps);
     }
 
+    /** An empty field shows all that is offered. */
+    #offer() {
+        if (this.input.value !== formatTime(this.view.state.line.length, this.view.state.fps)) return;
+        this.input.placeholder = this.input.value;
+        this.input.value = "";
+        try {
+            this.input.showPicker();
+        } catch {
+            // a browser that shows lists only when it is asked by hand
+        }
+    }
+
     #take() {
         const { fps, step, line } = this.view.state;
         const frames = parseTime(this.input.value, fps);
@@ -73,10 +86,8 @@ export class TimelineLength {
         const by = { ArrowUp: step, ArrowDown: -step }[event.key];
         if (by) this.#set(videoLength(Math.max(1, line.length + by), step));
         else if (event.key === "Enter") this.#take();
-        else if (event.key === "Escape") {
-            this.input.value = "";
-            this.view.focus();
-        } else return;
+        else if (event.key === "Escape") this.view.focus();
+        else return;
         event.preventDefault();
     }
 }

@@ -24,7 +24,7 @@ export class TimelineMenu {
         /** @type {HTMLElement | null} */
         this.root = null;
         this.away = (/** @type {Event} */ event) => {
-            if (!this.root?.contains(/** @type {Node} */ (event.target))) this.close();
+            if (!(event.target instanceof Node && this.root?.contains(event.target))) this.close();
         };
     }
 

@@ -180,7 +180,9 @@ export class TimelineWidget {
 
     /** What a run used. @param {import("./timeline_linked.js").Texts} texts */
     ran(texts) {
-        this.node.properties.longtake_ran = texts;
+        const { node } = this;
+        if (sourceOf(node, "events") || sourceOf(node, "global_prompt")) node.properties.longtake_ran = texts;
+        else delete node.properties.longtake_ran;
         this.look();
     }
 
@@ -203,7 +205,7 @@ export class TimelineWidget {
 
     /** Write below the timeline what there is to say. @param {Partial<import("./timeline_view.js").State>} [values] */
     say(values = {}) {
-        this.view.draw(values);
+        Object.assign(this.view.state, values); // notices are of what is drawn then
         this.view.draw({ notices: notices(this), unused: this.windows.unused?.events ?? [] });
     }
 
@@ -280,6 +282,7 @@ export class TimelineWidget {
         this.version++;
         this.how = how;
         this.said = { text: "", bad: false, ways: [] };
+        if (line.events.length !== this.view.state.line.events.length) this.windows = { ...this.windows, unused: null };
         this.say({ line, selected });
         clearTimeout(this.waiting);
         this.waiting = setTimeout(() => this.write(), WAIT_MS[how]);
