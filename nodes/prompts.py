@@ -5,7 +5,7 @@ import comfy.hooks
 import node_helpers
 
 from ..samplers.adapters.timeline import SPAN_KEY
-from ..samplers.prompts import structured, timeline
+from ..samplers.prompts import follow, structured, timeline
 from ._api import io
 from ._checks import bounded, verdict
 from ._search import described
@@ -58,10 +58,11 @@ class PromptTimeline(io.ComfyNode):
                 ),
                 io.Int.Input(
                     "length",
-                    default=293,
-                    min=1,
+                    default=0,
+                    min=0,
                     max=1_000_000,
-                    tooltip="Length of the whole video in pixel frames, the same as in the empty latent (49 to 2000).",
+                    tooltip="Length of the whole video in pixel frames (49 to 2000). 0: that of the video that is "
+                    "sampled; else the same as in the empty latent.",
                 ),
                 Float(
                     "fps",
@@ -128,14 +129,23 @@ class PromptTimeline(io.ComfyNode):
         except timeline.TimelineError as e:
             raise ValueError(f"Prompt Timeline: {e}") from None
         ordinary, prompts = timeline.join_prompts(global_prompt, found)
-        text = timeline.report(found, prompts, ordinary, fps, blend, timing)
-        return io.NodeOutput(encode_timeline(clip, ordinary, prompts, spans), text, ui={"longtake_report": [text]})
+        text = follow.report(prompts, ordinary)
+        if length:
+            text = timeline.report(found, prompts, ordinary, fps, blend, timing)
+        return io.NodeOutput(
+            encode_timeline(clip, ordinary, prompts, spans),
+            text,
+            # The report, and texts that came by a link.
+            ui={"longtake_report": [text], "longtake_timeline": [{"global_prompt": global_prompt, "events": events}]},
+        )
 
 
 def parsed(
     events: str, length: int, fps: float, blend: int, timing: str, border: str
 ) -> tuple[list[timeline.Event], list[timeline.Span]]:
     """The events of the widgets and their spans. Raises TimelineError."""
+    if length == 0:
+        return follow.following(events, fps, blend, timing, border)
     found = timeline.parse_timeline(events, length, fps)
     return found, timeline.spans(found, blend, timing, border)
 

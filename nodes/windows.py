@@ -1,7 +1,7 @@
 """Window scheduling: which windows of a long latent the model sees, and how their predictions are fused."""
 
 from ..samplers.adapters.engine import LongTakeContextHandler, apply_windows
-from ..samplers.adapters.latents import NODE, temporal_compression
+from ..samplers.adapters.latents import NODE, temporal_compression, video_frames
 from ..samplers.adapters.window import window_weights
 from ..samplers.chart import chart_data
 from ..samplers.checks import number, shown
@@ -237,7 +237,8 @@ class LongTakeWindowScheduler(io.ComfyNode):
                 ),
                 io.Int.Input(
                     "length", default=0, min=0, max=1000000,
-                    tooltip="Pixel frames of the video, only for the cost in the report. 0: unknown.",
+                    tooltip="Pixel frames of the video, only for the cost in the report. 0: those of the latent that "
+                    "the sampler gets, where they are known.",
                 ),
                 io.String.Input(
                     "retain", default="", optional=True,
@@ -257,6 +258,11 @@ class LongTakeWindowScheduler(io.ComfyNode):
                     tooltip="Windows go around the end of the video, so that it repeats without a seam. Decode it as "
                     "the help page says.",
                 ),
+                io.Latent.Input(
+                    "latent", optional=True,
+                    tooltip="The latent that is sampled: report and chart take the video's length from it, and length "
+                    "says nothing. Without it, the page finds that latent by itself.",
+                ),
             ],
             outputs=[
                 io.Model.Output(display_name="model"),
@@ -275,8 +281,11 @@ class LongTakeWindowScheduler(io.ComfyNode):
     def execute(
         cls, model, window_length, overlap, schedule, shift_seed, fuse, global_path, gamma0, beta, global_every,
         global_until, first_latent, window_batch, length, retain="", overlap_end=-1, closed_loop=False,
+        latent=None,
     ) -> io.NodeOutput:  # fmt: skip
         c = temporal_compression(model.get_model_object("latent_format"))
+        if latent is not None:
+            length = pixel_length(video_frames(latent), c)
         settings = window_settings(
             window_length, overlap, c, schedule=schedule, shift_seed=shift_seed, fuse=fuse, global_path=global_path,
             gamma0=gamma0, beta=beta, global_every=global_every, global_until=global_until, first_latent=first_latent,

@@ -2,15 +2,20 @@
 
 Request, JSON:  {"text": str, "length": int, "fps": number, "blend": int, "timing": str (window), "edit": null or
                  {"events": [{"text": str, "start": int, "origin": int or null}, ...], "equal": bool},
-                 "windows": null or {"node": node id, "values": {widget: value}, "compression": int}}
+                 "windows": null or {"node": node id, "values": {widget: value}, "compression": int},
+                 "was": null or {"length": int, "fps": number} (null)}
 Answer, JSON:   {"text": str, "way": "equal" | "lines" | "json", "warning": str or null,
                  "events": [{"text": str, "start": int, "end": int}, ...],
-                 "windows": null or [{"start": int, "end": int, "events": [[index, weight], ...]}, ...]}
+                 "windows": null or [{"start": int, "end": int, "events": [[index, weight], ...]}, ...],
+                 "unused": null or what unused.py says, "fits": null or {"clip": str, "scale": str}}
 
 Without `edit` the text comes back as it is, read. With it, the text is rewritten (samplers/prompts/writer.py); `equal`
 spreads the events evenly, whatever their starts. Times are pixel frames. `windows` asks which prompts each window of a
-node gets, with timing frame as shares of its frames: no event stands for the global prompt. Anything else is answered
-with status 400 and {"error": str}.
+node gets, with timing frame as shares of its frames: no event stands for the global prompt. A text that runs past the
+end of the video is answered with a warning, the events that lie in the video, and the text in two ways to make it
+fit (samplers/prompts/fit.py); `was` is the video that it was made for. {"reply": str} asks for the texts of a
+Structured Prompt's reply, and is answered with {"global_prompt": str, "events": str}. Anything else is answered with
+status 400 and {"error": str}.
 """
 
 import json
@@ -20,7 +25,7 @@ from ...samplers.adapters.syncos import NODE as SYNCOS
 from ...samplers.adapters.syncos import ChunkSettings
 from ...samplers.chart import MOST_INDICES
 from ...samplers.checks import number
-from ...samplers.prompts import timeline, writer
+from ...samplers.prompts import fit, timeline, writer
 from ...samplers.prompts.frame_times import by_frame, shares
 from ...samplers.windows import (
     WindowSettings,
@@ -32,14 +37,16 @@ from ...samplers.windows import (
     window_centre,
 )
 from .._checks import checked
+from ..prompts import answered
 from ..syncos import LongTakeSynCoSKSampler, LongTakeSynCoSSampler
 from ..windows import LongTakeWindowScheduler, window_settings
 from . import BadRequest, handler
+from .unused import unused
 from .windows import LIMITS
 
 PATH = "/longtake/timeline"
 MAX_BYTES = 1_000_000
-MAX_LENGTH = 1_000_000  # as in the node
+MAX_LENGTH = fit.LONGEST
 MAX_WINDOWS = 10_000
 MAX_LOOKUPS = 2_000_000  # windows times events: under a second of work
 CHUNKS = ("window_length", "stride")
@@ -60,6 +67,8 @@ def answer(body: bytes) -> dict:
         raise BadRequest("the request is not JSON.") from None
     if not isinstance(request, dict):
         raise BadRequest("the request is not a JSON object.")
+    if "reply" in request:
+        return dict(zip(("global_prompt", "events"), answered(_get(request, "reply", str)), strict=True))
     text = _get(request, "text", str)
     length = _get(request, "length", int, 1, MAX_LENGTH)
     fps = float(_get(request, "fps", (int, float), 0.01, 1000))
@@ -69,22 +78,40 @@ def answer(body: bytes) -> dict:
         raise BadRequest(f"timing is not one of {', '.join(timeline.TIMINGS)}.")
     if request.get("edit") is not None:
         text = writer.write_timeline(text, _edits(request["edit"], length), length, fps)
-    events, reading = timeline.read_timeline(text, length, fps)
+    try:
+        events, reading = timeline.read_timeline(text, length, fps)
+    except timeline.TimelineError as error:
+        return _fits(text, length, fps, request.get("was"), error)
     spans, warning = None, None
     try:
         spans = timeline.spans(events, blend, timing)
     except timeline.TimelineError as e:
         warning = str(e)
-    windows = None
+    windows, lost = None, None
     if spans is not None and request.get("windows") is not None:
-        windows = window_events(_window_settings(_get(request, "windows", dict)), spans)
-    return {
-        "text": text,
-        "way": reading.way,
-        "warning": warning,
-        "events": [{"text": e.text, "start": e.start, "end": e.end} for e in events],
-        "windows": windows,
-    }
+        settings, stride = _window_settings(_get(request, "windows", dict))
+        windows, lost = window_events(settings, spans), unused(settings, spans, stride)
+    return _answer(text, events, reading.way, warning) | {"windows": windows, "unused": lost}
+
+
+def _answer(text: str, events: list[timeline.Event], way: str, warning: str | None) -> dict:
+    shown = [{"text": e.text, "start": e.start, "end": e.end} for e in events]
+    none = dict.fromkeys(("windows", "unused", "fits"))
+    return {"text": text, "way": way, "warning": warning, "events": shown, **none}
+
+
+def _fits(text: str, length: int, fps: float, was, error: timeline.TimelineError) -> dict:
+    """The answer for a text that can only be read for a longer video. Raises `error` for any other text."""
+    video = None
+    if was is not None:
+        was = _get({"was": was}, "was", dict)
+        video = fit.Video(_get(was, "length", int, 1, MAX_LENGTH), float(_get(was, "fps", (int, float), 0.01, 1000)))
+    try:
+        events, reading = fit.shown(text, length, fps, video)
+        fits = {way: fit.fitted(text, length, fps, way, video) for way in fit.FITS}
+    except timeline.TimelineError:
+        raise error from None
+    return _answer(text, events, reading.way, str(error)) | {"fits": fits}
 
 
 def window_events(settings: WindowSettings, spans: list[timeline.Span]) -> list[dict]:
@@ -110,8 +137,9 @@ def window_events(settings: WindowSettings, spans: list[timeline.Span]) -> list[
     return sorted(out, key=lambda place: place["start"])
 
 
-def _window_settings(request: dict) -> WindowSettings:
-    """The windows of a node's widgets, missing ones by default. Raises ValueError for people."""
+def _window_settings(request: dict) -> tuple[WindowSettings, bool]:
+    """The windows of a node's widgets, missing ones by default, and whether a widget is their stride. Raises ValueError
+    for people."""
     name, given = _get(request, "node", str), _get(request, "values", dict)
     if name not in WINDOW_NODES:
         raise BadRequest(f"windows of this node are not known; known: {', '.join(WINDOW_NODES)}.")
@@ -121,9 +149,9 @@ def _window_settings(request: dict) -> WindowSettings:
     low, high, default = LIMITS["compression"]
     compression = number("compression", request.get("compression", default), low, high, True)
     if widgets is not CHUNKS:
-        return window_settings(compression=compression, **values)
+        return window_settings(compression=compression, **values), False
     try:
-        return ChunkSettings(values["window_length"], values["stride"]).windows(compression)
+        return ChunkSettings(values["window_length"], values["stride"]).windows(compression), True
     except ValueError as error:
         raise BadRequest(f"{SYNCOS}: {error}") from error
 

@@ -10,7 +10,7 @@ from . import BadRequest, handler
 PATH = "/longtake/windows"
 MOST_BYTES = 4096
 LIMITS = {"steps": (1, 1000, REPORT_STEPS), "branches": (1, 2, 2), "step": (0, 999, 0), "compression": (1, 64, 4)}
-UNUSED = ("model", "window_batch", "retain")  # say nothing about the schedule
+UNUSED = ("model", "window_batch", "retain", "latent")  # say nothing about the schedule
 
 
 def no_constant(name: str):

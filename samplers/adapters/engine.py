@@ -25,6 +25,7 @@ from ..windows import (
     Window,
     WindowSettings,
     local_windows,
+    pixel_length,
     planned_calls,
     step_paths,
 )
@@ -39,7 +40,7 @@ from .regions import window_regions
 from .schedule import located
 from .shared_conds import share_video
 from .steps import Moment, Run, begin_runs, put_first, training_timestep
-from .timeline import window_entries
+from .timeline import over_video, window_entries
 from .window import NEW_CORE, ContextWindow, VideoFrames, context_window, fuse_weights, window_frames, window_weights
 
 logger = logging.getLogger(__name__)
@@ -167,21 +168,21 @@ class LongTakeContextHandler(IndexListContextHandler):
         run.context_overlap = run.now.overlap  # core's overlap-linear reads it
         # What a window says about itself must not stay in the caller's options.
         model_options = {**model_options, "transformer_options": {**model_options["transformer_options"]}}
-        if run._core_loop(conds):
+        core_loop, chunks = run._core_loop(conds), model_options["transformer_options"].get(CHUNKS)
+        video = x_in if chunks is None else chunks.x
+        video = run._build_window_state(x_in, conds, model).latents[0] if core_loop else video
+        run.references = _references(model, conds, model_options["transformer_options"])
+        conds = over_video(conds, pixel_length(video.shape[DIM] - run.references, self.settings.compression))
+        if core_loop:
 
             def calc(model, conds, x, t, options):  # core would pick a batch's timesteps by the window's frames
                 options = event_attention.attached(options, conds)
                 return calc_cond_batch(model, conds, x, t.expand(len(x)), options)
 
             return super(LongTakeContextHandler, run).execute(calc, model, conds, x_in, timestep[:1], model_options)
-        options = model_options["transformer_options"]
-        chunks = options.get(CHUNKS)
-        evaluation = Evaluation(
-            calc_cond_batch, model, conds, x_in if chunks is None else chunks.x, timestep, model_options,
-            Run.of(options), run.moment,
-        )  # fmt: skip
-        run.references = _references(model, conds, options)
-        if self.settings.whole(evaluation.x.shape[DIM] - run.references):  # one window: frames are in their places
+        of_run = Run.of(model_options["transformer_options"])
+        evaluation = Evaluation(calc_cond_batch, model, conds, video, timestep, model_options, of_run, run.moment)
+        if self.settings.whole(video.shape[DIM] - run.references):  # one window: frames are in their places
             run.settings, run.cond_retain_index_list = replace(self.settings, extra_path=None), []
         return run._fused(evaluation) if chunks is None else run._single(evaluation, chunks, x_in)
 

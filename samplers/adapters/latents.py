@@ -24,3 +24,18 @@ def temporal_compression(latent_format) -> int:
     if ratio is None:
         raise ValueError(f"{NODE}: model: no temporal compression is known for {name}; known: {', '.join(COMPRESSION)}")
     return ratio
+
+
+def video_frames(latent: dict) -> int:
+    """Latent frames of a LATENT's video; of one with audio beside it, those of the video, which comes first.
+
+    Raises ValueError for a picture's.
+    """
+    samples = latent["samples"]
+    video = samples.unbind()[0] if getattr(samples, "is_nested", False) else samples
+    if video.ndim != 5:
+        raise ValueError(
+            f"{NODE}: latent: its shape is {tuple(video.shape)}; a video latent has 5 dimensions [batch, channels, "
+            f"frames, height, width], as of EmptyHunyuanLatentVideo"
+        )
+    return video.shape[DIM]

@@ -6,12 +6,14 @@ have several entries, one per range of scheduled hooks. All other entries stay a
 
 import torch
 
+from ..prompts.follow import Plan
 from ..prompts.frame_times import by_frame, frame_weights
-from ..prompts.timeline import Span, span_weights
+from ..prompts.timeline import Span, TimelineError, span_weights
 from ..windows import window_centre
 from .event_texts import same_hooks, side_by_side
 from .window import VideoFrames
 
+NODE = "Prompt Timeline (LongTakePromptTimeline)"
 SPAN_KEY = "longtake_span"
 PART_KEY = "longtake_part"  # which prompt of the branch an entry is, the same number in every window
 TIME_KEYS = ("start_percent", "end_percent", "timestep_start", "timestep_end")
@@ -35,6 +37,26 @@ def window_entries(cond: list[dict], frames: VideoFrames, path: str, compression
             entries = [_with_inputs(heads[0], part, parts[source][0]) for part in chosen[source]]
         out += [{**entry, PART_KEY: i} for entry in entries]
     return out
+
+
+def over_video(conds: list, length: int) -> list:
+    """The CFG branches, with each timeline that follows the video laid out over its `length` pixel frames."""
+    if all(getattr(entry.get(SPAN_KEY), "plan", None) is None for cond in conds for entry in cond or ()):
+        return conds
+    known: dict[Plan, list[Span]] = {}
+
+    def laid(entry: dict) -> dict:
+        span = entry.get(SPAN_KEY)
+        if getattr(span, "plan", None) is None:
+            return entry
+        if span.plan not in known:
+            try:
+                known[span.plan] = span.plan.spans(length)
+            except TimelineError as error:
+                raise ValueError(f"{NODE}: {error}") from None
+        return {**entry, SPAN_KEY: known[span.plan][span.index]}
+
+    return [None if cond is None else [laid(entry) for entry in cond] for cond in conds]
 
 
 def _parts(cond: list[dict]) -> list[tuple[list[dict], list[dict]]]:

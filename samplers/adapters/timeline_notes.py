@@ -6,9 +6,8 @@ from ..prompts.frame_times import by_frame, frame_weights
 from ..prompts.timeline import Span, span_weights
 from ..windows import WindowSettings, latent_length, local_windows, pixel_length, window_centre
 from .event_texts import same_hooks
-from .timeline import SPAN_KEY
+from .timeline import NODE, SPAN_KEY
 
-NODE = "Prompt Timeline (LongTakePromptTimeline)"
 MOST_LOOKUPS = 2_000_000  # windows of all steps: about a second
 
 

@@ -54,7 +54,7 @@ class Event:
 class Span:
     """Where an event acts: event `index` (from 0), pixel frames [start, end) of a video of `total` pixel frames, and
     `blend`, the pixel frames over which neighbours cross-fade, centred on their border; timing and border as in
-    frame_times.py."""
+    frame_times.py. plan: follow.py's Plan where the video is not known yet; start, end and total are then no times."""
 
     index: int
     start: float
@@ -63,6 +63,7 @@ class Span:
     total: int
     timing: str = "window"
     border: str = "linear"
+    plan: object = None
 
 
 @dataclass(frozen=True)

@@ -48,22 +48,36 @@ class _Source:
     places: list[int] = field(default_factory=list)  # which piece each event is: JSON need not be in order of time
 
 
-def write_timeline(text: str, edits: list[Edit], length: int, fps: float) -> str:
+@dataclass(frozen=True)
+class Made:
+    """A text made for a video of `length` and `fps`: its events, in pixel frames of the video to be written for."""
+
+    events: list[Event]
+    reading: Reading
+    length: int
+    fps: float
+
+
+def write_timeline(text: str, edits: list[Edit], length: int, fps: float, made: Made | None = None) -> str:
     """`text` (blank, or readable) changed to say what `edits` say: events in order of time, the first at frame 0, each
-    up to the start of the next, for `length` pixel frames at `fps`.
+    up to the start of the next, for `length` pixel frames at `fps`. made: where the text is for another video.
 
     Raises TimelineError, also for a `text` that cannot be read.
     """
     text = normal(text)
-    old, reading = read_timeline(text, length, fps) if text.strip() else ([], Reading("equal", True))
+    if made is None:
+        events, reading = read_timeline(text, length, fps) if text.strip() else ([], Reading("equal", True))
+        made = Made(events, reading, length, fps)
+    old, reading = made.events, made.reading
     _check(edits, len(old), length)
     wanted = [(_words(edit.text), edit.start) for edit in edits]
-    if not reading.own and wanted == [(_words(event.text), event.start) for event in old]:
+    same = (made.length, made.fps) == (length, fps) and wanted == [(_words(e.text), e.start) for e in old]
+    if same and not reading.own:
         return text
     for way in WAYS[WAYS.index(reading.way) :]:
         if way == "equal" and [edit.start for edit in edits] != equal_borders(len(edits), length)[:-1]:
             continue
-        kept = [_READ[way](text, length, fps)] if old and reading.own and way == reading.way else []
+        kept = [_READ[way](text, made.length, made.fps)] if old and reading.own and way == reading.way else []
         for source in [*kept, _Source()]:
             written = _write(way, source, old, edits, length, fps)
             try:
@@ -228,13 +242,19 @@ def _retime(head: str, event: Event | None, start: int, end: int, length: int, f
         start = written_start  # the first event, written to start late, still does: it fills the gap
     if written_end is not None and written_end != event.end and start < written_end < end:
         end = written_end  # a gap behind it stays
-    if start != written_start:
+    if event is None or not _says(number, unit or unit_2, start, length, fps):
         number = _number(start, unit or unit_2, length, fps)
     if number_2 is None:
         return head[: mark.start(1)] + number + head[mark.end(1) :]
-    if end != written_end:
+    if event is None or not _says(number_2, unit_2 or unit, end, length, fps):
         number_2 = _number(end, unit_2 or unit, length, fps)
     return head[: mark.start(1)] + number + head[mark.end(1) : mark.start(3)] + number_2 + head[mark.end(3) :]
+
+
+def _says(number: str, unit: str | None, frame: int, length: int, fps: float) -> bool:
+    """Whether a typed number still means this pixel frame."""
+    frames = float(number) * frames_per((unit or "f").lower(), length, fps)
+    return frames <= length + 0.5 and min(length, math.floor(frames + 0.5)) == frame
 
 
 def _number(frame: int, unit: str | None, length: int, fps: float) -> str:

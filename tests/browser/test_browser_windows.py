@@ -85,11 +85,11 @@ def test_the_language_is_that_of_comfyui(comfy):
     t = Timeline(comfy, windows=STATIC)
     try:
         comfy.setting("Comfy.Locale", "zh")
-        chinese = "\u6dfb\u52a0\u4e8b\u4ef6\uff08Insert\uff09"
+        chinese = "\u5728\u6b64\u4e8b\u4ef6\u540e\u6dfb\u52a0\u4e8b\u4ef6 (Insert)"
         comfy.page.wait_for_selector(f".longtake-timeline .lt-add[title='{chinese}']")
         comfy.page.wait_for_selector(".lt-windows[aria-label^='10 \u4e2a\u7a97\u53e3']")
         comfy.setting("Comfy.Locale", "fr")  # no translation: English
-        comfy.page.wait_for_selector(".longtake-timeline .lt-add[title='Add an event (Insert)']")
+        comfy.page.wait_for_selector(".longtake-timeline .lt-add[title='Add an event after this one (Insert)']")
     finally:
         comfy.setting("Comfy.Locale", "en")
         t.page.wait_for_timeout(1000)

@@ -42,7 +42,7 @@ def log_of(server):
     ({"LongTakeWindowScheduler.overlap": 49}, ["Global/Local Window Scheduler", "overlap", "49", "smaller than"]),
     ({"LongTakeWindowScheduler.overlap": 90}, ["overlap (90)", "window_length (49)"]),
     ({"EmptyHunyuanLatentVideo.length": 0}, ["EmptyHunyuanLatentVideo", "length", "0"]),
-    ({"LongTakePromptTimeline.length": 0}, ["Prompt Timeline", "length", "0"]),
+    ({"LongTakePromptTimeline.length": -1}, ["LongTakePromptTimeline", "length", "-1"]),
     ({"LongTakeWindowScheduler.window_length": 0}, ["Window Scheduler", "window_length", "0"]),
     ({"LongTakePromptTimeline.events": ""}, ["Prompt Timeline", "events"]),
     ({"LongTakePromptTimeline.events": "a | | b"}, ["Prompt Timeline", "events"]),

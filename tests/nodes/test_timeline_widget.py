@@ -199,6 +199,8 @@ def ask(**values):
 def test_route_reads_and_writes():
     assert ask() == {
         "windows": None,
+        "unused": None,
+        "fits": None,
         "text": "a | b",
         "way": "equal",
         "warning": None,
@@ -258,7 +260,7 @@ BAD = [
     *(
         json.dumps(request(**values)).encode()
         for values in (
-            {"text": 3}, {"text": None}, {"text": ""}, {"text": "0s: a\n99s: b"}, {"length": 0}, {"length": 1e3},
+            {"text": 3}, {"text": None}, {"text": ""}, {"text": "0s: a\n-9s: b"}, {"length": 0}, {"length": 1e3},
             {"length": 10**400}, {"length": True}, {"length": "96"}, {"fps": 0}, {"fps": float("nan")},
             {"fps": float("inf")}, {"blend": -1}, {"edit": 3}, {"edit": []}, {"edit": {}},
             {"edit": {"events": [], "equal": False}}, {"edit": {"events": [3], "equal": False}},

@@ -9,8 +9,12 @@ LENGTH, FPS = 293, 16
 LINES = "0s: a lighthouse at dawn\n6s: storm clouds gather\n12s: sunset"
 
 
-def timeline_graph(events=LINES, length=LENGTH, fps=FPS, blend=0, size=(520, 640), count=1, windows=()):
-    """Timeline nodes; with `windows` (first widgets of a window scheduler), that one as node 9, wired to nothing."""
+def timeline_graph(
+    events=LINES, length=LENGTH, fps=FPS, blend=0, size=(520, 640), count=1, windows=(), latent=0,
+    latent_kind="EmptyHunyuanLatentVideo",
+):  # fmt: skip
+    """Timeline nodes; with `windows` (first widgets of a window scheduler) and `latent` (length of an empty latent),
+    these as nodes 9 and 8, wired to nothing."""
     node = {
         "type": "LongTakePromptTimeline", "size": list(size), "flags": {}, "order": 0, "mode": 0, "properties": {},
         "inputs": [{"name": "clip", "type": "CLIP", "link": None}],
@@ -26,6 +30,10 @@ def timeline_graph(events=LINES, length=LENGTH, fps=FPS, blend=0, size=(520, 640
         scheduler = {"type": "LongTakeWindowScheduler", "size": [300, 600], "id": 9, "pos": [600, 0], "flags": {}}
         scheduler |= {"order": 0, "mode": 0, "properties": {}, "inputs": [], "outputs": []}
         nodes.append({**scheduler, "widgets_values": [*windows, *rest]})
+    if latent:
+        empty = {"type": latent_kind, "title": "Latent", "size": [300, 160], "id": 8, "pos": [950, 0], "flags": {}}
+        empty |= {"order": 0, "mode": 0, "properties": {}, "inputs": [], "outputs": [{"name": "LATENT", "type": "LATENT"}]}
+        nodes.append({**empty, "widgets_values": [64, 64, latent, 1]})
     return {"last_node_id": 9, "last_link_id": 0, "nodes": nodes, "links": [], "groups": [], "version": 0.4}
 
 

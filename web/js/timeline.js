@@ -4,13 +4,28 @@
 // @ts-ignore: served by ComfyUI
 import { app } from "../../../scripts/app.js";
 import { addReport } from "./report.js";
+// @ts-ignore
+import { api } from "../../../scripts/api.js";
+import { sourceOf } from "./timeline_graph.js";
+import { ranIn, running } from "./timeline_linked.js";
 import { TimelineWidget } from "./timeline_widget.js";
+
+const NODE = "LongTakePromptTimeline";
 
 app.registerExtension({
     name: "longtake.timeline",
+    setup() {
+        api.addEventListener("execution_success", async (/** @type {any} */ event) => {
+            const nodes = running(app.rootGraph ?? app.graph, NODE).filter(([, node]) => sourceOf(node, "events"));
+            for (const [id, node] of nodes) {
+                const texts = await ranIn(api, event.detail.prompt_id, id);
+                if (texts) node.longtakeTimeline.ran(texts);
+            }
+        });
+    },
     /** @param {any} node */
     nodeCreated(node) {
-        if (node.comfyClass !== "LongTakePromptTimeline") return;
+        if (node.comfyClass !== NODE) return;
         node.longtakeTimeline = new TimelineWidget(node);
         addReport(node);
     },

@@ -12,6 +12,8 @@ const WINDOW_NODES = {
 };
 const DOWN = ["CONDITIONING", "GUIDER", "*"]; // outputs that lead from a prompt to its sampler
 const UP = ["MODEL", "GUIDER", "SAMPLER", "*"]; // inputs that lead from a sampler to what makes its windows
+export const TO_SAMPLER = ["MODEL", "GUIDER", "*"]; // outputs that lead from windows to their sampler
+const LATENTS = ["LATENT", "*"]; // inputs that lead from a sampler to the node that makes its latent
 const OFF = [2, 4]; // modes: muted, bypassed
 const MOST_NODES = 1000; // that one search looks at
 
@@ -69,6 +71,61 @@ function pick(nodes) {
     }
 }
 
+/** Where a widget's value can be set: its own node, or the node of one value that it is linked to. @param {any} node @param {string} name */
+function settable(node, name) {
+    const source = sourceOf(node, name);
+    if (!source) return { node, widget: widgetOf(node, name) };
+    const [widget, ...rest] = source.node?.widgets?.filter((/** @type {any} */ one) => one.name !== "control_after_generate") ?? [];
+    return { node: source.node, widget: rest.length ? undefined : widget };
+}
+
+/** @param {any} node @param {string} name */
+export function canSet(node, name) {
+    const { widget } = settable(node, name);
+    return Boolean(widget) && typeof widget.value === typeof widgetOf(node, name)?.value;
+}
+
+/** Set a widget as a user's edit does. @param {any} node @param {string} name @param {unknown} value @param {any} canvas */
+export function setValue(node, name, value, canvas) {
+    if (!canSet(node, name)) return;
+    const { node: owner, widget } = settable(node, name);
+    if (widget.value === value) return;
+    widget.value = value;
+    widget.callback?.(value, canvas, owner);
+    owner.setDirtyCanvas?.(true, true);
+}
+
+/**
+ * @typedef {object} Video the latent that a timeline's prompts are sampled with
+ * @property {any} node its node
+ * @property {number} length pixel frames that its widget says, NaN: not known before the run
+ * @property {number} step pixel frames per latent frame, as the node's widget counts
+ */
+
+/**
+ * The latent of the sampler that a timeline's prompts, or a window node's model, go to; where none is found, the only one
+ * of the graph.
+ * @param {any} from the node @param {string[]} [down] outputs that lead to the sampler @returns {Video | null}
+ */
+export function findVideo(from, down = DOWN) {
+    const makes = (/** @type {any} */ node) =>
+        !OFF.includes(node.mode) && widgetOf(node, "length") && node.outputs?.some((/** @type {any} */ o) => o.type === "LATENT");
+    const nodes = from.graph?.nodes ?? from.graph?._nodes ?? [];
+    const near = reached(reached([from], "outputs", down), "inputs", LATENTS).find(makes);
+    const all = nodes.filter(makes);
+    const node = near ?? (all.length === 1 ? all[0] : null);
+    if (!node) return null;
+    const { value, unknown } = valueOf(node, "length");
+    const step = Number(widgetOf(node, "length").options?.step2);
+    return { node, length: unknown ? NaN : Number(value), step: step > 1 ? step : 4 };
+}
+
+/** The window node of a timeline's sampler, or any of the graph. @param {any} timeline the node */
+export function findWindowNode(timeline) {
+    const samplers = reached([timeline], "outputs", DOWN);
+    return pick(reached(samplers, "inputs", UP)) ?? pick(timeline.graph?.nodes ?? timeline.graph?._nodes ?? []);
+}
+
 /**
  * What to ask the server for the windows of the sampler that a timeline's prompts go to; where none is found, for those
  * of any window node of the graph. Null: there are no windows.
@@ -76,10 +133,10 @@ function pick(nodes) {
  * @returns {{node: string, values: Record<string, any>, compression: number} | null}
  */
 export function findWindows(timeline) {
-    const samplers = reached([timeline], "outputs", DOWN);
-    const node = pick(reached(samplers, "inputs", UP)) ?? pick(timeline.graph?.nodes ?? timeline.graph?._nodes ?? []);
+    const node = findWindowNode(timeline);
     if (!node) return null;
     const type = /** @type {keyof typeof WINDOW_NODES} */ (node.comfyClass);
     const values = Object.fromEntries(WINDOW_NODES[type].map((name) => [name, valueOf(node, name).value]));
-    return { node: type, values, compression: node.properties?.longtake_compression ?? 4 };
+    const compression = node.properties?.longtake_compression ?? findVideo(timeline)?.step ?? 4;
+    return { node: type, values, compression };
 }

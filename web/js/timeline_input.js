@@ -1,6 +1,7 @@
 // @ts-check
 /** What the mouse and the keys do on the timeline's elements (timeline_view.js). */
 
+import { COMMANDS, enabled } from "./timeline_commands.js";
 import { clamp, dropPlace, eventAt, limitBorder, moveBorder, moveEvent, setText } from "./timeline_model.js";
 import { percent } from "./timeline_style.js";
 
@@ -26,7 +27,7 @@ export class TimelineInput {
     }
 
     #listen() {
-        const { root, sheet, editor } = this.view;
+        const { root, sheet, editor, duration } = this.view;
         sheet.addEventListener("pointerdown", (event) => this.#pointerDown(event));
         sheet.addEventListener("mousedown", (event) => event.preventDefault()); // the focus goes where pointerDown sets it
         sheet.addEventListener("pointermove", (event) => this.#pointerMove(event));
@@ -34,12 +35,15 @@ export class TimelineInput {
         sheet.addEventListener("pointercancel", () => this.#endDrag(false));
         sheet.addEventListener("lostpointercapture", () => this.#endDrag(false));
         sheet.addEventListener("dblclick", () => this.view.edit());
+        sheet.addEventListener("contextmenu", (event) => this.#menu(event));
         root.addEventListener("keydown", (event) => this.#keyDown(event));
         editor.addEventListener("input", () => {
             const { line, selected } = this.view.state;
             if (selected in line.events) this.view.actions.change(setText(line, selected, editor.value), selected, "typing");
         });
         editor.addEventListener("blur", () => this.view.actions.typed());
+        duration.addEventListener("change", () => this.view.takeDuration());
+        duration.addEventListener("blur", () => this.view.drawInfo());
         // The canvas and ComfyUI's node would drag the node.
         for (const type of ["pointerdown", "pointermove", "pointerup", "dblclick"]) {
             root.addEventListener(type, (event) => {
@@ -148,6 +152,18 @@ export class TimelineInput {
         this.view.draw();
     }
 
+    /** The menu of the event at the pointer; by a key, of the selected one. @param {MouseEvent} event */
+    #menu(event) {
+        event.preventDefault();
+        event.stopPropagation(); // the node has a menu of its own
+        const { line, selected } = this.view.state;
+        const pointed = event.button === 2;
+        if (pointed && line.events.length) this.view.select(eventAt(line, this.#frameAt(event)));
+        const box = this.view.blocks[selected]?.root.getBoundingClientRect();
+        if (pointed || !box) this.view.menu.open(event.clientX, event.clientY);
+        else this.view.menu.open(box.left, box.bottom);
+    }
+
     /** @param {KeyboardEvent} event */
     #keyDown(event) {
         const { line, selected, fps } = this.view.state;
@@ -159,11 +175,16 @@ export class TimelineInput {
         if (key === "Escape" && this.drag) run = () => this.#endDrag(false);
         else if (target === this.view.editor) {
             if (key === "Escape") run = () => this.view.focus();
+        } else if (target === this.view.duration) {
+            event.stopPropagation();
+            if (key === "Enter") run = () => this.view.focus(); // leaving the field takes what it says
+            if (key === "Escape") run = () => this.#leaveDuration();
         } else if (this.view.track.contains(target)) {
             const command = event.ctrlKey || event.metaKey;
             const side = { ArrowLeft: -1, ArrowRight: 1 }[key];
-            if (side && command) run = () => this.view.reorder(side);
-            else if (side) {
+            const one = event.altKey ? undefined : COMMANDS.find(({ pressed }) => pressed(key, command));
+            if (one) run = () => enabled(one, this.view) && one.run(this.view);
+            else if (side && !command) {
                 const border = event.altKey || selected === 0 ? selected + 1 : selected;
                 run = () => this.view.nudge(border, side * (event.shiftKey ? Math.max(1, Math.round(fps)) : 1));
             } else if (!command && !event.altKey) {
@@ -172,12 +193,8 @@ export class TimelineInput {
                     ArrowDown: () => this.#selectByKey(selected + 1),
                     Home: () => this.#selectByKey(0),
                     End: () => this.#selectByKey(last),
-                    Enter: () => this.view.edit(),
-                    F2: () => this.view.edit(),
-                    Delete: () => this.view.remove(),
-                    Backspace: () => this.view.remove(),
-                    Insert: () => this.view.add(),
-                    s: () => this.view.split(),
+                    "+": () => this.view.setZoom(this.view.zoom * 2),
+                    "-": () => this.view.setZoom(this.view.zoom / 2),
                 }[key];
             }
         }
@@ -185,6 +202,12 @@ export class TimelineInput {
         event.preventDefault();
         event.stopPropagation(); // Delete would delete the node
         run();
+    }
+
+    #leaveDuration() {
+        const { duration } = this.view;
+        duration.value = ""; // no time: it says the event's own again
+        this.view.focus();
     }
 
     /** @param {number} i */

@@ -111,21 +111,80 @@ export function splitEvent(line, i, frame) {
     return { line: withEvents(line, events, equal), selected: i + 1 };
 }
 
+/** @param {Timeline} line */
+export const canAdd = (line) => line.events.length < line.length;
+
 /**
- * A new event behind event i: in its second half, or (equal parts) as one more part.
+ * Lay events out one after the other from frame 0, in time with `durations`, each a frame or more.
+ * @param {Timeline} line @param {TimelineEvent[]} events @param {number[]} durations @param {boolean} equal
+ */
+function laidOut(line, events, durations, equal) {
+    const whole = durations.reduce((sum, duration) => sum + duration, 0);
+    let time = 0;
+    let start = 0;
+    const laid = events.map((event, i) => {
+        time += durations[i];
+        const last = line.length - (events.length - 1 - i);
+        const end = clamp(Math.round((time * line.length) / whole), start + 1, last);
+        const moved = { ...event, start, end };
+        start = end;
+        return moved;
+    });
+    return withEvents(line, laid, equal);
+}
+
+/**
+ * A new event behind event i. Those up to event i keep their times and those behind it make room; if there are none, all
+ * do. Equal parts stay equal.
  * @param {Timeline} line @param {number} i @param {string} text @returns {Change}
  */
 export function addEvent(line, i, text) {
     const fresh = { text, start: 0, end: line.length, origin: null };
     if (!line.events.length) return { line: withEvents(line, [fresh], true), selected: 0 };
-    if (line.equal) {
-        if (line.events.length >= line.length) return { line, selected: i };
-        const events = [...line.events.slice(0, i + 1), fresh, ...line.events.slice(i + 1)];
-        return { line: withEvents(line, events, true), selected: i + 1 };
+    if (!canAdd(line)) return { line, selected: i };
+    const events = [...line.events.slice(0, i + 1), fresh, ...line.events.slice(i + 1)];
+    const behind = line.events.length - 1 - i;
+    const durations = line.events.map(({ start, end }) => end - start);
+    const from = behind && line.length - line.events[i].end > behind ? i + 1 : 0; // the first that makes room
+    const room = line.length - line.events[from].start;
+    const count = line.events.length - from;
+    durations.splice(i + 1, 0, room / count); // as long as the others on average, then all are made shorter
+    const shorter = durations.map((d, j) => (j < from ? d : (d * count) / (count + 1)));
+    return { line: laidOut(line, events, shorter, line.equal), selected: i + 1 };
+}
+
+/** Event i once more, behind it; others make room as for a new one. @param {Timeline} line @param {number} i @returns {Change} */
+export function duplicateEvent(line, i) {
+    return i in line.events ? addEvent(line, i, line.events[i].text) : { line, selected: i };
+}
+
+/**
+ * Give event i a duration. The event behind it takes or gives the difference, then those behind that one, then those
+ * before; each keeps a frame.
+ * @param {Timeline} line @param {number} i @param {number} frames @returns {Change}
+ */
+export function setDuration(line, i, frames) {
+    const count = line.events.length;
+    if (!(i in line.events) || count < 2) return { line, selected: i };
+    const durations = line.events.map(({ start, end }) => end - start);
+    let left = clamp(Math.round(frames), 1, line.length - (count - 1)) - durations[i];
+    if (!left) return { line, selected: i };
+    durations[i] += left;
+    const order = [...durations.keys()].slice(i + 1).concat([...durations.keys()].slice(0, i).reverse());
+    for (const j of order) {
+        const given = Math.min(left, durations[j] - 1); // below 0: it takes what event i leaves
+        durations[j] -= given;
+        left -= given;
     }
-    const split = splitEvent(line, i);
-    if (split.line === line) return split;
-    return { line: setText(split.line, i + 1, text), selected: i + 1 };
+    return { line: laidOut(line, line.events, durations, false), selected: i };
+}
+
+/**
+ * Give event i these pixel frames; its neighbours keep a frame each.
+ * @param {Timeline} line @param {number} i @param {[number, number]} span @returns {Timeline}
+ */
+export function setSpan(line, i, [start, end]) {
+    return moveBorder(moveBorder(line, i, start), i + 1, end);
 }
 
 /**
@@ -168,6 +227,15 @@ export function spreadEvenly(line) {
     return withEvents(line, line.events, true);
 }
 
+/**
+ * The length that a model can make, step n + 1 pixel frames, nearest to a wished one.
+ * @param {number} frames @param {number} step
+ */
+export const videoLength = (frames, step) => Math.max(0, Math.round((frames - 1) / step)) * step + 1;
+
+/** Latent frames of a video. @param {number} frames pixel frames @param {number} step pixel frames per latent frame */
+export const latentFrames = (frames, step) => Math.floor((Math.max(1, frames) - 1) / step) + 1;
+
 /** The event at a pixel frame. @param {Timeline} line @param {number} frame */
 export function eventAt(line, frame) {
     let low = 0;
@@ -199,6 +267,18 @@ export function formatTime(frames, fps) {
     if (seconds < 60) return `${seconds} s`;
     const rest = Math.round((seconds % 60) * 100) / 100;
     return `${Math.floor(seconds / 60)}:${rest < 10 ? "0" : ""}${rest}`;
+}
+
+/**
+ * Pixel frames of a time as people type it: 6, 6.1 s, 1:06 are seconds, 98f frames. NaN: it is none.
+ * @param {string} text @param {number} fps
+ */
+export function parseTime(text, fps) {
+    const found = /^\s*(?:(\d+):)?(\d*\.?\d+|\d+\.)\s*(s|f)?[a-z]*\s*$/i.exec(text.replace(",", "."));
+    if (!found) return NaN;
+    const [, minutes, number, unit] = found;
+    if (unit?.toLowerCase() === "f") return minutes ? NaN : Math.round(Number(number));
+    return Math.round((60 * Number(minutes ?? 0) + Number(number)) * fps);
 }
 
 const STEPS = [0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 1800, 3600];

@@ -4,7 +4,7 @@
 import { t } from "./i18n.js";
 import { hue } from "./timeline_model.js";
 import { make, svg } from "./dom.js";
-import { shapes, stack, unused, windowAt } from "./timeline_windows.js";
+import { shapes, stack, windowAt } from "./timeline_windows.js";
 
 /** @typedef {import("./timeline_windows.js").WindowPlace} WindowPlace */
 
@@ -13,12 +13,10 @@ import { shapes, stack, unused, windowAt } from "./timeline_windows.js";
  * @property {WindowPlace[]} windows
  * @property {boolean} shifted whether they lie elsewhere at the next step
  * @property {number} compression pixel frames per latent frame
- * @property {string} note why there are none, or ""
  */
 
 const ROW = 7; // pixels
 const MOST = 30; // pixels of all rows
-const NAMED = 5; // most events that a text counts one by one
 
 export class TimelineRows {
     /** @param {HTMLElement} parent */
@@ -67,22 +65,6 @@ export class TimelineRows {
         });
         this.svg.replaceChildren(...drawn);
         this.root.setAttribute("aria-label", this.#summary());
-    }
-
-    /** What is worth a line below the timeline, or "". @param {number} events how many there are */
-    note(events) {
-        const { windows, note } = this.shown ?? { windows: [], note: "" };
-        if (note) return note;
-        if (windows.length === 1 && !windows[0].events.length) {
-            return t("The video fits into one window: only the global prompt acts.");
-        }
-        const none = windows.length ? unused(windows, events) : [];
-        if (!none.length) return "";
-        const named = none.slice(0, NAMED).map((event) => event + 1).join(", ");
-        if (none.length > NAMED) {
-            return t("{count} events hold no window's centre and stay unused: {named} ...", { count: none.length, named });
-        }
-        return t("No window has its centre in event {named}: unused.", { named });
     }
 
     #summary() {

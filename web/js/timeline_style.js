@@ -2,18 +2,18 @@
 /** Style, icons and making of elements of the timeline widget. Colours are ComfyUI's variables, so that they follow its themes. */
 
 /** Pixels that the widget needs. */
-export const MIN_HEIGHT = 250;
+export const MIN_HEIGHT = 276;
 
 export const STYLE = `
 .longtake-timeline { display: flex; flex-direction: column; gap: 4px; width: 100%; height: 100%; min-width: 0;
-    min-height: calc(${MIN_HEIGHT - 20}px + var(--rows, 0px)); padding: 6px; box-sizing: border-box; overflow: hidden; border-radius: 8px;
+    min-height: calc(${MIN_HEIGHT - 20}px + var(--rows, 0px)); padding: 6px; box-sizing: border-box; overflow: hidden; contain: inline-size; border-radius: 8px;
     background: var(--comfy-menu-bg, #353535); color: var(--input-text, #ddd); font: 12px/1.3 Inter, Arial, sans-serif;
     --back: var(--comfy-input-bg, #222); --line: var(--border-color, #4e4e4e); --dim: var(--descrip-text, #999);
     --accent: var(--p-primary-color, #3b82f6); user-select: none; cursor: default; }
 .lg-node .longtake-timeline { --back: var(--component-node-widget-background, var(--comfy-input-bg)); padding: 4px 0;
     background: transparent; } /* among ComfyUI's nodes of HTML */
 .longtake-timeline *, .longtake-timeline *::before { box-sizing: border-box; }
-.longtake-timeline .lt-tools { display: flex; align-items: center; gap: 2px; flex: none; min-width: 0; }
+.longtake-timeline .lt-tools { display: flex; flex-wrap: wrap; align-items: center; gap: 2px; flex: none; min-width: 0; }
 .longtake-timeline .lt-tools button { flex: none; width: 24px; height: 24px; padding: 4px; border: 0; border-radius: 5px;
     background: transparent; color: inherit; cursor: pointer; }
 .longtake-timeline .lt-tools button:hover:not(:disabled) { background: var(--back); }
@@ -21,8 +21,14 @@ export const STYLE = `
 .longtake-timeline .lt-tools svg { display: block; width: 16px; height: 16px; fill: none; stroke: currentColor;
     stroke-width: 1.5; stroke-linecap: round; stroke-linejoin: round; }
 .longtake-timeline .lt-gap { flex: none; width: 1px; height: 14px; margin: 0 3px; background: var(--line); }
-.longtake-timeline .lt-total { flex: 1; min-width: 0; padding-left: 6px; text-align: right; color: var(--dim);
-    overflow: hidden; text-overflow: ellipsis; white-space: nowrap; font-size: 11px; }
+.longtake-timeline .lt-total { flex: 1 1 130px; display: flex; align-items: center; justify-content: flex-end; gap: 6px; min-width: 0;
+    padding-left: 6px; color: var(--dim); font-size: 11px; overflow: hidden; white-space: nowrap; }
+.longtake-timeline .lt-total span { min-width: 0; overflow: hidden; text-overflow: ellipsis; }
+.longtake-timeline .lt-field { flex: none; width: 62px; height: 18px; padding: 0 5px; border: 1px solid var(--line); border-radius: 4px;
+    background: var(--back); color: inherit; font: inherit; font-size: 11px; text-align: right; outline: none; user-select: text; }
+.longtake-timeline .lt-field:focus { border-color: var(--accent); color: var(--input-text, #ddd); }
+.longtake-timeline .lt-field:disabled { border-color: transparent; background: none; }
+.longtake-timeline .lt-field::-webkit-calendar-picker-indicator { display: none !important; }
 .longtake-timeline .lt-view { flex: none; overflow-x: auto; overflow-y: hidden; border-radius: 5px;
     background: var(--back); border: 1px solid var(--line); scrollbar-width: thin; }
 .longtake-timeline .lt-sheet { position: relative; contain: layout; height: calc(92px + var(--rows, 0px)); min-width: 100%; overflow: clip; }
@@ -49,6 +55,8 @@ export const STYLE = `
 .longtake-timeline .lt-block.lt-selected { background: color-mix(in srgb, hsl(var(--hue) 60% 50%) 62%, var(--back));
     border-color: var(--input-text, #ddd); }
 .longtake-timeline .lt-block:focus-visible { box-shadow: inset 0 0 0 2px var(--accent); border-color: var(--accent); }
+.longtake-timeline .lt-block.lt-unused { background-image: repeating-linear-gradient(135deg, transparent 0 5px,
+    color-mix(in srgb, var(--back) 75%, transparent) 5px 10px); border-style: dashed; }
 .longtake-timeline .lt-block.lt-narrow { border-radius: 1px; border-width: 0 0 0 1px; }
 .longtake-timeline .lt-block.lt-narrow > * { display: none; }
 .longtake-timeline .lt-block.lt-lifted { opacity: 0.7; cursor: grabbing; z-index: 3; }
@@ -75,7 +83,7 @@ export const STYLE = `
 .longtake-timeline .lt-tip.lt-end { transform: translateX(-100%); }
 .longtake-timeline .lt-info { flex: none; display: flex; gap: 8px; color: var(--dim); font-size: 11px; line-height: 16px;
     white-space: nowrap; overflow: hidden; font-variant-numeric: tabular-nums; }
-.longtake-timeline .lt-info span { overflow: hidden; text-overflow: ellipsis; }
+.longtake-timeline .lt-info span { flex: 1; overflow: hidden; text-overflow: ellipsis; }
 .longtake-timeline .lt-info b { color: var(--input-text, #ddd); flex: none; }
 .longtake-timeline .lt-info i { flex: none; width: 10px; height: 10px; margin-top: 3px; border-radius: 3px;
     background: hsl(var(--hue) 55% 50%); }
@@ -84,9 +92,14 @@ export const STYLE = `
     line-height: 1.4; outline: none; user-select: text; unicode-bidi: plaintext; }
 .longtake-timeline textarea:focus { border-color: var(--accent); }
 .longtake-timeline textarea:disabled { opacity: 0.5; }
-.longtake-timeline .lt-message { flex: none; max-height: 48px; overflow-y: auto; font-size: 11px; color: var(--dim);
-    overflow-wrap: anywhere; white-space: pre-wrap; }
+.longtake-timeline .lt-notices { flex: none; display: flex; flex-direction: column; gap: 3px; max-height: 110px; overflow-y: auto; }
+.longtake-timeline .lt-message { display: flex; flex-wrap: wrap; gap: 3px 6px; align-items: baseline; font-size: 11px; color: var(--dim); }
+.longtake-timeline .lt-message span { overflow-wrap: anywhere; white-space: pre-wrap; min-width: 0; }
 .longtake-timeline .lt-message.lt-bad { color: var(--error-text, #ff4444); }
+.longtake-timeline .lt-way { flex: none; max-width: 100%; padding: 1px 8px; border: 1px solid var(--line); border-radius: 4px;
+    background: var(--back); color: var(--input-text, #ddd); font: inherit; line-height: 16px; cursor: pointer; overflow: hidden;
+    text-overflow: ellipsis; white-space: nowrap; }
+.longtake-timeline .lt-way:hover, .longtake-timeline .lt-way:focus-visible { border-color: var(--accent); outline: none; }
 .longtake-timeline [hidden] { display: none; }
 `;
 
@@ -96,6 +109,7 @@ export const percent = (part, whole) => `${(100 * part) / whole}%`;
 /** Paths in a box of 16 x 16. */
 export const ICONS = {
     add: "M8 3v10M3 8h10",
+    duplicate: "M5.5 5.5h8v8h-8zM2.5 10.5v-8h8",
     split: "M8 2v12M5 5 2 8l3 3M11 5l3 3-3 3",
     remove: "M3 4.5h10M6 4.5V3h4v1.5M4.5 4.5l.6 8.5h5.8l.6-8.5",
     earlier: "M13 8H3M7 4 3 8l4 4",

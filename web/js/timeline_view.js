@@ -6,18 +6,9 @@
 
 import { t } from "./i18n.js";
 import { TimelineInput } from "./timeline_input.js";
-import {
-    addEvent,
-    clamp,
-    formatTime,
-    hue,
-    moveBorder,
-    moveEvent,
-    removeEvent,
-    splitEvent,
-    spreadEvenly,
-    ticks,
-} from "./timeline_model.js";
+import { TimelineMenu } from "./timeline_menu.js";
+import { clamp, formatTime, hue, moveBorder, parseTime, setDuration, ticks } from "./timeline_model.js";
+import { TimelineNotices } from "./timeline_notices.js";
 import { TimelineRows } from "./timeline_rows.js";
 import { make } from "./dom.js";
 import { percent, STYLE } from "./timeline_style.js";
@@ -33,9 +24,11 @@ import { TimelineTools } from "./timeline_tools.js";
  * @property {number} blend pixel frames
  * @property {string} globalPrompt
  * @property {boolean} editable
- * @property {string} message
- * @property {boolean} bad the message is an error
+ * @property {import("./timeline_notices.js").Notice[]} notices
  * @property {import("./timeline_rows.js").Windows | null} windows
+ * @property {number[]} unused events that no window uses
+ * @property {number} step pixel frames per latent frame
+ * @property {boolean} settable whether the length can be set
  */
 
 /**
@@ -43,6 +36,8 @@ import { TimelineTools } from "./timeline_tools.js";
  * @property {(line: Timeline, selected: number, how: "now" | "soon" | "typing") => void} change
  * @property {(selected: number) => void} select
  * @property {() => void} typed the prompt's field was left
+ * @property {(frames: number) => void} setLength
+ * @property {() => void} resized what is below the timeline has another height
  */
 
 const LONGEST_LABEL = 300;
@@ -50,7 +45,8 @@ const WIDEST = 30_000; // pixels of the zoomed track
 
 const HELP =
     "Drag a border or a block. Keys: Left, Right move the border before the block (Alt: behind it; Shift: by a second), " +
-    "Ctrl+Left, Ctrl+Right move the block, Up, Down select, Enter edits, Delete removes, S splits, Insert adds.";
+    "Ctrl+Left, Ctrl+Right move the block, Up, Down select, Enter edits, Delete removes, S splits, D duplicates, T sets the " +
+    "duration, E makes all equal, Insert adds. A right click, or the menu key, shows them all.";
 
 export class TimelineView {
     /** @param {Actions} actions */
@@ -64,9 +60,11 @@ export class TimelineView {
             blend: 0,
             globalPrompt: "",
             editable: false,
-            message: "",
-            bad: false,
+            notices: [],
             windows: null,
+            unused: [],
+            step: 4,
+            settable: false,
         };
         this.zoom = 1;
         this.root = make("div", "longtake-timeline");
@@ -91,11 +89,16 @@ export class TimelineView {
         this.swatch = make("i", "", this.info);
         this.place = make("b", "", this.info);
         this.times = make("span", "", this.info);
+        this.duration = make("input", "lt-field", this.info);
+        this.duration.setAttribute("aria-label", t("Duration of the selected event"));
+        this.duration.title = t("Duration (T): seconds, or frames with f");
         this.editor = make("textarea", "", this.root);
         this.editor.dir = "auto";
         this.editor.setAttribute("aria-label", t("Prompt of the selected event"));
-        this.message = make("div", "lt-message", this.root);
-        this.message.setAttribute("role", "status");
+        this.notices = new TimelineNotices(this.root);
+        this.menu = new TimelineMenu(this);
+        /** @type {number | undefined} where a split cuts; undefined: in the middle */
+        this.cut = undefined;
         /** @type {{root: HTMLElement, text: HTMLElement, time: HTMLElement}[]} */
         this.blocks = [];
         /** @type {HTMLElement[]} */
@@ -115,6 +118,7 @@ export class TimelineView {
 
     stop() {
         this.observer.disconnect();
+        this.menu.close();
         this.input.stop();
     }
 
@@ -124,7 +128,7 @@ export class TimelineView {
     draw(values) {
         Object.assign(this.state, values);
         if (this.input.drag) return; // drawn by the drag, and again when it ends
-        const { line, selected, editable, message, bad, windows } = this.state;
+        const { line, selected, editable, notices, windows, unused } = this.state;
         const { events, length } = line;
         this.zoom = clamp(this.zoom, 1, this.#mostZoom());
         this.sheet.style.width = `${100 * this.zoom}%`;
@@ -139,6 +143,7 @@ export class TimelineView {
             fade.style.width = percent(this.state.blend, length);
         });
         this.#drawRuler(width);
+        this.blocks.forEach(({ root }, i) => root.classList.toggle("lt-unused", unused.includes(i)));
         this.rows.draw(events.length ? windows : null, selected, length, width);
         this.root.style.setProperty("--rows", `${this.rows.height}px`);
         this.globalLane.style.maxWidth = `${100 / this.zoom}%`;
@@ -149,10 +154,8 @@ export class TimelineView {
         const text = events[selected]?.text ?? "";
         if (this.editor !== document.activeElement && this.editor.value !== text) this.editor.value = text;
         this.editor.disabled = !editable || !events.length;
-        this.message.textContent = message || this.rows.note(events.length);
-        this.message.hidden = !this.message.textContent;
-        this.message.classList.toggle("lt-bad", bad);
         this.tools.draw(this.#mostZoom());
+        if (this.notices.draw(notices)) this.actions.resized();
     }
 
     /** @template T @param {T[]} list @param {number} count @param {() => T} build */
@@ -223,7 +226,7 @@ export class TimelineView {
     }
 
     drawInfo() {
-        const { line, selected, fps } = this.state;
+        const { line, selected, fps, editable } = this.state;
         const event = line.events[selected];
         this.info.hidden = !event;
         if (!event) return;
@@ -231,8 +234,9 @@ export class TimelineView {
         this.swatch.style.setProperty("--hue", String(hue(selected)));
         this.place.textContent = `${selected + 1} / ${line.events.length}`;
         this.times.textContent =
-            `${formatTime(start, fps)} \u2013 ${formatTime(end, fps)} \u00b7 ${t("frames {start}\u2013{end}", { start, end: end - 1 })}` +
-            ` \u00b7 ${t("{time} long", { time: formatTime(end - start, fps) })}`;
+            `${formatTime(start, fps)} \u2013 ${formatTime(end, fps)} \u00b7 ${t("frames {start}\u2013{end}", { start, end: end - 1 })}`;
+        this.duration.disabled = !editable || line.events.length < 2;
+        if (document.activeElement !== this.duration) this.duration.value = formatTime(end - start, fps);
     }
 
     /** @param {number | null} frame */
@@ -297,26 +301,21 @@ export class TimelineView {
         this.#scrollToSelected();
     }
 
-    add() {
-        const { line, selected } = this.state;
-        this.apply(addEvent(line, selected, t("new prompt")));
+    newPrompt() {
+        return t("new prompt");
     }
 
-    split() {
-        this.apply(splitEvent(this.state.line, this.state.selected));
+    editDuration() {
+        this.duration.focus({ preventScroll: true });
+        this.duration.select();
     }
 
-    remove() {
-        this.apply(removeEvent(this.state.line, this.state.selected));
-    }
-
-    /** @param {number} by */
-    reorder(by) {
-        this.apply(moveEvent(this.state.line, this.state.selected, this.state.selected + by));
-    }
-
-    even() {
-        this.apply({ line: spreadEvenly(this.state.line), selected: this.state.selected });
+    /** Give the selected event the duration in the field. */
+    takeDuration() {
+        const { line, selected, fps } = this.state;
+        const frames = parseTime(this.duration.value, fps);
+        if (frames > 0) this.apply(setDuration(line, selected, frames));
+        this.drawInfo();
     }
 
     /** @param {number} border @param {number} by pixel frames */

@@ -13,13 +13,19 @@ import { api } from "../../../scripts/api.js";
 import { app } from "../../../scripts/app.js";
 import { isOpen } from "./graph.js";
 import { t } from "./i18n.js";
-import { findWindows, sourceOf, valueOf, widgetOf } from "./timeline_graph.js";
-import { fromAnswer, toEdit } from "./timeline_model.js";
+import { canSet, findVideo, findWindows, sourceOf, valueOf, widgetOf } from "./timeline_graph.js";
+import { linkedTexts } from "./timeline_linked.js";
+import { fromAnswer, latentFrames, toEdit } from "./timeline_model.js";
+import { TimelineEdits } from "./timeline_edits.js";
+import { passOn, takePlace } from "./timeline_page.js";
+import { fitWays, notices } from "./timeline_remedies.js";
 import { MIN_HEIGHT } from "./timeline_style.js";
 import { TimelineView } from "./timeline_view.js";
 
 /** @typedef {import("./timeline_model.js").Timeline} Timeline */
+/** @typedef {{text: string, length: number, fps: number, blend: number, timing: string}} Shown */
 
+const UNKNOWN_LENGTH = 293; // pixel frames that are drawn where the video's are not known
 const LOOK_MS = 300; // how often the node's values are compared: scripts and links change them without a callback
 const WAIT_MS = { now: 0, soon: 150, typing: 300 };
 const WINDOWS_MS = 150;
@@ -40,10 +46,22 @@ export class TimelineWidget {
     /** @param {any} node */
     constructor(node) {
         this.node = node;
-        /** @type {{text: string, length: number, fps: number, blend: number, timing: string}} what the picture shows */
+        /** @type {Shown} what the picture shows */
         this.shown = { text: "", length: 0, fps: 0, blend: 0, timing: "window" };
+        /** @type {Shown | null} what it showed when the text fitted the video */
+        this.good = null;
+        /** @type {{text: string, bad: boolean, ways: import("./timeline_notices.js").Way[]}} of the text */
+        this.said = { text: "", bad: false, ways: [] };
+        /** @type {{note: string, bad: boolean, unused: import("./timeline_remedies.js").Unused | null}} of the windows */
+        this.windows = { note: "", bad: false, unused: null };
+        /** @type {import("./timeline_graph.js").Video | null} */
+        this.video = null;
+        this.follows = false; // whether its length is the video's
         this.note = "";
         this.linked = false;
+        this.edits = new TimelineEdits(this);
+        /** @type {{asked: string | null, texts: import("./timeline_linked.js").Texts | null}} */
+        this.reply = { asked: null, texts: null }; // of the Structured Prompt that the events come from
         this.seen = ""; // the node's values at the last look
         this.version = 0; // of the picture; the text has `written`
         this.written = 0;
@@ -63,13 +81,15 @@ export class TimelineWidget {
                 this.view.draw({ selected });
             },
             typed: () => this.typed(),
+            setLength: (frames) => this.edits.setLength(frames),
+            resized: () => this.node.setDirtyCanvas?.(true, true),
         });
         this.attach();
     }
 
     attach() {
         const { node, view } = this;
-        const options = { serialize: false, hideOnZoom: false, getMinHeight: () => MIN_HEIGHT + view.rows.height };
+        const options = { serialize: false, hideOnZoom: false, getMinHeight: () => MIN_HEIGHT + view.rows.height + view.notices.height };
         const widget = node.addDOMWidget("timeline", "longtake_timeline", view.root, options);
         widget.serialize = false; // values are saved by position; this one is none
         // Behind what runs now: loading sets one widget after the other.
@@ -84,14 +104,12 @@ export class TimelineWidget {
             return serializeValue ? serializeValue.apply(events, args) : events.value;
         };
         chain(node, "onConfigure", look);
+        chain(node, "onExecuted", (/** @type {any} */ output) => {
+            if (output?.longtake_timeline) this.ran(output.longtake_timeline[0]);
+        });
         chain(node, "onAdded", () => this.start());
         chain(node, "onRemoved", () => this.stop());
-        view.root.addEventListener("wheel", (event) => this.wheel(event), { passive: false });
-        for (const [type, method] of [["pointerdown", "processMouseDown"], ["pointerup", "processMouseUp"]]) {
-            view.root.addEventListener(type, (/** @type {any} */ event) => {
-                if (event.button === 1 && this.onCanvas()) app.canvas[method](event); // the middle button pans
-            });
-        }
+        passOn(view, app);
         if (node.graph) this.start();
     }
 
@@ -122,35 +140,73 @@ export class TimelineWidget {
     look() {
         const { node, view } = this;
         if (!node.graph) return;
-        this.takePlace();
-        const text = String(this.widget("events").value ?? "");
+        takePlace(view.root, node, app);
         const numbers = ["length", "fps", "blend"].map((name) => valueOf(node, name));
-        const globalPrompt = sourceOf(node, "global_prompt") ? t("(linked)") : String(this.widget("global_prompt").value ?? "");
         const linked = Boolean(sourceOf(node, "events"));
+        const texts = this.linkedTexts(linked);
+        const text = String((linked ? texts?.events : this.widget("events").value) ?? "");
+        const global = sourceOf(node, "global_prompt") ? (texts?.global_prompt ?? t("(linked)")) : this.widget("global_prompt").value;
+        const globalPrompt = String(global ?? "");
         const found = findWindows(node);
+        const video = (this.video = findVideo(node));
         const timing = String(valueOf(node, "timing").value ?? "window");
-        const seen = JSON.stringify([text, numbers, timing, globalPrompt, linked, found]);
+        const settable = canSet(node, "length") && (Number(numbers[0].value) > 0 || Boolean(video && canSet(video.node, "length")));
+        const seen = JSON.stringify([
+            text, numbers, timing, globalPrompt, linked, texts, found, settable, video?.length, video?.step, video?.node.title,
+        ]);
         if (seen === this.seen) return;
         this.seen = seen;
-        this.askWindows(linked ? null : found);
-        if (globalPrompt !== view.state.globalPrompt) view.draw({ globalPrompt });
-        const [length, fps, blend] = numbers.map((number) => Number(number.value));
-        const now = { text, length, fps, blend, timing };
+        this.askWindows(text ? found : null);
+        view.draw({ globalPrompt, settable, step: found?.compression ?? video?.step ?? 4 });
+        const [own, fps, blend] = numbers.map((number) => Number(number.value));
+        this.follows = own === 0 && !numbers[0].unknown;
+        const known = video && video.length >= 1;
+        const followed = known ? (latentFrames(video.length, video.step) - 1) * video.step + 1 : UNKNOWN_LENGTH;
+        const now = { text, length: this.follows ? followed : own, fps, blend, timing };
         const unknown = ["length", "fps", "blend"].filter((_, i) => numbers[i].unknown);
-        const note = unknown.length
-            ? t("Drawn with this node's own {names}: the linked value is not known before the run.", { names: unknown.join(", ") })
-            : "";
-        if (linked) {
-            this.shown = { ...now, text: "" };
-            this.linked = true;
-            this.readings++;
-            this.empty(t("The events come from a link; they are read when the graph runs."), false, false);
-        } else if (this.linked || note !== this.note || JSON.stringify(now) !== JSON.stringify(this.shown)) {
-            this.linked = false;
-            this.note = note;
+        let note = "";
+        if (unknown.length) {
+            note = t("Drawn with this node's own {names}: the linked value is not known before the run.", { names: unknown.join(", ") });
+        } else if (this.follows && !known) {
+            note = t("The video's length is not known before the run: drawn for {frames} frames.", { frames: UNKNOWN_LENGTH });
+        }
+        const changed = linked !== this.linked || note !== this.note || JSON.stringify(now) !== JSON.stringify(this.shown);
+        Object.assign(this, { linked, note });
+        if (changed) {
             this.shown = now;
             this.read();
+        } else this.say();
+    }
+
+    /** What a run used. @param {import("./timeline_linked.js").Texts} texts */
+    ran(texts) {
+        const { node } = this;
+        if (sourceOf(node, "events") || sourceOf(node, "global_prompt")) node.properties.longtake_ran = texts;
+        else delete node.properties.longtake_ran;
+        this.look();
+    }
+
+    /** What the links bring: of the answer in a Structured Prompt, else of the last run. @param {boolean} linked */
+    linkedTexts(linked) {
+        if (!linked) return null;
+        const { reply, ran } = linkedTexts(this.node);
+        if (reply !== this.reply.asked) {
+            this.reply = { asked: reply, texts: null };
+            if (reply) {
+                ask({ reply }).then((answer) => {
+                    if (reply !== this.reply.asked) return;
+                    this.reply.texts = answer.error ? null : answer;
+                    this.look();
+                });
+            }
         }
+        return this.reply.texts ?? ran;
+    }
+
+    /** Write below the timeline what there is to say. @param {Partial<import("./timeline_view.js").State>} [values] */
+    say(values = {}) {
+        Object.assign(this.view.state, values); // notices are of what is drawn then
+        this.view.draw({ notices: notices(this), unused: this.windows.unused?.events ?? [] });
     }
 
     /** Draw the windows, soon. @param {ReturnType<typeof findWindows>} found */
@@ -166,27 +222,32 @@ export class TimelineWidget {
                 windows: answer.windows ?? [],
                 shifted: found?.values.schedule === "random_shift",
                 compression: found?.compression ?? 0,
-                note: answer.error ?? "",
             };
-            this.view.draw({ windows });
+            this.windows = { note: answer?.error ?? "", bad: Boolean(answer?.error), unused: answer?.unused ?? null };
+            this.say({ windows });
             this.node.setDirtyCanvas?.(true, true); // the widget's height may have changed
         }, WINDOWS_MS);
     }
 
-    /** @param {string} message @param {boolean} bad @param {boolean} editable */
-    empty(message, bad, editable) {
+    /** @param {string} text @param {boolean} bad @param {boolean} editable */
+    empty(text, bad, editable) {
         const line = { events: [], length: Math.max(1, Math.round(this.shown.length) || 1), equal: true };
         this.version = this.written;
-        this.view.draw({ line, selected: 0, fps: this.shown.fps, blend: 0, message, bad, editable });
+        this.said = { text, bad, ways: [] };
+        this.say({ line, selected: 0, fps: this.shown.fps, blend: 0, editable });
     }
 
     async read() {
         clearTimeout(this.waiting);
         this.version = this.written; // a change that is not written yet is given up
-        const { shown } = this;
+        const { shown, linked } = this;
         const reading = ++this.readings;
-        if (!shown.text.trim()) return this.empty(t("No events yet: add one with +, or write them above."), false, true);
-        const answer = await ask({ ...shown, edit: null });
+        if (!shown.text.trim()) {
+            const none = t("The events come from a link; they are read when the graph runs.");
+            return linked ? this.empty(none, false, false) : this.empty(t("No events yet: add one with +, or write them above."), false, true);
+        }
+        const was = this.good?.text === shown.text ? { length: this.good.length, fps: this.good.fps } : null;
+        const answer = await ask({ ...shown, edit: null, was });
         if (reading !== this.readings || shown !== this.shown) return;
         if (answer.error) return this.empty(answer.error, true, false);
         this.adopt(answer);
@@ -197,8 +258,21 @@ export class TimelineWidget {
         const { length, fps, blend } = this.shown;
         const line = fromAnswer(answer, length);
         const selected = Math.min(this.view.state.selected, line.events.length - 1);
-        const message = answer.warning ?? this.note;
-        this.view.draw({ line, selected, fps, blend, message, bad: Boolean(answer.warning), editable: true });
+        if (!answer.fits) this.good = this.shown;
+        this.said = { text: answer.warning ?? this.note, bad: Boolean(answer.warning), ways: [] };
+        if (answer.fits && !this.linked) this.said.ways = fitWays(this, answer.fits);
+        if (this.linked) {
+            const text = this.reply.texts
+                ? t("The events come from a link, as its node gives them.")
+                : t("The events come from a link, as the last run used them.");
+            const way = {
+                label: t("Put into this timeline"),
+                title: t("Cut the link and edit the events here"),
+                run: () => this.edits.takeLinked(),
+            };
+            this.said = { ...this.said, text: [this.said.text, text].filter(Boolean).join("\n"), ways: [way] };
+        }
+        this.say({ line, selected, fps, blend, editable: !answer.fits && !this.linked });
     }
 
     // From the picture to the text.
@@ -207,7 +281,9 @@ export class TimelineWidget {
     change(line, selected, how) {
         this.version++;
         this.how = how;
-        this.view.draw({ line, selected, message: "", bad: false });
+        this.said = { text: "", bad: false, ways: [] };
+        if (line.events.length !== this.view.state.line.events.length) this.windows = { ...this.windows, unused: null };
+        this.say({ line, selected });
         clearTimeout(this.waiting);
         this.waiting = setTimeout(() => this.write(), WAIT_MS[how]);
     }
@@ -241,8 +317,8 @@ export class TimelineWidget {
             if (shown !== this.shown) return; // the text changed meanwhile
             if (version !== this.version) continue; // the picture did: once more, from the same text
             if (answer.error) {
-                this.view.draw({ message: answer.error, bad: true });
-                return;
+                this.said = { text: answer.error, bad: true, ways: [] };
+                return this.say();
             }
             this.written = version;
             this.put(answer.text);
@@ -267,48 +343,14 @@ export class TimelineWidget {
         app.canvas?.emitBeforeChange?.();
         app.canvas?.emitAfterChange?.();
     }
-
-    // ComfyUI's two renderers.
-
-    /** Whether the element lies over the canvas, beside ComfyUI's own nodes of HTML. */
-    onCanvas() {
-        return Boolean(this.view.root.closest(".dom-widget"));
-    }
-
-    /**
-     * After an undo ComfyUI makes the nodes anew, but may keep their HTML, and in it the element of the node before:
-     * take its place.
-     */
-    takePlace() {
-        const { root } = this.view;
-        if (root.isConnected || this.node.graph !== app.canvas?.graph) return;
-        const old = document.querySelector(`[data-node-id="${CSS.escape(String(this.node.id))}"] .longtake-timeline`);
-        old?.replaceWith(root);
-    }
-
-    /** @param {WheelEvent} event */
-    wheel(event) {
-        const { scroller, editor } = this.view;
-        const target = /** @type {Node} */ (event.target);
-        const sideways = event.shiftKey || Math.abs(event.deltaX) > Math.abs(event.deltaY);
-        const scrolls =
-            (target === editor && editor.scrollHeight > editor.clientHeight) ||
-            (scroller.contains(target) && sideways && scroller.scrollWidth > scroller.clientWidth);
-        if (scrolls && !event.ctrlKey) {
-            event.stopPropagation();
-        } else if (this.onCanvas()) {
-            event.preventDefault();
-            app.canvas.processMouseWheel(event);
-        }
-    }
 }
 
-/** @param {any} owner @param {string} name @param {() => void} run */
+/** @param {any} owner @param {string} name @param {(...args: any[]) => void} run */
 function chain(owner, name, run) {
     const before = owner[name];
     owner[name] = function (/** @type {any[]} */ ...args) {
         const result = before?.apply(this, args);
-        run();
+        run(...args);
         return result;
     };
 }

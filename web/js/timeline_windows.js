@@ -70,12 +70,3 @@ export function shapes(windows, rows, selected, hue, [right, below]) {
  */
 export const windowAt = (windows, rows, row, frame) =>
     windows.findIndex(({ start, end }, i) => rows[i] === row && start <= frame && frame < end);
-
-/**
- * Events that no window gets.
- * @param {WindowPlace[]} windows @param {number} count of events
- */
-export function unused(windows, count) {
-    const used = new Set(windows.flatMap(({ events }) => events.map(([event]) => event)));
-    return [...Array(count).keys()].filter((event) => !used.has(event));
-}

@@ -52,7 +52,12 @@ test("split", () => {
 });
 
 test("add", () => {
-    assert.deepEqual(brief(model.addEvent(timed(), 2, "x").line).slice(2), [["c", 64, 80], ["x", 80, 96]]);
+    // Those up to the selected one keep their times, those behind it make room.
+    assert.deepEqual(brief(model.addEvent(make(false, 32, 64, 97), 1, "x").line), [
+        ["a", 0, 32], ["b", 32, 64], ["x", 64, 81], ["c", 81, 97],
+    ]);
+    assert.deepEqual(brief(model.addEvent(timed(), 2, "x").line), [["a", 0, 24], ["b", 24, 48], ["c", 48, 72], ["x", 72, 96]]);
+    assert.deepEqual(brief(model.addEvent(make(false, 48, 95, 96), 1, "x").line).length, 4); // no room behind: all make it
     const { line, selected } = model.addEvent(equal(), 0, "x");
     assert.deepEqual(brief(line), [["a", 0, 24], ["x", 24, 48], ["b", 48, 72], ["c", 72, 96]]);
     assert.equal(selected, 1);
@@ -61,6 +66,30 @@ test("add", () => {
     assert.deepEqual(brief(model.addEvent(empty, 0, "x").line), [["x", 0, 9]]);
     const full = make(true, 1, 2);
     assert.equal(model.addEvent(full, 0, "x").line, full);
+});
+
+test("duplicate", () => {
+    const { line, selected } = model.duplicateEvent(timed(), 1);
+    assert.deepEqual(brief(line), [["a", 0, 32], ["b", 32, 64], ["b", 64, 80], ["c", 80, 96]]);
+    assert.deepEqual([selected, line.events[2].origin], [2, null]);
+});
+
+test("set a duration", () => {
+    assert.deepEqual(brief(model.setDuration(timed(), 1, 40).line), [["a", 0, 32], ["b", 32, 72], ["c", 72, 96]]);
+    assert.deepEqual(brief(model.setDuration(timed(), 1, 10).line), [["a", 0, 32], ["b", 32, 42], ["c", 42, 96]]);
+    assert.deepEqual(brief(model.setDuration(timed(), 2, 10).line), [["a", 0, 32], ["b", 32, 86], ["c", 86, 96]]);
+    assert.deepEqual(brief(model.setDuration(timed(), 0, 80).line), [["a", 0, 80], ["b", 80, 81], ["c", 81, 96]]);
+    assert.deepEqual(brief(model.setDuration(timed(), 1, 999).line), [["a", 0, 1], ["b", 1, 95], ["c", 95, 96]]);
+    const same = timed();
+    assert.equal(model.setDuration(same, 1, 32).line, same);
+    assert.deepEqual(brief(model.setSpan(timed(), 1, [30, 70])), [["a", 0, 30], ["b", 30, 70], ["c", 70, 96]]);
+});
+
+test("times as people type them", () => {
+    const read = (text) => model.parseTime(text, 16);
+    assert.deepEqual(["6", "6.1 s", "6,5s", "1:06", "98f", "98 frames", "2 seconds"].map(read), [96, 98, 104, 1056, 98, 98, 32]);
+    for (const text of ["", "x", "-3", "1:2f", "3 4", "1e3"]) assert.ok(Number.isNaN(read(text)), text);
+    for (const frames of [1, 16, 98, 1056, 2008]) assert.equal(read(model.formatTime(frames, 16)), frames);
 });
 
 test("delete", () => {
@@ -99,9 +128,11 @@ test("any sequence of changes keeps the timeline whole", () => {
                 () => model.splitEvent(line, i).line,
                 () => model.addEvent(line, i, "x").line,
                 () => model.removeEvent(line, i).line,
+                () => model.duplicateEvent(line, i).line,
+                () => model.setDuration(line, i, random(line.length + 20)).line,
                 () => model.moveEvent(line, i, random(line.events.length)).line,
                 () => (random(10) ? line : model.spreadEvenly(line)),
-            ][random(6)]();
+            ][random(8)]();
             const { events } = line;
             assert.equal(events[0].start, 0);
             assert.equal(events.at(-1).end, line.length);

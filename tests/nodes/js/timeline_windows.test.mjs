@@ -8,7 +8,7 @@ const load = async (name) => {
     const source = await readFile(new URL(`../../../web/js/${name}.js`, import.meta.url), "utf8");
     return import(`data:text/javascript,${encodeURIComponent(source)}`);
 };
-const { stack, shapes, windowAt, unused } = await load("timeline_windows");
+const { stack, shapes, windowAt } = await load("timeline_windows");
 const { findWindows, valueOf } = await load("timeline_graph");
 
 const windows = [
@@ -45,12 +45,10 @@ test("shapes: one path per colour; two events share a window by weight; the sele
     assert.deepEqual(alike.map(({ hue, own }) => [hue, own]), [[5, true], [5, false], [null, false]]);
 });
 
-test("the window under the pointer, and events without one", () => {
+test("the window under the pointer", () => {
     const { rows } = stack(windows);
     assert.deepEqual([[0, 10], [1, 10], [0, 49], [2, 97], [2, 98], [9, 60]].map(([row, frame]) => windowAt(windows, rows, row, frame)),
         [0, -1, 2, 3, -1, -1]);
-    assert.deepEqual(unused(windows, 4), [2, 3]);
-    assert.deepEqual(unused(windows, 2), []);
 });
 
 /** A graph like LiteGraph's: nodes as {id, type, widgets, in: {type: [from, slot type]}}. */
