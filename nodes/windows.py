@@ -143,10 +143,11 @@ def chart(settings: WindowSettings, length: int, steps: int = REPORT_STEPS, bran
     elif settings.whole(frames):
         notes.append("not longer than the window: one window, as without this node")
     notes.append(f"{frames} latent frames of {c}, window {data['window']}, overlap {settings.overlap}")
-    if settings.schedule == "random_shift" and frames > settings.length:
+    examples = settings.schedule == "random_shift" and not settings.whole(frames)
+    if examples:
         notes.append("shifts are examples")
-    about = varies(settings, cost)
-    return {**data, "title": title, "notes": notes, "branches": branches, "about": about, "known": length > 0}
+    told = {"about": varies(settings, cost), "known": length > 0, "examples": examples}
+    return {**data, "title": title, "notes": notes, "branches": branches, **told}
 
 
 def chart_image(settings: WindowSettings, length: int):

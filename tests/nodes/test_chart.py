@@ -69,6 +69,32 @@ def test_a_global_path_alone_has_no_local_windows():
     assert data["layouts"] == [] and data["weights"] == [] and all(row["layout"] is None for row in data["steps"])
 
 
+def test_a_closed_loop_is_drawn_around_the_end():
+    """Windows around the end twice; on every frame the weights that lie in the video sum to 1."""
+    settings = WindowSettings(13, 7, fuse="overlap-linear", closed_loop=True)
+    data = chart(settings, 157)  # 40 latent frames
+    (starts,) = data["layouts"]
+    around = [s for s in starts if s + 13 > 40]
+    assert [s for s in starts if s < 0] == [s - 40 for s in around] and len(around) == 2
+    assert data["cost"]["local"] == len(starts) - 2 == 7
+    sums = [0.0] * 40
+    for start, weights in zip(starts, data["weights"], strict=True):
+        for i, weight in enumerate(weights, start):
+            if 0 <= i < 40:
+                sums[i] += weight
+            else:
+                assert weight == 0.0
+    assert all(abs(total - 1) < 1e-3 for total in sums)
+    assert not torch.equal(chart_image(settings, 157), chart_image(WindowSettings(13, 7, fuse="overlap-linear"), 157))
+
+
+def test_the_chart_of_a_moving_overlap_is_no_example():
+    rolling = chart(WindowSettings(13, 7, "rolling", overlap_end=0), 293)
+    assert not rolling["examples"] and chart(SETTINGS, 293)["examples"] == (SETTINGS.schedule == "random_shift")
+    counts = [len(rolling["layouts"][row["layout"]]) for row in rolling["steps"]]
+    assert counts[0] > 1.5 * counts[-1]
+
+
 def test_an_unknown_length_is_said():
     assert "length is not known: drawn for 205 frames" in chart(SETTINGS, 0)["notes"]
 
@@ -96,7 +122,7 @@ def test_picture_of_what_is_too_large_says_so():
 
 
 def test_node_gives_the_chart(comfy_server):
-    inputs = {i.id: i.default for i in LongTakeWindowScheduler.define_schema().inputs if i.id != "model"}
+    inputs = {i.id: i.default for i in LongTakeWindowScheduler.define_schema().inputs if hasattr(i, "default")}
     graph = {
         "1": {"class_type": "LongTakeDemoBackbone", "inputs": {}},
         "2": {"class_type": "LongTakeWindowScheduler", "inputs": {**inputs, **WIDGETS, "model": ["1", 0]}},

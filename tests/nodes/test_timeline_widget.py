@@ -236,6 +236,9 @@ def test_route_says_which_window_gets_which_prompt():
     assert got("a | b", length=49, **SCHEDULER) == [(0, 49, [])]  # one window: sampled with the global prompt
     shifted = got("a", length=293, **{**SCHEDULER, "schedule": "random_shift", "shift_seed": 5})
     assert shifted[1][0] != 25 and shifted[-1][1] == 293
+    loop = got("a | b", **SCHEDULER, closed_loop=True)
+    assert [w[:2] for w in loop] == [(0, 49), (0, 21), (21, 73), (45, 97), (69, 97)]  # the last one around the end
+    assert loop[1][2] == loop[-1][2]
     assert ask(windows=windows(**SCHEDULER), blend=90)["windows"] is None  # a timeline that cannot run
     assert len(got(" | ".join("ab" * 100), length=10_000, window_length=81, overlap=80)) > 2400
 

@@ -6,7 +6,7 @@
 
 /** Window nodes with the widgets that decide where windows lie; in this order where a sampler sees several of them. */
 const WINDOW_NODES = {
-    LongTakeWindowScheduler: ["window_length", "overlap", "schedule", "shift_seed"],
+    LongTakeWindowScheduler: ["window_length", "overlap", "schedule", "shift_seed", "overlap_end", "closed_loop"],
     LongTakeSynCoSKSampler: ["window_length", "stride"],
     LongTakeSynCoSSampler: ["window_length", "stride"],
 };

@@ -220,7 +220,7 @@ export class TimelineWidget {
             if (waiting !== this.windowsWait || shown !== this.shown) return; // a newer question goes
             const windows = answer && {
                 windows: answer.windows ?? [],
-                shifted: found?.values.schedule === "random_shift",
+                shifted: (found?.values.schedule ?? "static") !== "static",
                 compression: found?.compression ?? 0,
             };
             this.windows = { note: answer?.error ?? "", bad: Boolean(answer?.error), unused: answer?.unused ?? null };

@@ -98,7 +98,7 @@ export function weightPaths(chart) {
 
 /** One line on the chosen step. @param {Chart} chart @param {Translate} t */
 export function readout(chart, t) {
-  const windows = startsOf(chart, chart.step).length;
+  const windows = startsOf(chart, chart.step).filter((start) => start >= 0).length; // before 0: the rest of a loop's last one
   const gamma = chart.steps[chart.step].gamma;
   const text = t("Step {step} of {steps}: {windows} windows", { step: chart.step + 1, steps: chart.steps.length, windows });
   if (!(gamma > 0)) return text;
@@ -124,7 +124,7 @@ export function notes(chart, seen, t) {
     found.push(t("not longer than the window: one window, as without this node"));
   }
   found.push(t("{frames} latent frames of {compression}, window {window}, overlap {overlap}", { frames, compression, window, overlap }));
-  if (chart.layouts.length > 1) found.push(t("shifts are examples"));
+  if (chart.examples ?? chart.layouts.length > 1) found.push(t("shifts are examples"));
   if (!seen) found.push(t("assuming {compression} frames per latent frame until the first run", { compression }));
   return found;
 }

@@ -71,7 +71,9 @@ function graph(...nodes) {
     return made;
 }
 
-const widgets = { window_length: 49, overlap: 24, schedule: "static", shift_seed: 3, fuse: "pyramid" };
+const widgets = {
+    window_length: 49, overlap: 24, schedule: "static", shift_seed: 3, fuse: "pyramid", overlap_end: -1, closed_loop: false,
+};
 const scheduler = (id, rest = {}) => ({ id, type: "LongTakeWindowScheduler", widgets, from: [["MODEL", 1]], ...rest });
 const syncos = (id, type, from) => ({ id, type, widgets: { window_length: 81, stride: 24, iters: 2 }, from });
 const found = (g) => findWindows(g.getNodeById(2));
@@ -82,7 +84,8 @@ const ksampler = (id, model) => ({ id, type: "KSampler", from: [["MODEL", model]
 test("the windows of the sampler that the prompts go to", () => {
     const g = graph(scheduler(9, { from: [] }), loader, timeline, scheduler(3, { properties: { longtake_compression: 8 } }),
         { id: 4, type: "LoraLoader", from: [["MODEL", 3]] }, ksampler(5, 4));
-    const values = { window_length: 49, overlap: 24, schedule: "static", shift_seed: 3 };
+    const values = { ...widgets };
+    delete values.fuse;
     assert.deepEqual(found(g), { node: "LongTakeWindowScheduler", values, compression: 8 });
 });
 
