@@ -6,7 +6,8 @@ from ._api import ComfyExtension
 
 class LongTakeExtension(ComfyExtension):
     async def get_node_list(self):
-        return [node for module in (windows, noise, abam, vmcr, syncos, prompts, models, video) for node in module.NODES]
+        modules = (windows, noise, abam, vmcr, syncos, prompts, models, video)
+        return [node for module in modules for node in module.NODES]
 
 
 async def comfy_entrypoint() -> ComfyExtension:

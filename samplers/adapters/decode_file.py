@@ -30,8 +30,8 @@ def digest(decoding: Decoding, settings: tuple, audio: dict | None) -> str:
     """Of all that decides the frames and how they are encoded."""
     patcher = decoding.vae.patcher
     patches = str(patcher.patches_uuid) if patcher.patches else ""
-    found = hashlib.sha256(repr((settings, patches, decoding.kind.__name__, decoding.options, decoding.tile, torch.__version__,
-                                 av.__version__, str(decoding.vae.vae_dtype))).encode())  # fmt: skip
+    kind = (decoding.kind.__name__, decoding.options, decoding.tile, str(decoding.vae.vae_dtype))
+    found = hashlib.sha256(repr((settings, kind, patches, torch.__version__, av.__version__)).encode())
 
     def add(tensor):
         found.update(repr((tuple(tensor.shape), str(tensor.dtype))).encode())
@@ -66,7 +66,7 @@ def locked(path: Path, node: str) -> Iterator[None]:
                 raise OSError("another process has just let go of it")
         except OSError as error:
             raise Busy(
-                f"{node}: {path.stem} is being written by another ComfyUI; wait for it, or choose another filename_prefix"
+                f"{node}: {path.stem} is being written by another ComfyUI; wait for it, or set another filename_prefix"
             ) from error
         try:
             yield
@@ -152,7 +152,7 @@ def decode(
 
 def unwritten(node, target, done, count, kept, error) -> str:
     what = f"the disk of {target.part.parent} is full" if error.errno in FULL else f"{target.part} cannot be written"
-    rest = f" What is there can be played: {target.part}. Queue the graph again and it goes on from there." if kept else ""
+    rest = f" What is there can be played: {target.part}. Queue the graph again and it goes on there." if kept else ""
     return f"{node}: {what} ({error.strerror or error}), after {done} of {count} frames.{rest}"
 
 

@@ -36,8 +36,8 @@ def videos(node: str, samples: dict, vae) -> list[torch.Tensor]:
     if latent.ndim != vae.latent_dim + 2 or (latent.shape[1] != vae.latent_channels):
         wanted = "frames, channels, height, width" if vae.latent_dim == 2 else "batch, channels, frames, height, width"
         raise ValueError(
-            f"{node}: samples: a latent of the shape {shape} does not fit the VAE, {kind}, which decodes [{wanted}] with "
-            f"{vae.latent_channels} channels; take the VAE of the model that made this latent"
+            f"{node}: samples: a latent of the shape {shape} does not fit the VAE, {kind}, which decodes [{wanted}] "
+            f"with {vae.latent_channels} channels; take the VAE of the model that made this latent"
         )
     if vae.latent_dim == 2:
         return [latent.movedim(0, 1)[None]]  # an image VAE's batch is a video's frames
