@@ -97,7 +97,9 @@ class LongTakeDecodeToVideo(io.ComfyNode):
         cls, samples, vae, fps, filename_prefix, format, crf, folder, window, overlap, tile_size, audio=None
     ) -> io.NodeOutput:
         try:
-            crf_of_codec(format, crf), windows_overlap(window, overlap), tile_of_use(tile_size)
+            crf_of_codec(format, crf)
+            windows_overlap(window, overlap)
+            tile_of_use(tile_size)
             tracks = sound(audio)
             kind = video_file.FORMATS.get(format)
             lacking = video_file.missing(kind, audio is not None) if kind else None
@@ -206,7 +208,9 @@ class LongTakeEncodeVideo(io.ComfyNode):
         vae.throw_exception_if_invalid()
         reader = Reader(video, start_frame, (height, width) if width else None)
         try:
-            windows_overlap(window, overlap), both_sides(width, height), in_pieces(vae)
+            windows_overlap(window, overlap)
+            both_sides(width, height)
+            in_pieces(vae)
             count = min(frames or reader.count, reader.count)
             if count < 1:
                 raise ValueError(f"start_frame: the video has {reader.count + start_frame} frames, none from "

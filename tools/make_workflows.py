@@ -33,7 +33,8 @@ COLUMNS = (  # title, width in pixels, and the nodes in it; column 0 holds the n
     )),
     ("5. Save", 480, ("SaveVideo",)),
 )
-DRAWN = {"LongTakePromptTimeline": 230, "LongTakeWindowScheduler": 400}  # pixels of what web/ draws in a node
+# Pixels of what is drawn in a node: by web/, or the video that it has made.
+DRAWN = {"LongTakePromptTimeline": 230, "LongTakeWindowScheduler": 400, "LongTakeDecodeToVideo": 340}
 HEAD, GAP, GROUP_HEAD = 30, 30, 50  # pixels: a node's title bar, space between nodes, a group's title
 
 

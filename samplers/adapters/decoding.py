@@ -1,5 +1,6 @@
 """A latent's pixels piece by piece: memory and devices as core's VAE Decode keeps them, and what cannot be decoded."""
 
+import contextlib
 import logging
 from collections.abc import Iterator
 
@@ -11,6 +12,21 @@ from .vae_streams import kind_of
 from .vae_windows import OVERLAP, WINDOW, Tiles, Windows, scaled
 
 TILE = 256  # pixels, of core's decode where the memory is short
+
+
+def out_of_memory(error: Exception) -> bool:
+    if not hasattr(comfy.model_management, "raise_non_oom"):
+        return isinstance(error, comfy.model_management.OOM_EXCEPTION)
+    try:
+        comfy.model_management.raise_non_oom(error)  # newer cores know more kinds
+    except Exception:
+        return False
+    return True
+
+
+def on_device(device):
+    """The context in which newer cores run a VAE."""
+    return getattr(comfy.model_management, "cuda_device_context", contextlib.nullcontext)(device)
 
 
 def in_pieces(vae) -> None:
@@ -99,8 +115,8 @@ class Decoding:
                 yield piece
                 pixel += len(piece)
             return
-        except comfy.model_management.OOM_EXCEPTION:
-            if self.tile and self.tile * self.space <= TILE:
+        except Exception as error:
+            if not out_of_memory(error) or (self.tile and self.tile * self.space <= TILE):
                 raise
         # outside the except, which holds on to all the tensors of the frames that failed
         comfy.model_management.soft_empty_cache()
@@ -116,7 +132,7 @@ class Decoding:
         at = stream.pixel_start()
         for first, end in pieces:
             comfy.model_management.throw_exception_if_processing_interrupted()
-            with torch.no_grad():
+            with torch.no_grad(), on_device(self.vae.device):
                 z = self.latent[:, :, first:end].to(self.vae.device, self.vae.vae_dtype)
                 x = stream.push(z, end == self.latent.shape[2])
             if x is None:
