@@ -18,7 +18,8 @@ DROP = """data => {
 PLAYED = """async data => {
     const video = document.createElement("video");
     video.muted = true;
-    video.src = "data:video/mp4;base64," + data;
+    const bytes = Uint8Array.from(atob(data), (c) => c.charCodeAt(0));
+    video.src = URL.createObjectURL(new Blob([bytes], { type: "video/mp4" }));
     await new Promise((done, failed) => {
         video.onloadeddata = done;
         video.onerror = () => failed(video.error.message);
