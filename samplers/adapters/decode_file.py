@@ -95,7 +95,8 @@ class Target:
             os.replace(self.part, self.before)
         writer = Writer(self.part, self.kind, size, fps, crf, audio, tags)
         if self.before.is_file():
-            writer.copy(video_file.packets_of(self.before, self.kind, size))
+            with contextlib.closing(video_file.packets_of(self.before, self.kind, size)) as packets:
+                writer.copy(packets)
             if not writer.frames:
                 self.before.unlink()
         return writer

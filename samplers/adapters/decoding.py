@@ -8,7 +8,7 @@ import comfy.model_management
 import torch
 
 from .vae_pieces import Stream
-from .vae_streams import kind_of
+from .vae_streams import OURS, kind_of
 from .vae_windows import OVERLAP, WINDOW, Tiles, Windows, scaled
 
 TILE = 256  # pixels, of core's decode where the memory is short
@@ -32,6 +32,11 @@ def on_device(device):
 def in_pieces(vae) -> None:
     """Raises ValueError for VAEs whose pieces are none of ours to cut."""
     kind = type(vae.first_stage_model).__name__
+    if f"{type(vae).__module__}." != "comfy.sd." and not f"{type(vae).__module__}.".endswith(OURS):
+        raise ValueError(
+            f"vae: {type(vae).__name__} is another pack's, with a decode of its own; use VAE Decode and VAE Encode with "
+            "it"
+        )
     if vae.latent_dim not in (2, 3) or getattr(vae, "extra_1d_channel", None) is not None:
         raise ValueError(f"vae: {kind} is for sound, not pictures; take the VAE of the video model")
     if getattr(vae, "handles_tiling", False):
