@@ -1,12 +1,13 @@
-"""Time and memory from one clip to 25 of them: sampling at real latent shapes, and the decode into a file against core's.
+"""Time and memory from one clip to 25: sampling at real latent shapes, and the decode into a file against core's.
 
     COMFYUI_PATH=... python -m benchmarks scale [--parts demo wan sampling] [--scales 1 3 6 25] [--write]
 
-demo: the demo model's VAE and size. wan: core's Wan VAE with 8 channels instead of 96, and pictures of 480 x 832, so that
-what is not the network's arithmetic has its real size. Each is decoded into an H.264 file by Decode to Video, and by core's
-VAE Decode, Create Video and Save Video. sampling: latents of Wan 2.1 (16 x 60 x 104) and CogVideoX-2B (16 x 60 x 90),
-sampled by a tiny network with each method. Every figure is of a process of its own: the seconds, the processor's seconds
-(all threads), and the peak of the process's memory above what it held before. A clip is 49 frames; x25 is 1,225.
+demo: the demo model's VAE and size. wan: core's Wan VAE with 8 channels instead of 96, and pictures of 480 x 832, so
+that what is not the network's arithmetic has its real size. Each is decoded into an H.264 file by Decode to Video, and
+by core's VAE Decode, Create Video and Save Video. sampling: latents of Wan 2.1 (16 x 60 x 104) and CogVideoX-2B (16 x
+60 x 90), sampled by a tiny network with each method. Every figure is of a process of its own: the seconds, the
+processor's seconds (all threads), and the peak of the process's memory above what it held before. A clip is 49 frames;
+x25 is 1,225.
 """
 
 import argparse
@@ -166,11 +167,15 @@ def decoded_lines(part: str, scales, rows) -> list[str]:
     height, width = (8 * side for side in SIZES[part])
     lines = table(f"Decode into a file, {part}: {height} x {width}", scales, rows, seconds_and_memory)
     ours, core = rows["Decode to Video"], rows["core"]
-    ratios = [f"x{s} {ours[s]['seconds'] / core[s]['seconds']:.2f} ({ours[s]['cpu'] / core[s]['cpu']:.2f})" for s in scales]
+    ratio = {s: {k: ours[s][k] / core[s][k] for k in ("seconds", "cpu", "size")} for s in scales}
+    ratios = [f"x{s} {ratio[s]['seconds']:.2f} ({ratio[s]['cpu']:.2f})" for s in scales]
     growth = ours[max(scales)]["bytes"] / ours[min(scales)]["bytes"]
-    sizes = [f"x{s} {ours[s]['size'] / core[s]['size']:.2f}" for s in scales]
-    return [*lines, "", f"Decode to Video / core, seconds (processor's): {', '.join(ratios)}. Peak of Decode to Video, "
-            f"x{max(scales)} / x{min(scales)}: {growth:.2f}. Size of the file against core's: {', '.join(sizes)}."]  # fmt: skip
+    sizes = [f"x{s} {ratio[s]['size']:.2f}" for s in scales]
+    said = (
+        f"Decode to Video / core, seconds (processor's): {', '.join(ratios)}. Peak of Decode to Video, x{max(scales)} "
+        f"/ x{min(scales)}: {growth:.2f}. Size of the file against core's: {', '.join(sizes)}."
+    )
+    return [*lines, "", said]
 
 
 def sampled_lines(scales, rows) -> list[str]:
@@ -196,14 +201,14 @@ def main(argv=None):
         return
     lines = [
         "# Length: time and memory", "", f"Written by `{command.line('scale', '--write')}` (torch {torch.__version__}, "
-        f"Python {platform.python_version()}, {psutil.cpu_count()} processors). Seconds, in brackets the processor's of "
-        "all threads, and the peak of the process's memory above what it held before.",
+        f"Python {platform.python_version()}, {psutil.cpu_count()} processors). Seconds, in brackets the processor's "
+        "of all threads, and the peak of the process's memory above what it held before.",
     ]  # fmt: skip
     for part in args.parts:
         scales = sorted(set(args.scales or SCALES[part]))
         if part == "sampling":
             names = [(shape, method) for shape in SHAPES for method in SAMPLED]
-            rows = {f"{shape}, {method}": {s: child(part, shape, method, s) for s in scales} for shape, method in names}
+            rows = {", ".join(name): {s: child(part, *name, s) for s in scales} for name in names}
             lines += sampled_lines(scales, rows)
         else:
             rows = {way: {s: child(part, way, s) for s in scales} for way in WAYS}

@@ -52,8 +52,9 @@ class LongTakeDecodeToVideo(io.ComfyNode):
             inputs=[
                 io.Latent.Input("samples", tooltip="The video's latent, of any length. A batch gives a file for each "
                                 "video."),
-                io.Vae.Input("vae", tooltip="The VAE of the model that made the latent. Exact: Wan, LTX (newer ComfyUI), "
-                             "CogVideoX, Mochi, Cosmos, image VAEs. HunyuanVideo's and unknown ones: windows."),
+                io.Vae.Input("vae", tooltip="The VAE of the model that made the latent. Exact: Wan, LTX (newer "
+                             "ComfyUI), CogVideoX, Mochi, Cosmos, image VAEs. HunyuanVideo's and unknown ones: "
+                             "windows."),
                 Float("fps", default=16.0, min=0.01, max=1000.0, step=0.01,
                       tooltip="Frames per second of the file; 8 to 30. The rate that the model was trained at: Wan 16, "
                       "CogVideoX 8, LTX and HunyuanVideo 24."),
@@ -61,11 +62,11 @@ class LongTakeDecodeToVideo(io.ComfyNode):
                                 tooltip="Folder and name of the file below the folder; %date:yyyy-MM-dd% and other "
                                 "fields as in Save Video."),
                 Combo("format", options=decode_file.formats(), default="mp4 (h264)",
-                      tooltip="File and codec. h264 plays everywhere; h265 and av1 are smaller; ffv1 is lossless; prores "
-                      "is for editing; png frames: a folder of pictures, with nothing for the VIDEO output."),
+                      tooltip="File and codec. h264 plays everywhere; h265 and av1 are smaller; ffv1 is lossless; "
+                      "prores is for editing; png frames: a folder of pictures, with nothing for the VIDEO output."),
                 io.Int.Input("crf", default=20, min=0, max=63,
-                             tooltip="Quality: smaller is better and larger. h264, h265: 15 to 28 of 51; av1, vp9: 20 to "
-                             "40 of 63. ffv1, prores and png have none."),
+                             tooltip="Quality: smaller is better and larger. h264, h265: 15 to 28 of 51; av1, vp9: 20 "
+                             "to 40 of 63. ffv1, prores and png have none."),
                 Combo("folder", options=list(FOLDERS), default="output",
                       tooltip="output: keep the file. temp: for a Save Video behind this node, which copies the file "
                       "without encoding again; emptied when ComfyUI starts."),
@@ -73,8 +74,8 @@ class LongTakeDecodeToVideo(io.ComfyNode):
                              tooltip="Frames decoded at once where the VAE sees a whole video (HunyuanVideo) or is "
                              "unknown; 32 to 128. Shorter videos are decoded whole. No effect on exact VAEs."),
                 io.Int.Input("overlap", default=16, min=1, max=1024,
-                             tooltip="Frames that two such windows share and are blended over; 8 to 32, at most half of "
-                             "window."),
+                             tooltip="Frames that two such windows share and are blended over; 8 to 32, at most half "
+                             "of window."),
                 io.Int.Input("tile_size", default=0, min=0, max=4096, step=32,
                              tooltip="Side of a tile in pixels, where the memory is too short for a whole picture; 256 "
                              "to 512, a quarter of it shared. 0: whole pictures, and tiles of 256 only when the memory "
@@ -96,7 +97,9 @@ class LongTakeDecodeToVideo(io.ComfyNode):
         cls, samples, vae, fps, filename_prefix, format, crf, folder, window, overlap, tile_size, audio=None
     ) -> io.NodeOutput:
         try:
-            crf_of_codec(format, crf), windows_overlap(window, overlap), tile_of_use(tile_size)
+            crf_of_codec(format, crf)
+            windows_overlap(window, overlap)
+            tile_of_use(tile_size)
             tracks = sound(audio)
             kind = video_file.FORMATS.get(format)
             lacking = video_file.missing(kind, audio is not None) if kind else None
@@ -173,18 +176,18 @@ class LongTakeEncodeVideo(io.ComfyNode):
                 io.Vae.Input("vae", tooltip="The VAE of the model that is to take the latent. Exact: Wan, LTX (newer "
                              "ComfyUI), CogVideoX, image VAEs; the others: windows."),
                 io.Int.Input("width", default=0, min=0, max=16384, step=8,
-                             tooltip="Width in pixels to scale to, cut from the middle where the sides' ratio differs; "
-                             "0: as the file has it."),
+                             tooltip="Width in pixels to scale to, cut from the middle where the sides' ratio "
+                             "differs; 0: as the file has it."),
                 io.Int.Input("height", default=0, min=0, max=16384, step=8,
                              tooltip="Height in pixels to scale to; 0: as the file has it. Set both or none."),
                 io.Int.Input("start_frame", default=0, min=0, max=10_000_000,
                              tooltip="Frames at the beginning to leave out; 0: none."),
                 io.Int.Input("frames", default=0, min=0, max=10_000_000,
-                             tooltip="Frames to encode; 0: all that follow. What does not fill a latent frame at the end "
-                             "is left out: Wan, CogVideoX and HunyuanVideo take 4n + 1 frames, LTX 8n + 1."),
+                             tooltip="Frames to encode; 0: all that follow. What does not fill a latent frame at the "
+                             "end is left out: Wan, CogVideoX and HunyuanVideo take 4n + 1 frames, LTX 8n + 1."),
                 io.Int.Input("window", default=64, min=8, max=4096,
-                             tooltip="Frames encoded at once where the VAE sees a whole video or is unknown; 32 to 128. "
-                             "No effect on exact VAEs."),
+                             tooltip="Frames encoded at once where the VAE sees a whole video or is unknown; 32 to "
+                             "128. No effect on exact VAEs."),
                 io.Int.Input("overlap", default=16, min=1, max=1024,
                              tooltip="Frames that two such windows share; 8 to 32, at most half of window."),
             ],
@@ -205,7 +208,9 @@ class LongTakeEncodeVideo(io.ComfyNode):
         vae.throw_exception_if_invalid()
         reader = Reader(video, start_frame, (height, width) if width else None)
         try:
-            windows_overlap(window, overlap), both_sides(width, height), in_pieces(vae)
+            windows_overlap(window, overlap)
+            both_sides(width, height)
+            in_pieces(vae)
             count = min(frames or reader.count, reader.count)
             if count < 1:
                 raise ValueError(f"start_frame: the video has {reader.count + start_frame} frames, none from "

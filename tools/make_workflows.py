@@ -47,8 +47,10 @@ COLUMNS = (  # title, width in pixels, and the nodes in it; column 0 holds the n
         "LongTakeEncodeVideo", "SaveVideo",
     )),
 )  # fmt: skip
-# Pixels of what web/ draws in a node.
-DRAWN = {"LongTakePromptTimeline": 280, "LongTakeWindowScheduler": 450, "LongTakeLoadRun": 150}
+# Pixels of what is drawn in a node: by web/, or the video that it has made.
+DRAWN = {
+    "LongTakePromptTimeline": 280, "LongTakeWindowScheduler": 450, "LongTakeLoadRun": 150, "LongTakeDecodeToVideo": 340,
+}  # fmt: skip
 HEAD, GAP, GROUP_HEAD = 30, 30, 50  # pixels: a node's title bar, space between nodes, a group's title
 ROOM = 780  # pixels under a sampler: while it runs, ComfyUI shows its preview there, and we the filmstrip
 VIEW = {"scale": 0.6, "offset": [150, 270]}  # the first node, clear of the page's menus

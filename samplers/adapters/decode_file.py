@@ -30,8 +30,8 @@ def digest(decoding: Decoding, settings: tuple, audio: dict | None) -> str:
     """Of all that decides the frames and how they are encoded."""
     patcher = decoding.vae.patcher
     patches = str(patcher.patches_uuid) if patcher.patches else ""
-    found = hashlib.sha256(repr((settings, patches, decoding.kind.__name__, decoding.options, decoding.tile, torch.__version__,
-                                 av.__version__, str(decoding.vae.vae_dtype))).encode())  # fmt: skip
+    kind = (decoding.kind.__name__, decoding.options, decoding.tile, str(decoding.vae.vae_dtype))
+    found = hashlib.sha256(repr((settings, kind, patches, torch.__version__, av.__version__)).encode())
 
     def add(tensor):
         found.update(repr((tuple(tensor.shape), str(tensor.dtype))).encode())
@@ -48,7 +48,7 @@ def digest(decoding: Decoding, settings: tuple, audio: dict | None) -> str:
 
 
 @contextlib.contextmanager
-def locked(path: Path) -> Iterator[None]:
+def locked(path: Path, node: str) -> Iterator[None]:
     """Hold `path` for this process; Busy where another one does. The system lets go of it when the process ends."""
     file = open(path, "a+b")  # noqa: SIM115
     try:
@@ -65,7 +65,9 @@ def locked(path: Path) -> Iterator[None]:
             if os.stat(path).st_ino != os.fstat(file.fileno()).st_ino:
                 raise OSError("another process has just let go of it")
         except OSError as error:
-            raise Busy(f"{path.name} is being written by another ComfyUI; wait for it, or choose another name") from error
+            raise Busy(
+                f"{node}: {path.stem} is being written by another ComfyUI; wait for it, or set another filename_prefix"
+            ) from error
         try:
             yield
         finally:
@@ -93,7 +95,8 @@ class Target:
             os.replace(self.part, self.before)
         writer = Writer(self.part, self.kind, size, fps, crf, audio, tags)
         if self.before.is_file():
-            writer.copy(video_file.packets_of(self.before, self.kind, size))
+            with contextlib.closing(video_file.packets_of(self.before, self.kind, size)) as packets:
+                writer.copy(packets)
             if not writer.frames:
                 self.before.unlink()
         return writer
@@ -103,14 +106,17 @@ class Target:
         with contextlib.suppress(FileNotFoundError):
             self.before.unlink()
 
-    def drop_if_empty(self, frames: int):
-        if frames:
-            return
+    def playable(self, size) -> bool:
+        """Whether the part holds a frame. If not, it goes."""
         if self.kind is None:
-            shutil.rmtree(self.part, ignore_errors=True)
+            found = any(self.part.glob("*.png"))
+            if not found:
+                shutil.rmtree(self.part, ignore_errors=True)
         else:
-            with contextlib.suppress(FileNotFoundError):
+            found = next(video_file.packets_of(self.part, self.kind, size), None) is not None
+            if not found and self.part.is_file():
                 self.part.unlink()
+        return found
 
 
 def decode(
@@ -118,7 +124,7 @@ def decode(
     tags: dict, progress: Callable[[int], None],
 ) -> tuple[Path, int]:
     """Decode into `target` and give it the name final() when it is complete: (that name, frames taken over)."""
-    with locked(target.lock):
+    with locked(target.lock, node):
         writer = None
         try:
             writer = target.writer(decoding.size, fps, crf, audio, tags)
@@ -134,9 +140,10 @@ def decode(
             if writer is not None:
                 with contextlib.suppress(Exception):
                     writer.close()
-                target.drop_if_empty(writer.frames)
-            if isinstance(error, OSError) and error.errno in FULL:
-                raise OSError(full(node, target, writer, decoding, error)) from error
+            kept = target.playable(decoding.size)
+            if isinstance(error, OSError):
+                done = writer.frames if writer is not None else 0
+                raise OSError(unwritten(node, target, done, decoding.count, kept, error)) from error
             raise
         path = final()
         os.replace(target.part, path)
@@ -144,14 +151,10 @@ def decode(
         return path, begun
 
 
-def full(node, target, writer, decoding, error) -> str:
-    done = writer.frames if writer is not None else 0
-    rest = f" The {done} frames so far are in {target.part}: queue the graph again and it goes on from there." if (
-        done) else ""
-    return (
-        f"{node}: the disk of {target.part.parent} is full ({error.strerror}), after {done} of {decoding.count} frames. "
-        f"Make room.{rest}"
-    )
+def unwritten(node, target, done, count, kept, error) -> str:
+    what = f"the disk of {target.part.parent} is full" if error.errno in FULL else f"{target.part} cannot be written"
+    rest = f" What is there can be played: {target.part}. Queue the graph again and it goes on there." if kept else ""
+    return f"{node}: {what} ({error.strerror or error}), after {done} of {count} frames.{rest}"
 
 
 def formats() -> list[str]:

@@ -1,5 +1,6 @@
 """A latent's pixels piece by piece: memory and devices as core's VAE Decode keeps them, and what cannot be decoded."""
 
+import contextlib
 import logging
 from collections.abc import Iterator
 
@@ -7,15 +8,35 @@ import comfy.model_management
 import torch
 
 from .vae_pieces import Stream
-from .vae_streams import kind_of
+from .vae_streams import OURS, kind_of
 from .vae_windows import OVERLAP, WINDOW, Tiles, Windows, scaled
 
 TILE = 256  # pixels, of core's decode where the memory is short
 
 
+def out_of_memory(error: Exception) -> bool:
+    if not hasattr(comfy.model_management, "raise_non_oom"):
+        return isinstance(error, comfy.model_management.OOM_EXCEPTION)
+    try:
+        comfy.model_management.raise_non_oom(error)  # newer cores know more kinds
+    except Exception:
+        return False
+    return True
+
+
+def on_device(device):
+    """The context in which newer cores run a VAE."""
+    return getattr(comfy.model_management, "cuda_device_context", contextlib.nullcontext)(device)
+
+
 def in_pieces(vae) -> None:
     """Raises ValueError for VAEs whose pieces are none of ours to cut."""
     kind = type(vae.first_stage_model).__name__
+    if f"{type(vae).__module__}." != "comfy.sd." and not f"{type(vae).__module__}.".endswith(OURS):
+        raise ValueError(
+            f"vae: {type(vae).__name__} is another pack's, with a decode of its own; use VAE Decode and VAE Encode with "
+            "it"
+        )
     if vae.latent_dim not in (2, 3) or getattr(vae, "extra_1d_channel", None) is not None:
         raise ValueError(f"vae: {kind} is for sound, not pictures; take the VAE of the video model")
     if getattr(vae, "handles_tiling", False):
@@ -36,8 +57,8 @@ def videos(node: str, samples: dict, vae) -> list[torch.Tensor]:
     if latent.ndim != vae.latent_dim + 2 or (latent.shape[1] != vae.latent_channels):
         wanted = "frames, channels, height, width" if vae.latent_dim == 2 else "batch, channels, frames, height, width"
         raise ValueError(
-            f"{node}: samples: a latent of the shape {shape} does not fit the VAE, {kind}, which decodes [{wanted}] with "
-            f"{vae.latent_channels} channels; take the VAE of the model that made this latent"
+            f"{node}: samples: a latent of the shape {shape} does not fit the VAE, {kind}, which decodes [{wanted}] "
+            f"with {vae.latent_channels} channels; take the VAE of the model that made this latent"
         )
     if vae.latent_dim == 2:
         return [latent.movedim(0, 1)[None]]  # an image VAE's batch is a video's frames
@@ -99,8 +120,8 @@ class Decoding:
                 yield piece
                 pixel += len(piece)
             return
-        except comfy.model_management.OOM_EXCEPTION:
-            if self.tile and self.tile * self.space <= TILE:
+        except Exception as error:
+            if not out_of_memory(error) or (self.tile and self.tile * self.space <= TILE):
                 raise
         # outside the except, which holds on to all the tensors of the frames that failed
         comfy.model_management.soft_empty_cache()
@@ -116,7 +137,7 @@ class Decoding:
         at = stream.pixel_start()
         for first, end in pieces:
             comfy.model_management.throw_exception_if_processing_interrupted()
-            with torch.no_grad():
+            with torch.no_grad(), on_device(self.vae.device):
                 z = self.latent[:, :, first:end].to(self.vae.device, self.vae.vae_dtype)
                 x = stream.push(z, end == self.latent.shape[2])
             if x is None:

@@ -11,6 +11,7 @@ import comfy.model_management
 import torch
 
 from . import vae_twin
+from .decoding import on_device
 from .vae_streams import LTX, CogVideoX, Images, Wan, kind_of
 from .vae_windows import OVERLAP, WINDOW, places, ramp, scaled
 
@@ -147,7 +148,7 @@ def encode(
             comfy.model_management.load_models_gpu(
                 [vae.patcher], memory_required=vae.memory_used_encode(shape, vae.vae_dtype),
                 force_full_load=vae.disable_offload)
-        with torch.no_grad():
+        with torch.no_grad(), on_device(vae.device):
             z = stream.push(vae.process_input(x).to(vae.device, vae.vae_dtype), end == frames)
         if z is not None:
             latents.append(z.to(vae.output_device, torch.float32))

@@ -203,22 +203,22 @@ class Images(Stream):
         return 0
 
 
+OURS = ".backbone.cogvideox.vae."
+KINDS = {
+    "comfy.ldm.wan.vae.WanVAE": Wan, "comfy.ldm.wan.vae2_2.WanVAE": Wan,
+    "comfy.ldm.cogvideo.vae.AutoencoderKLCogVideoX": CogVideoX, "comfy.ldm.genmo.vae.model.VideoVAE": Mochi,
+    "comfy.ldm.cosmos.vae.CausalContinuousVideoTokenizer": Cosmos,
+}  # fmt: skip
+
+
 def kind_of(vae) -> type[Stream]:
     """The stream that fits a VAE's class; Windows for those that see the whole video at once, and for unknown ones."""
     net = vae.first_stage_model
-    name, module = type(net).__name__, type(net).__module__
+    name = f"{type(net).__module__}.{type(net).__name__}"
     if vae.latent_dim == 2:
         return Images
-    if (name, module) in (("WanVAE", "comfy.ldm.wan.vae"), ("WanVAE", "comfy.ldm.wan.vae2_2")):
-        return Wan
-    if name == "AutoencoderKLCogVideoX" or type(getattr(net, "vae", None)).__name__ == "AutoencoderKLCogVideoX":
+    if name.endswith(OURS + "FirstStage"):
         return CogVideoX
-    if (name, module) == ("VideoVAE", "comfy.ldm.genmo.vae.model"):
-        return Mochi
-    if name == "CausalContinuousVideoTokenizer":
-        return Cosmos
-    if (name, module) == ("VideoVAE", "comfy.ldm.lightricks.vae.causal_video_autoencoder") and hasattr(
-        net.decoder, "run_up"
-    ):
-        return LTX
-    return Windows
+    if name == "comfy.ldm.lightricks.vae.causal_video_autoencoder.VideoVAE":
+        return LTX if hasattr(net.decoder, "run_up") else Windows  # ComfyUI 0.3's layers keep no state
+    return KINDS.get(name, Windows)

@@ -71,7 +71,7 @@ class Disk:
     """The file that PyAV writes to. What the system refuses is kept: PyAV does not hand all of it on."""
 
     def __init__(self, path):
-        self.file, self.error = open(path, "wb", buffering=0), None
+        self.file, self.error = open(path, "wb", buffering=0), None  # noqa: SIM115
         self.seek, self.tell = self.file.seek, self.file.tell
 
     def write(self, data):

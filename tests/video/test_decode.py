@@ -2,6 +2,8 @@
 
 import functools
 
+import comfy.model_management
+import comfy.sd
 import pytest
 import torch
 from longtake.samplers.adapters import vae_streams
@@ -117,7 +119,6 @@ def diffusers_cogvideox():
 
 
 def test_an_image_vae_s_batch_is_a_video():
-    import comfy.sd
     from comfy.ldm.models.autoencoder import AutoencoderKL
 
     sizes = {"double_z": True, "z_channels": 4, "resolution": 32, "in_channels": 3, "out_ch": 3, "ch": 32,
@@ -139,6 +140,7 @@ def test_the_vae_is_left_as_it_was(name):
         weights = {key: (value.data_ptr(), value.clone()) for key, value in vae.first_stage_model.state_dict().items()}
         return weights, {key: (type(layer), set(vars(layer))) for key, layer in layers.items()}
 
+    core(vae, VAES[name].latent(1, 1, 2))  # core marks what it loads
     weights, kinds = state()
     stream = Decoding(vae, VAES[name].latent(5, 2, 2)).frames()
     next(stream)
@@ -157,6 +159,16 @@ def test_what_does_not_fit_is_named(shape, words):
         videos("Decode to Video", {"samples": torch.zeros(shape)}, built("wan21"))
 
 
+def test_another_pack_s_vae_is_refused_by_name():
+    class TheirVAE(comfy.sd.VAE):
+        pass
+
+    theirs = TheirVAE.__new__(TheirVAE)
+    theirs.__dict__ = dict(built("wan21").__dict__)
+    with pytest.raises(ValueError, match="Decode to Video: vae: TheirVAE is another pack's"):
+        videos("Decode to Video", {"samples": torch.zeros(1, 16, 3, 4, 4)}, theirs)
+
+
 def test_a_batch_is_several_videos_and_sound_beside_a_video_is_left():
     from comfy.nested_tensor import NestedTensor
 
@@ -166,8 +178,6 @@ def test_a_batch_is_several_videos_and_sound_beside_a_video_is_left():
 
 
 def test_out_of_memory_goes_on_in_tiles(monkeypatch, caplog):
-    import comfy.model_management
-
     vae, latent = built("wan21"), VAES["wan21"].latent(4, 40, 40)
     decode, sizes = vae_streams.Wan.push, []
 

@@ -1,4 +1,4 @@
-"""A video in pieces becomes the latent of core's whole encode; what classes that see the whole give is core's tiles'."""
+"""A video in pieces becomes the latent of core's whole encode; of classes that see all of it, core's tiles'."""
 
 import av
 import pytest
@@ -25,8 +25,11 @@ def pixels(name, frames):
 
 def encoded(vae, images, **options):
     given = iter(images)
-    return encoding.encode(vae, len(images), lambda n: torch.stack([next(given) for _ in range(n)]) if n else images[:0],
-                           lambda done: None, **options)  # fmt: skip
+
+    def read(count):
+        return torch.stack([next(given) for _ in range(count)])
+
+    return encoding.encode(vae, len(images), read, lambda done: None, **options)
 
 
 @pytest.mark.parametrize("name", EXACT)
