@@ -77,8 +77,8 @@ def hooked(strength):
     weights = {f"diffusion_model.blocks.0.self_attn.q.lora_{side}.weight": 0.1 * t for side, t in sides.items()}
     hooks = comfy.hooks.create_hook_lora(weights, strength, 0.0)
     frames = comfy.hooks.HookKeyframeGroup()
-    frames.add(comfy.hooks.HookKeyframe(1.0, start_percent=0.0))
-    frames.add(comfy.hooks.HookKeyframe(0.0, start_percent=0.5))
+    for share, start in ((1.0, 0.0), (0.5, 0.01), (0.0, 0.5)):  # core gives each one a step before it looks further
+        frames.add(comfy.hooks.HookKeyframe(share, start_percent=start))
     hooks.set_keyframes_on_hooks(frames)
     return prompt(7, hooks=hooks)
 
