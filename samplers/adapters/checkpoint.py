@@ -87,7 +87,7 @@ class _Run:
         self.state, self.broken = self._readable(kept)
 
     def _readable(self, kept: Kept) -> tuple[State | None, list[str]]:
-        """The newest state that is whole with all its files."""
+        """The newest state that is whole with all its files; those that are not are deleted, and named."""
         broken = []
         for name in run_files.step_files(self.folder):
             try:
@@ -99,6 +99,8 @@ class _Run:
                 return state, broken
             except Unreadable as error:
                 broken.append(str(error))
+                with contextlib.suppress(OSError):
+                    (self.folder / name).unlink()
         return None, broken
 
     @contextlib.contextmanager
@@ -129,6 +131,7 @@ class _Run:
             return None
         self.files, self.written, self.rng = dict(state.answers), state.step, state.rng
         set_rng_states(state.rng, self.like.device)
+        set_hook_states(self.guider.conds, state.hooks)
         self.decided.update({(BATCH, length): count for length, count in state.batches})
         return Past(state.calls, list(state.answers), self._answer)
 
@@ -144,7 +147,8 @@ class _Run:
     def keep(self, step: int, x0: torch.Tensor) -> None:
         """After each step (see Calls)."""
         due = step % self.settings.every == 0 or step == self.total
-        self.unwritten = step, self.model.count, x0 if due else x0.to("cpu", copy=True)
+        hooks = hook_states(self.guider.conds)
+        self.unwritten = step, self.model.count, hooks, x0 if due else x0.to("cpu", copy=True)
         if due:
             with _named():
                 self._write(*self.unwritten)
@@ -158,7 +162,7 @@ class _Run:
             last = run_files.read_state(self.folder, run_files.step_files(self.folder)[0])
             run_files.write_state(self.folder, replace(last, total=self.written))
 
-    def _write(self, step: int, calls: int, x0: torch.Tensor) -> None:
+    def _write(self, step: int, calls: int, hooks: list, x0: torch.Tensor) -> None:
         needed = list(self.model.numbers)
         for call, answer in sorted(self.model.pending.items()):
             tensors = {"x": answer.x, "x0": answer.x0, "uncond": answer.uncond}
@@ -170,7 +174,7 @@ class _Run:
         self.files = {call: self.files[call] for call in needed}
         batches = [[key[1], count] for key, count in self.decided.items() if key[:1] == (BATCH,)]
         total = max(self.total, step)  # dpm_adaptive makes as many steps as it wants
-        state = State(step, total, calls, self.files, latent, self.parts, batches, self.rng)
+        state = State(step, total, calls, self.files, latent, self.parts, batches, hooks, self.rng)
         run_files.write_state(self.folder, state)
         self.written, self.unwritten = step, None
 
@@ -225,6 +229,28 @@ class _Run:
         others = [run for run in run_folders.kept_runs() if run.folder != self.folder and run.state is not None]
         others = [run for run in others if run.state.step < run.state.total]
         return min(others, key=lambda run: len(differing(run.state.parts, self.parts)), default=None)
+
+
+def _keyframes(conds: dict) -> list:
+    """The keyframe groups of all hooks of the prompts, each once, in order."""
+    groups = {}
+    for entry in (entry for entries in conds.values() for entry in entries or []):
+        for hook in getattr(entry.get("hooks"), "hooks", []):
+            groups[id(hook.hook_keyframe)] = hook.hook_keyframe
+    return list(groups.values())
+
+
+def hook_states(conds: dict) -> list[list[float]]:
+    """[keyframe, steps in it, sigma] of the prompts' hooks (LoRAs in a range of steps): core counts them as it goes."""
+    return [[g._current_index, g._current_used_steps, float(g._curr_t)] for g in _keyframes(conds)]
+
+
+def set_hook_states(conds: dict, states: list[list[float]]) -> None:
+    for group, (index, used, at) in zip(_keyframes(conds), states, strict=True):
+        group._current_index, group._current_used_steps, group._curr_t = index, used, at
+        if group.keyframes:
+            group._current_keyframe = group.keyframes[index]
+            group._current_strength = group._current_keyframe.strength
 
 
 def keep(sampler, settings: CheckpointSettings):

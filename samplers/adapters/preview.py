@@ -74,12 +74,14 @@ class Filmstrip:
         self.previewer, self.compression, self.steps, self.send = previewer, compression, steps, send
         self.shapes, self.clock = shapes, clock
         self.start, self.done, self.spent, self.last = clock(), 0, 0.0, 0.0
+        self.before: int | None = None  # steps of an earlier run, which took no time now
 
     def event(self, state: str = "running", **extra) -> None:
         """state: running, done or stopped; step: steps done; elapsed and left: seconds (left None: not known yet);
         with a picture, image: JPEG in base64, its frames side by side, and frames: their places in pixel frames."""
         elapsed = self.clock() - self.start
-        left = elapsed / self.done * (self.steps - self.done) if self.done else None
+        made = self.done - (self.before or 0)
+        left = elapsed / made * (self.steps - self.done) if made else None
         self.send({"state": state, "step": self.done, "steps": self.steps, "elapsed": elapsed, "left": left, **extra})
 
     def show(self, x0: torch.Tensor) -> None:
@@ -103,6 +105,8 @@ class Filmstrip:
             if then is not None:
                 then(step, x0, x, total_steps)
             self.done = step + 1
+            if self.before is None:
+                self.before = self.done if step else 0
             try:
                 self.show(x0)
             except Exception:  # a picture must not end hours of sampling

@@ -156,8 +156,8 @@ class Calls:
         """The sampler's callback: a step is over for all but the sampler's own arithmetic."""
 
         def reported(info):
-            if self.how == SKIPPED:
-                return  # nothing of it is the video
+            if self._past is not None and self.count < self._past.calls:
+                return  # what was shown before; the last one is shown again
             if self.how is None and self.last is not None:
                 number, x, x0, _, _ = self.last
                 if self._back is not None:

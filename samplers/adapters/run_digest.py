@@ -23,7 +23,7 @@ DEEPEST = 60
 # Keys and attributes that say nothing about the result, or are counters of a run.
 SILENT = {
     "uuid", "patches_uuid", "sample_sigmas", "longtake_filmstrip", "longtake_checkpoint", "need_weight_init", "_step",
-    "hook_id", RUN,
+    "hook_id", "_curr_t", "curr_t", RUN,
 }  # fmt: skip
 NAMES = {"context_handler": "windows", "longtake_path_hooks": "anchor attention", "wrappers": "model wrappers",
          "optimized_attention_override": "attention"}  # fmt: skip
@@ -148,7 +148,7 @@ def _sampled(t: torch.Tensor):
         flat = t.detach().reshape(-1)
         some = flat[:: max(1, flat.numel() // SAMPLES)]
         return "weight", str(t.dtype), tuple(t.shape), hashlib.sha256(_bytes(some)).hexdigest()
-    except (RuntimeError, NotImplementedError, TypeError):
+    except Exception:  # of tensors with code of their own, and of those that are on no device
         return "weight", str(t.dtype), tuple(t.shape)
 
 

@@ -44,7 +44,8 @@ class File:
 class State:
     """What a run is resumed from. step of total; calls: of the model, answered so far; answers: the files of those that
     are needed, by their numbers; latent: that of the video predicted by then; parts: what decides the result, as
-    digests by their names; batches: [latent frames, windows per call]; rng: torch's generators at the run's begin."""
+    digests by their names; batches: [latent frames, windows per call]; hooks: the keyframes that the prompts' hooks are
+    at, see hook_states; rng: torch's generators at the run's begin."""
 
     step: int
     total: int
@@ -53,6 +54,7 @@ class State:
     latent: File
     parts: dict[str, str]
     batches: list[list[int]] = field(default_factory=list)
+    hooks: list[list[float]] = field(default_factory=list)
     rng: dict[str, torch.Tensor] = field(default_factory=dict)
 
 
@@ -129,6 +131,7 @@ def write_state(folder: Path, state: State) -> None:
         "format": FORMAT, "run": folder.name, "step": state.step, "total": state.total, "calls": state.calls,
         "answers": [[number, *vars(file).values()] for number, file in state.answers.items()],
         "latent": list(vars(state.latent).values()), "parts": state.parts, "batches": state.batches,
+        "hooks": state.hooks,
     }  # fmt: skip
     tensors, text = {f"rng {key}": value for key, value in state.rng.items()}, json.dumps(known)
     name = f"step-{state.step:05}.safetensors"
@@ -164,6 +167,7 @@ def read_state(folder: Path, name: str) -> State:
             _file("latent", *known["latent"]),
             {str(key): str(value) for key, value in known["parts"].items()},
             [[_whole(length), _whole(count)] for length, count in known["batches"]],
+            [[_whole(index), _whole(used), float(at)] for index, used, at in known["hooks"]],
             {key.removeprefix("rng "): tensor for key, tensor in tensors.items()},
         )
         fits = known["format"] == FORMAT and state.rng.keys() <= {"cpu", "device"} and "cpu" in state.rng

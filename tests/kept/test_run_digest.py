@@ -7,6 +7,7 @@ import logging
 import subprocess
 import sys
 
+import comfy.hooks
 import comfy.model_sampling
 import comfy.samplers
 import pytest
@@ -70,6 +71,18 @@ def lora(model, strength, seed=0):
     return model
 
 
+def hooked(strength):
+    """A prompt with a LoRA of its own, on half of the steps."""
+    sides = {"A": torch.ones(4, 256), "B": torch.ones(256, 4)}
+    weights = {f"diffusion_model.blocks.0.self_attn.q.lora_{side}.weight": 0.1 * t for side, t in sides.items()}
+    hooks = comfy.hooks.create_hook_lora(weights, strength, 0.0)
+    frames = comfy.hooks.HookKeyframeGroup()
+    for share, start in ((1.0, 0.0), (0.5, 0.01), (0.0, 0.5)):  # core gives each one a step before it looks further
+        frames.add(comfy.hooks.HookKeyframe(share, start_percent=start))
+    hooks.set_keyframes_on_hooks(frames)
+    return prompt(7, hooks=hooks)
+
+
 def shift(model, value):
     class Flow(comfy.model_sampling.ModelSamplingDiscreteFlow, comfy.model_sampling.CONST):
         pass
@@ -109,6 +122,8 @@ CHANGES = {
     "LoRA": (parts, lambda m: parts(lora(m, 1.0)), {"LoRA"}),
     "LoRA's strength": (lambda m: parts(lora(m, 1.0)), lambda m: parts(lora(m, 0.9)), {"LoRA"}),
     "another LoRA": (lambda m: parts(lora(m, 1.0)), lambda m: parts(lora(m, 1.0, seed=1)), {"LoRA"}),
+    "an event's LoRA": (lambda m: parts(m, positive=hooked(1.0)), lambda m: parts(m, positive=hooked(0.5)),
+                        {"positive prompt"}),
     "shift": (lambda m: parts(shift(m, 3.0)), lambda m: parts(shift(m, 5.0)),
               {"model settings (shift and others)", "steps and scheduler"}),
     "weights": (parts, lambda m: parts(other_weights(m)), {"model"}),
@@ -153,6 +168,18 @@ spec.loader.exec_module(module)
 model = module.wan()
 print(json.dumps({{what: one(model) for what, (one, _, _) in module.CHANGES.items()}}))
 """
+
+
+def test_a_prompt_with_a_lora_is_the_same_after_a_run_with_it(model):
+    """Hooks hold counters of the run that they are in."""
+    positive = hooked(1.0)
+    before = parts(model, positive=positive)
+    whole = sample(model, "dpmpp_2m", positive=positive)
+    assert run_digest.differing(before, parts(model, positive=positive)) == []
+    cut_off(model, "dpmpp_2m", 5, positive=positive, settings=EVERY)
+    assert run_digest.differing(before, parts(model, positive=positive)) == []
+    assert torch.equal(sample(model, "dpmpp_2m", positive=hooked(1.0), settings=EVERY), whole)
+    assert not torch.equal(sample(model, "dpmpp_2m", positive=prompt(7)), whole)
 
 
 def test_another_process_comes_to_the_same(model):

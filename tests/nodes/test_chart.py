@@ -335,6 +335,16 @@ def test_strips_take_less_than_one_percent(previewer, monkeypatch, step, cost, s
     assert events[9]["left"] == pytest.approx(10 * step, rel=0.1, abs=cost * 2)
 
 
+def test_the_time_left_counts_the_steps_that_were_sampled_now(previewer):
+    """A resumed run: 17 of 20 steps are from before."""
+    clock, events = Clock(), []
+    strip = preview.Filmstrip(previewer, 4, 20, events.append, clock=clock)
+    for i in (16, 17, 18):
+        strip.callback(None)(i, torch.zeros(1, 16, 5, 8, 8), None, 20)
+        clock.now += 10
+    assert [event["left"] for event in events] == [None, 20, 10]
+
+
 def test_strip_is_a_jpeg_and_the_callback_of_core_comes_first(previewer):
     order = []
     strip = preview.Filmstrip(previewer, 4, 5, lambda event: order.append(event))
