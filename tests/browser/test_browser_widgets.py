@@ -69,8 +69,10 @@ def test_a_chinese_page_shows_our_nodes_inputs_and_chart_in_chinese(comfy, rende
         with comfy.another(lambda page: None) as page:
             page.load(graph("LongTakeWindowScheduler"))
             shown = page.page.evaluate(
-                "() => { const n = window.app.graph.getNodeById(1); return [n.title, n.widgets[0].label, n.inputs[0].label"
-                " ?? n.inputs[0].localized_name]; }"
+                """() => {
+                    const { title, widgets, inputs } = window.app.graph.getNodeById(1);
+                    return [title, widgets[0].label, inputs[0].label ?? inputs[0].localized_name];
+                }"""
             )
             assert shown[:2] == [texts["display_name"], texts["inputs"]["window_length"]["name"]]
             assert shown[2] == texts["inputs"]["model"]["name"]

@@ -81,5 +81,5 @@ export function findWindows(timeline) {
     if (!node) return null;
     const type = /** @type {keyof typeof WINDOW_NODES} */ (node.comfyClass);
     const values = Object.fromEntries(WINDOW_NODES[type].map((name) => [name, valueOf(node, name).value]));
-    return { node: type, values, compression: node.properties?.longtake_compression ?? 4 };
+    return { node: type, values, compression: node.properties?.longtake_compression ?? node.longtakeCompression ?? 4 };
 }
