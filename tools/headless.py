@@ -91,6 +91,10 @@ class Server:
 
     def __enter__(self):
         link_pack(self.base / "custom_nodes")
+        example = self.comfyui / "input" / "example.png"  # which Load Image shows at first
+        if example.exists() and not (self.base / "input" / "example.png").exists():
+            (self.base / "input").mkdir(parents=True, exist_ok=True)
+            shutil.copy(example, self.base / "input")
         self.work = Path(tempfile.mkdtemp(prefix="run-", dir=self.base))  # two runs do not share temp or database
         self.log = self.work / "server.log"
         args = [self.comfyui / "main.py", "--port", self.port, "--disable-auto-launch", "--disable-api-nodes"]

@@ -66,7 +66,7 @@ def test_a_run_leaves_its_report_in_the_node(comfy, ids):
     scheduler.locator(".item").filter(has_text=cost).wait_for(state="attached")  # before any run
     comfy.queue()
     assert comfy.wait_idle()["status"]["status_str"] == "success"
-    comfy.focus(ids[TIMELINE])
+    comfy.focus(ids[TIMELINE], 0.6)
     timeline.locator("summary").filter(has_text="Report").click()
     rows = timeline.locator("tr")
     rows.nth(3).wait_for()

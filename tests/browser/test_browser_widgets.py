@@ -4,6 +4,7 @@ import re
 
 import pytest
 from longtake.nodes.syncos import COUPLING
+from support.graphs import read
 from support.paths import ROOT
 
 pytestmark = pytest.mark.browser
@@ -59,6 +60,26 @@ def test_widgets_that_a_preset_does_without_are_grey(comfy, renderer, kind):
     comfy.load(graph(kind, values=["custom" if value == "balanced" else value for value in before]))
     assert grey() == []  # as a saved graph says
     assert comfy.page.evaluate(names) == order
+
+
+def test_a_chinese_page_shows_our_nodes_inputs_and_chart_in_chinese(comfy, renderer):
+    texts = read(ROOT / "locales" / "zh" / "nodeDefs.json")["LongTakeWindowScheduler"]
+    comfy.server.request("/settings", {"Comfy.Locale": "zh"})
+    try:
+        with comfy.another(lambda page: None) as page:
+            page.load(graph("LongTakeWindowScheduler"))
+            shown = page.page.evaluate(
+                """() => {
+                    const { title, widgets, inputs } = window.app.graph.getNodeById(1);
+                    return [title, widgets[0].label, inputs[0].label ?? inputs[0].localized_name];
+                }"""
+            )
+            assert shown[:2] == [texts["display_name"], texts["inputs"]["window_length"]["name"]]
+            assert shown[2] == texts["inputs"]["model"]["name"]
+            page.page.locator(".longtake-chart .cost").filter(has_text="\u7a97\u53e3").wait_for()
+            assert page.errors == []
+    finally:
+        comfy.server.request("/settings", {"Comfy.Locale": "en"})
 
 
 def test_the_page_knows_which_widgets_a_preset_overrides():

@@ -121,7 +121,8 @@ def test_test_tools_are_those_of_pyproject():
 
 def test_the_manager_installs_what_pyproject_names_and_comfyui_has_not():
     """ComfyUI's Manager reads requirements.txt; the registry reads pyproject. Neither names torch."""
-    dependencies = re.search(r"^dependencies = (\[.+?^\])$", (ROOT / "pyproject.toml").read_text(), re.M | re.S).group(1)
+    text = (ROOT / "pyproject.toml").read_text()
+    dependencies = re.search(r"^dependencies = (\[.+?^\])$", text, re.MULTILINE | re.DOTALL).group(1)
     named = ast.literal_eval(dependencies)
     assert [re.match(r"[\w-]+", line)[0] for line in named] == [
         "comfyui-frontend-package", "diffusers", "einops", "numpy", "safetensors",

@@ -137,6 +137,6 @@ export function findWindows(timeline) {
     if (!node) return null;
     const type = /** @type {keyof typeof WINDOW_NODES} */ (node.comfyClass);
     const values = Object.fromEntries(WINDOW_NODES[type].map((name) => [name, valueOf(node, name).value]));
-    const compression = node.properties?.longtake_compression ?? findVideo(timeline)?.step ?? 4;
+    const compression = node.properties?.longtake_compression ?? findVideo(timeline)?.step ?? node.longtakeCompression ?? 4;
     return { node: type, values, compression };
 }

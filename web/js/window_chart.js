@@ -208,6 +208,7 @@ class WindowChart {
   /** @param {import("./window_chart_logic.js").Chart} chart */
   show(chart) {
     this.chart = chart;
+    this.node.longtakeCompression = chart.compression; // for the timeline's windows, before the first run
     this.step = chart.step;
     delete this.root.dataset.empty;
     delete this.root.dataset.wrong;
