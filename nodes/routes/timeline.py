@@ -2,10 +2,12 @@
 
 Request, JSON:  {"text": str, "length": int, "fps": number, "blend": int, "timing": str (window), "edit": null or
                  {"events": [{"text": str, "start": int, "origin": int or null}, ...], "equal": bool},
-                 "windows": null or {"node": node id, "values": {widget: value}, "compression": int}}
+                 "windows": null or {"node": node id, "values": {widget: value}, "compression": int},
+                 "global_prompt": null or str, for the report}
 Answer, JSON:   {"text": str, "way": "equal" | "lines" | "json", "warning": str or null,
                  "events": [{"text": str, "start": int, "end": int}, ...],
-                 "windows": null or [{"start": int, "end": int, "events": [[index, weight], ...]}, ...]}
+                 "windows": null or [{"start": int, "end": int, "events": [[index, weight], ...]}, ...],
+                 "report": str, where there is a global prompt, empty or not}
 
 Without `edit` the text comes back as it is, read. With it, the text is rewritten (samplers/prompts/writer.py); `equal`
 spreads the events evenly, whatever their starts. Times are pixel frames. `windows` asks which prompts each window of a
@@ -68,7 +70,12 @@ def answer(body: bytes) -> dict:
     windows = None
     if spans is not None and request.get("windows") is not None:
         windows = window_events(_window_settings(_get(request, "windows", dict)), spans)
+    report = {}
+    if request.get("global_prompt") is not None:
+        ordinary, prompts = timeline.join_prompts(_get(request, "global_prompt", str), events)
+        report = {"report": timeline.report(events, prompts, ordinary, fps, blend, timing)}
     return {
+        **report,
         "text": text,
         "way": reading.way,
         "warning": warning,

@@ -12,6 +12,6 @@ app.registerExtension({
     nodeCreated(node) {
         if (node.comfyClass !== "LongTakePromptTimeline") return;
         node.longtakeTimeline = new TimelineWidget(node);
-        addReport(node);
+        node.longtakeTimeline.report = addReport(node);
     },
 });

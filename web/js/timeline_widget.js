@@ -44,6 +44,8 @@ export class TimelineWidget {
         this.shown = { text: "", length: 0, fps: 0, blend: 0, timing: "window" };
         this.note = "";
         this.linked = false;
+        /** @type {{show: (values: {text: string}) => void} | undefined} */
+        this.report = undefined;
         this.seen = ""; // the node's values at the last look
         this.version = 0; // of the picture; the text has `written`
         this.written = 0;
@@ -186,14 +188,20 @@ export class TimelineWidget {
         const { shown } = this;
         const reading = ++this.readings;
         if (!shown.text.trim()) return this.empty(t("No events yet: add one with +, or write them above."), false, true);
-        const answer = await ask({ ...shown, edit: null });
+        const answer = await ask({ ...shown, edit: null, global_prompt: this.globalPrompt() });
         if (reading !== this.readings || shown !== this.shown) return;
         if (answer.error) return this.empty(answer.error, true, false);
         this.adopt(answer);
     }
 
+    /** Undefined where a link brings it: then the report comes with the run alone. */
+    globalPrompt() {
+        return sourceOf(this.node, "global_prompt") ? undefined : String(this.widget("global_prompt").value ?? "");
+    }
+
     /** @param {any} answer */
     adopt(answer) {
+        if (answer.report) this.report?.show({ text: answer.report });
         const { length, fps, blend } = this.shown;
         const line = fromAnswer(answer, length);
         const selected = Math.min(this.view.state.selected, line.events.length - 1);
@@ -237,7 +245,7 @@ export class TimelineWidget {
     async writeAll() {
         while (this.version !== this.written) {
             const { version, shown } = this;
-            const answer = await ask({ ...shown, edit: toEdit(this.view.state.line) });
+            const answer = await ask({ ...shown, edit: toEdit(this.view.state.line), global_prompt: this.globalPrompt() });
             if (shown !== this.shown) return; // the text changed meanwhile
             if (version !== this.version) continue; // the picture did: once more, from the same text
             if (answer.error) {
