@@ -63,7 +63,8 @@ def draw_chart(data: dict, title: str, notes: list[str]) -> torch.Tensor:
         middle = (y0 + y1) / 2 if len(starts) > 1 else y1
         for k, start in enumerate(starts):  # by turns in the upper and the lower half of the row: overlaps show
             half = (y0, middle) if k % 2 == 0 else (middle, y1)
-            draw.rectangle((x(start), half[0], x(start + length) - 1, half[1]), LOCAL[k % 2])
+            end = min([start + length, *starts[k + 2 : k + 3]])  # where the next one in the same half begins
+            draw.rectangle((x(start), half[0], x(end) - 2, half[1]), LOCAL[k % 2])
         if row["gamma"] > 0:
             draw.rectangle((LEFT - 8, y0, LEFT - 3, y1), DILATED)
     draw.text((8, top), "step 1", FAINT, small)

@@ -3,11 +3,12 @@
 Request, JSON:  {"text": str, "length": int, "fps": number, "blend": int, "timing": str (window), "edit": null or
                  {"events": [{"text": str, "start": int, "origin": int or null}, ...], "equal": bool},
                  "windows": null or {"node": node id, "values": {widget: value}, "compression": int},
-                 "was": null or {"length": int, "fps": number} (null)}
+                 "was": null or {"length": int, "fps": number} (null), "global_prompt": null or str, for the report}
 Answer, JSON:   {"text": str, "way": "equal" | "lines" | "json", "warning": str or null,
                  "events": [{"text": str, "start": int, "end": int}, ...],
                  "windows": null or [{"start": int, "end": int, "events": [[index, weight], ...]}, ...],
-                 "unused": null or what unused.py says, "fits": null or {"clip": str, "scale": str}}
+                 "unused": null or what unused.py says, "fits": null or {"clip": str, "scale": str},
+                 "report": str, where there is a global prompt, empty or not}
 
 Without `edit` the text comes back as it is, read. With it, the text is rewritten (samplers/prompts/writer.py); `equal`
 spreads the events evenly, whatever their starts. Times are pixel frames. `windows` asks which prompts each window of a
@@ -91,7 +92,11 @@ def answer(body: bytes) -> dict:
     if spans is not None and request.get("windows") is not None:
         settings, stride = _window_settings(_get(request, "windows", dict))
         windows, lost = window_events(settings, spans), unused(settings, spans, stride)
-    return _answer(text, events, reading.way, warning) | {"windows": windows, "unused": lost}
+    found = {"windows": windows, "unused": lost}
+    if request.get("global_prompt") is not None:
+        ordinary, prompts = timeline.join_prompts(_get(request, "global_prompt", str), events)
+        found["report"] = timeline.report(events, prompts, ordinary, fps, blend, timing)
+    return _answer(text, events, reading.way, warning) | found
 
 
 def _answer(text: str, events: list[timeline.Event], way: str, warning: str | None) -> dict:

@@ -235,7 +235,8 @@ def test_filmstrip_covers_no_node_of_a_template_and_goes_when_the_run_is_cancell
     comfy.load(graph)
     seed = list(RENDERERS).index(renderer) + 31
     comfy.set_all({"length": 97, "steps": 400, "preset": "fast", "fps": 4, "seed": seed})
-    comfy.fit()
+    samplers = ("KSampler", "LongTakeSynCoSKSampler")
+    comfy.focus(next(node["id"] for node in graph["nodes"] if node["type"] in samplers), 0.6)
     widgets = "() => window.app.graph._nodes.map((n) => [n.id, (n.widgets ?? []).map((w) => w.name)])"
     before = comfy.page.evaluate(widgets)
     comfy.queue()

@@ -361,3 +361,14 @@ def test_server_answers_the_route(comfy_server):
     assert status == 200 and [e["start"] for e in reply["events"]] == [0, 48]
     status, reply = comfy_server.request(timeline_route.PATH, request(fps=0))
     assert status == 400 and "fps" in str(reply)
+
+
+def test_route_answers_with_the_report_where_it_is_given_a_global_prompt():
+    def ask(**more):
+        body = {"text": "a | b", "length": 97, "fps": 4, "blend": 0, **more}
+        return timeline_route.answer(json.dumps(body).encode())
+
+    assert "report" not in ask()
+    assert "| 1 | 0 - 48 | 0.00 - 12.25 | g, a |" in ask(global_prompt="g")["report"].splitlines()
+    with pytest.raises(ValueError, match="global_prompt is missing or of the wrong type"):
+        ask(global_prompt=3)

@@ -83,7 +83,7 @@ class Report {
   draw() {
     this.takePlace();
     const { summary, body, text, refused } = this;
-    summary.textContent = refused ? t("Refused: see below") : text ? t("Report") : t("Report: after the first run");
+    summary.textContent = refused ? t("Refused: see below") : text ? t("Report") : t("Report: none yet");
     summary.classList.toggle("refused", Boolean(refused));
     body.replaceChildren();
     if (refused) make("p", "refused", body).textContent = refused;

@@ -27,6 +27,6 @@ app.registerExtension({
     nodeCreated(node) {
         if (node.comfyClass !== NODE) return;
         node.longtakeTimeline = new TimelineWidget(node);
-        addReport(node);
+        node.longtakeTimeline.report = addReport(node);
     },
 });

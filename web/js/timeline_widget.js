@@ -59,9 +59,14 @@ export class TimelineWidget {
         this.follows = false; // whether its length is the video's
         this.note = "";
         this.linked = false;
+<<<<<<< HEAD
         this.edits = new TimelineEdits(this);
         /** @type {{asked: string | null, texts: import("./timeline_linked.js").Texts | null}} */
         this.reply = { asked: null, texts: null }; // of the Structured Prompt that the events come from
+=======
+        /** @type {{show: (values: {text: string}) => void} | undefined} */
+        this.report = undefined;
+>>>>>>> b_first
         this.seen = ""; // the node's values at the last look
         this.version = 0; // of the picture; the text has `written`
         this.written = 0;
@@ -242,19 +247,30 @@ export class TimelineWidget {
         this.version = this.written; // a change that is not written yet is given up
         const { shown, linked } = this;
         const reading = ++this.readings;
+<<<<<<< HEAD
         if (!shown.text.trim()) {
             const none = t("The events come from a link; they are read when the graph runs.");
             return linked ? this.empty(none, false, false) : this.empty(t("No events yet: add one with +, or write them above."), false, true);
         }
         const was = this.good?.text === shown.text ? { length: this.good.length, fps: this.good.fps } : null;
         const answer = await ask({ ...shown, edit: null, was });
+=======
+        if (!shown.text.trim()) return this.empty(t("No events yet: add one with +, or write them above."), false, true);
+        const answer = await ask({ ...shown, edit: null, global_prompt: this.globalPrompt() });
+>>>>>>> b_first
         if (reading !== this.readings || shown !== this.shown) return;
         if (answer.error) return this.empty(answer.error, true, false);
         this.adopt(answer);
     }
 
+    /** Undefined where a link brings it: then the report comes with the run alone. */
+    globalPrompt() {
+        return sourceOf(this.node, "global_prompt") ? undefined : String(this.widget("global_prompt").value ?? "");
+    }
+
     /** @param {any} answer */
     adopt(answer) {
+        if (answer.report) this.report?.show({ text: answer.report });
         const { length, fps, blend } = this.shown;
         const line = fromAnswer(answer, length);
         const selected = Math.min(this.view.state.selected, line.events.length - 1);
@@ -313,7 +329,7 @@ export class TimelineWidget {
     async writeAll() {
         while (this.version !== this.written) {
             const { version, shown } = this;
-            const answer = await ask({ ...shown, edit: toEdit(this.view.state.line) });
+            const answer = await ask({ ...shown, edit: toEdit(this.view.state.line), global_prompt: this.globalPrompt() });
             if (shown !== this.shown) return; // the text changed meanwhile
             if (version !== this.version) continue; // the picture did: once more, from the same text
             if (answer.error) {

@@ -18,6 +18,7 @@
 export const WIDTH = 1000;
 export const WEIGHTS = { height: 100, curve: 84, ticks: 90 };
 export const ROW = 10;
+const SEAM = 4; // between windows that touch
 
 /** Widgets that say nothing about the schedule. */
 const UNUSED = ["window_batch", "retain"];
@@ -65,7 +66,9 @@ export function stepPaths(chart) {
     const starts = startsOf(chart, i);
     starts.forEach((start, k) => {
       const high = starts.length > 1 ? half : ROW - gap;
-      paths[k % 2] += box(start * scale, i * ROW + (k % 2) * half, chart.window * scale, high);
+      const next = starts[k + 2] ?? Infinity; // in the same half
+      const width = next <= start + chart.window ? (next - start) * scale - SEAM : chart.window * scale;
+      paths[k % 2] += box(start * scale, i * ROW + (k % 2) * half, width, high);
     });
     if (row.gamma > 0) global += box(0, i * ROW, 10, ROW - gap);
   });

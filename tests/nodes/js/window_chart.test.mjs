@@ -35,7 +35,7 @@ test("a request holds the widgets and what the graph says about the run", () => 
 test("rows show every window over all of its frames, so that overlaps show", () => {
   const { even, odd, global, height } = logic.stepPaths(chart());
   assert.equal(height, 30);
-  assert.deepEqual(even.match(/M[\d.]+ 0h[\d.]+/g), ["M0 0h500", "M500 0h500"]);
+  assert.deepEqual(even.match(/M[\d.]+ 0h[\d.]+/g), ["M0 0h496", "M500 0h500"]);
   assert.deepEqual(odd.match(/M[\d.]+ 4.5h[\d.]+v4.5/g), ["M250 4.5h500v4.5"], "in the lower half");
   assert.equal(even.match(/ 20h/g), null, "no local windows in the last step");
   assert.deepEqual(global.match(/M0 \d+/g), ["M0 10", "M0 20"]);
