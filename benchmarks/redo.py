@@ -64,7 +64,7 @@ class Bench:
         return {"samples": torch.zeros(1, 16, (frames - 1) // COMPRESSION + 1, 8, 8)}
 
     def read(self, latent: torch.Tensor):
-        video = self.demo.vae.decode(latent)
+        video = self.demo.vae.decode(latent).detach()
         video = video.reshape(-1, *video.shape[-3:]).float().cpu()
         return video, reader.read(video)
 
