@@ -11,7 +11,10 @@ import types
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-NAMES = ("calls", "engine", "evaluations", "events", "handover", "memory", "quality", "scale", "soak", "timing", "vmcr")
+NAMES = (
+    "calls", "engine", "evaluations", "events", "handover", "memory",
+    "quality", "redo", "scale", "soak", "timing", "vmcr",
+)
 
 
 def register() -> None:

@@ -111,7 +111,8 @@ class _Run:
         self.like, self.rng = x, rng_states(x.device)
         past = self._past()
         self._say()
-        self._refuse_too_large(x)
+        with _named():
+            self._refuse_too_large(x)
         self.model = Calls(model, extra_args, self.back, past, self.keep)
         try:
             yield self.model

@@ -76,7 +76,8 @@ def test_frames_given_in_the_latent_are_not_retained(name, extra, mask):
 def scheduler(**changes):
     """The node's outputs; without changes, as graphs from before `retain` call it."""
     inputs = LongTakeWindowScheduler.define_schema().inputs[1:]
-    widgets = {i.id: i.default for i in inputs if i.id not in ("retain", "latent")} | {"window_length": 17, "overlap": 8} | changes
+    widgets = {i.id: i.default for i in inputs if i.id not in ("retain", "latent")}
+    widgets |= {"window_length": 17, "overlap": 8} | changes
     return LongTakeWindowScheduler.execute(patcher("wan21_i2v"), **widgets).result
 
 

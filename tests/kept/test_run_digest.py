@@ -1,6 +1,5 @@
 """What a run is known by: the same in another process, another for all that decides the video, and named."""
 
-import copy
 import inspect
 import json
 import logging
@@ -102,11 +101,14 @@ def noised(model, d_s):
 
 
 def other_weights(model):
-    model = copy.copy(model)
-    model.model = copy.deepcopy(model.model)
-    with torch.no_grad():
-        model.model.diffusion_model.blocks[0].self_attn.q.weight.mul_(1.001)
-    return model
+    """The parts of a run of a model of the same class."""
+    weight = model.model.diffusion_model.blocks[0].self_attn.q.weight.data
+    own = weight.clone()
+    weight.mul_(1.001)
+    try:
+        return parts(model)
+    finally:
+        weight.copy_(own)
 
 
 CHANGES = {
@@ -126,7 +128,7 @@ CHANGES = {
                         {"positive prompt"}),
     "shift": (lambda m: parts(shift(m, 3.0)), lambda m: parts(shift(m, 5.0)),
               {"model settings (shift and others)", "steps and scheduler"}),
-    "weights": (parts, lambda m: parts(other_weights(m)), {"model"}),
+    "weights": (parts, other_weights, {"model"}),
     "windows": (lambda m: parts(windowed(m)), lambda m: parts(windowed(m, overlap=3)), {"windows"}),
     "shift seed": (lambda m: parts(windowed(m, schedule="random_shift", shift_seed=1)),
                    lambda m: parts(windowed(m, schedule="random_shift", shift_seed=2)), {"windows"}),

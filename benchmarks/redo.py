@@ -1,0 +1,129 @@
+"""Redo Span and Continue Video on the demo model: what is kept, whether the new event is seen, seams and drift.
+
+    COMFYUI_PATH=... python -m benchmarks redo [--scenarios 24] [--frames 145] [--steps 24] [--write]
+
+Each scenario is a subject with three motions, the second of which is made anew with another motion and seed. Untouched:
+the same three motions sampled at once. Seams: benchmarks/metrics/video.py's seam score at both borders of the event.
+Continued: the first two thirds, then twice a sixth; its drift is compared with the untouched video's.
+"""
+
+import argparse
+import itertools
+import random
+import statistics
+
+import comfy.sample
+import comfy.samplers
+import torch
+
+from ..backbone.demo import reader, world
+from ..nodes.prompts import encode_timeline
+from ..nodes.redo import LongTakeContinue, LongTakeRedoSpan
+from ..samplers.prompts import timeline
+from . import command
+from .metrics import video as video_metrics
+from .quality import Demo
+from .variants import INPUTS
+
+MOTIONS = ("bouncing", "circling", "sliding", "pulsing", "still")
+COMPRESSION, FPS = 4, 16.0
+
+
+def parse(argv):
+    parser = command.parser("redo", __doc__)
+    parser.add_argument("--scenarios", type=int, default=24)
+    parser.add_argument("--frames", type=int, default=145, help="pixel frames, 4n + 1")
+    parser.add_argument("--steps", type=int, default=24)
+    parser.add_argument("--write", action="store_true", help="write results/redo.md")
+    return parser.parse_args(argv)
+
+
+class Bench:
+    def __init__(self, args):
+        self.args, self.demo = args, Demo(argparse.Namespace(weights=None))
+        self.model, _ = self.demo.windows(**INPUTS["windows"])
+        self.negative = self.demo.encode("")
+
+    def prompts(self, subject: str, motions: list[str], frames: int) -> list:
+        events = timeline.parse_timeline(" | ".join(motions), frames, FPS)
+        return encode_timeline(self.demo.clip, *timeline.join_prompts(subject, events), timeline.spans(events, 0))
+
+    def sample(self, latent: dict, positive: list, seed: int) -> torch.Tensor:
+        start = latent["samples"]
+        sigmas = comfy.samplers.calculate_sigmas(
+            self.model.get_model_object("model_sampling"), "simple", self.args.steps
+        )
+        with torch.inference_mode():
+            return comfy.sample.sample_custom(
+                self.model, comfy.sample.prepare_noise(start, seed), 4.0, comfy.samplers.sampler_object("euler"),
+                sigmas, positive, self.negative, start, noise_mask=latent.get("noise_mask"), disable_pbar=True,
+                seed=seed,
+            )  # fmt: skip
+
+    def empty(self, frames: int) -> dict:
+        return {"samples": torch.zeros(1, 16, (frames - 1) // COMPRESSION + 1, 8, 8)}
+
+    def read(self, latent: torch.Tensor):
+        video = self.demo.vae.decode(latent).detach()
+        video = video.reshape(-1, *video.shape[-3:]).float().cpu()
+        return video, reader.read(video)
+
+    def seams(self, video, reading, borders: list[int]) -> tuple[float, float]:
+        signals = video_metrics.frame_differences(video), video_metrics.track_acceleration(reading)
+        return tuple(float(video_metrics.seam_scores(s, borders).mean()) for s in signals)
+
+    def scenario(self, number: int) -> dict:
+        pick, frames = random.Random(number), self.args.frames
+        colour, shape = pick.choice(list(world.COLOURS)), pick.choice(world.SHAPES)
+        subject = f"a {colour} {shape} on a {pick.choice(list(world.BACKGROUNDS))} background"
+        first, second, third, other = pick.sample(MOTIONS, 4)
+        new = self.prompts(subject, [first, other, third], frames)
+        old = self.sample(self.empty(frames), self.prompts(subject, [first, second, third], frames), number)
+        untouched = self.sample(self.empty(frames), new, number)
+        masked, _ = LongTakeRedoSpan.execute({"samples": old}, "event", 2, 0.0, 4.0, FPS, COMPRESSION, new).args
+        redone = self.sample(masked, new, number + 1000)
+        kept = masked["noise_mask"][0, 0, :, 0, 0] == 0
+        span = next(entry[1]["longtake_span"] for entry in new if getattr(entry[1]["longtake_span"], "index", 0) == 1)
+        borders = [round(span.start), round(span.end)]
+        found = {"outside": float((redone - old)[:, :, kept].abs().max())}
+        for name, latent in (("untouched", untouched), ("redone", redone)):
+            video, reading = self.read(latent)
+            found[f"{name} seen"] = float(reader.motion(reading, *borders) == other)
+            found[f"{name} mae"], found[f"{name} track"] = self.seams(video, reading, borders)
+        return found | self.continued(subject, first, number)
+
+    def continued(self, subject: str, motion: str, number: int) -> dict:
+        frames = self.args.frames
+        part, add = frames * 2 // 3 // 4 * 4 + 1, frames // 6 // 4 * 4
+        latent = first = self.sample(self.empty(part), self.prompts(subject, [motion], part), number)
+        for i in (1, 2):
+            longer, positive, _ = LongTakeContinue.execute(
+                {"samples": latent}, add, COMPRESSION, self.prompts(subject, [motion], add + 1)
+            ).args
+            latent = self.sample(longer, positive, number + 1000 * i)
+        total = COMPRESSION * (latent.shape[2] - 1) + 1
+        whole = self.sample(self.empty(total), self.prompts(subject, [motion], total), number)
+        out = {"first part": float((latent[:, :, : first.shape[2]] - first).abs().max())}
+        for name, one in (("continued", latent), ("at once", whole)):
+            _, reading = self.read(one)
+            out[f"{name} size drift"] = video_metrics.size_drift(reading)
+            out[f"{name} colour drift"] = video_metrics.vector_drift(reading.colour_rgb)
+        return out
+
+
+def main(argv=None):
+    args = parse(argv)
+    bench, rows = Bench(args), []
+    for number in range(args.scenarios):
+        rows.append(bench.scenario(number))
+        print(number, {key: round(value, 4) for key, value in rows[-1].items()}, flush=True)
+    lines = ["| | mean | median |", "|---|---|---|"]
+    for key in rows[0]:
+        values = [row[key] for row in rows if row[key] == row[key]]
+        if values:
+            lines.append(f"| {key} | {statistics.mean(values):.4g} | {statistics.median(values):.4g} |")
+    print("\n".join(lines))
+    if args.write:
+        head = f"Written by `{command.line('redo', *itertools.filterfalse('--write'.__eq__, argv), '--write')}`."
+        text = "\n".join(["# Redo Span and Continue Video on the demo model", "", head, "", *lines, ""])
+        (command.RESULTS / "redo.md").write_text(text, "utf-8")
