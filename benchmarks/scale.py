@@ -2,7 +2,7 @@
 
     COMFYUI_PATH=... python -m benchmarks scale [--parts demo wan sampling] [--scales 1 3 6 25] [--write]
 
-demo: the demo model's VAE and size. wan: core's Wan VAE with 8 channels instead of 96, and pictures of 480 x 832, so
+demo: the demo model's VAE and size. wan: core's Wan VAE with 2 channels instead of 96, and pictures of 480 x 832, so
 that what is not the network's arithmetic has its real size. Each is decoded into an H.264 file by Decode to Video, and
 by core's VAE Decode, Create Video and Save Video. sampling: latents of Wan 2.1 (16 x 60 x 104) and CogVideoX-2B (16 x
 60 x 90), sampled by a tiny network with each method. Every figure is of a process of its own: the seconds, the
@@ -91,7 +91,7 @@ def smooth(shape) -> torch.Tensor:
 def wide_vae() -> comfy.sd.VAE:
     torch.manual_seed(0)
     sizes = {"dim_mult": [1, 2, 4, 4], "num_res_blocks": 2, "attn_scales": []}
-    net = WanVAE(dim=8, z_dim=16, temperal_downsample=[False, True, True], **sizes)
+    net = WanVAE(dim=2, z_dim=16, temperal_downsample=[False, True, True], **sizes)
     return comfy.sd.VAE(sd=net.state_dict())
 
 

@@ -34,8 +34,8 @@ def in_pieces(vae) -> None:
     kind = type(vae.first_stage_model).__name__
     if f"{type(vae).__module__}." != "comfy.sd." and not f"{type(vae).__module__}.".endswith(OURS):
         raise ValueError(
-            f"vae: {type(vae).__name__} is another pack's, with a decode of its own; use VAE Decode and VAE Encode with "
-            "it"
+            f"vae: {type(vae).__name__} is another pack's, with a decode of its own; use VAE Decode and VAE Encode "
+            "with it"
         )
     if vae.latent_dim not in (2, 3) or getattr(vae, "extra_1d_channel", None) is not None:
         raise ValueError(f"vae: {kind} is for sound, not pictures; take the VAE of the video model")

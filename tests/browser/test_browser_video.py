@@ -15,11 +15,10 @@ DROP = """data => {
     const event = new DragEvent("drop", { bubbles: true, cancelable: true, dataTransfer: transfer });
     document.querySelector("#graph-canvas").dispatchEvent(event);
 }"""
-PLAYED = """async data => {
+PLAYED = """async name => {
     const video = document.createElement("video");
     video.muted = true;
-    const bytes = Uint8Array.from(atob(data), (c) => c.charCodeAt(0));
-    video.src = URL.createObjectURL(new Blob([bytes], { type: "video/mp4" }));
+    video.src = `/api/view?filename=${name}&subfolder=LongTake&type=output`;
     await new Promise((done, failed) => {
         video.onloadeddata = done;
         video.onerror = () => failed(video.error.message);
@@ -42,9 +41,9 @@ def test_the_file_plays_and_brings_its_graph_back(comfy):
     history = comfy.server.request("/history?max_items=1")[1]
     first, saved = comfy.server.files(list(history.values())[-1])
     assert len(packets(first)) - 1 == FRAMES and packets(saved)[0][:4] == packets(first)[0][:4]
-    data = base64.b64encode(first.read_bytes()).decode()
-    width, seconds = comfy.page.evaluate(PLAYED, data)
-    assert (width, round(seconds, 2)) == (64, round(FRAMES / SMALL["fps"], 2))
+    width, seconds = comfy.page.evaluate(PLAYED, first.name)
+    # Chromium counts a fragmented file's first two frames of reordering to its length
+    assert width == 64 and 0 <= seconds - FRAMES / SMALL["fps"] <= 2 / SMALL["fps"]
     shown = [node["type"] for node in graph["nodes"]]
     for path in (first, saved):
         comfy.page.evaluate("() => window.app.graph.clear()")

@@ -193,3 +193,18 @@ def test_out_of_memory_goes_on_in_tiles(monkeypatch, caplog):
     tiled = vae.decode_tiled(latent.clone(), tile_x=32, tile_y=32, overlap=8, tile_t=99, overlap_t=1)[0]
     assert torch.allclose(found, tiled, atol=1e-5) and sizes[0] == 40
     assert "out of memory" in caplog.text
+
+
+def test_the_memory_does_not_grow_with_the_length():
+    from longtake.benchmarks import allocations
+
+    vae, peaks = built("wan21"), []
+    for frames in (5, 15):
+        decoding = Decoding(vae, VAES["wan21"].latent(frames, 1, 1))
+
+        def run(decoding=decoding):
+            for _ in decoding.frames():
+                pass
+
+        peaks.append(allocations.measure(run).bytes)
+    assert peaks[1] <= 1.05 * peaks[0]
