@@ -1,4 +1,4 @@
-"""One length, events that fit the video, events that are used, events from a link: in a real Chromium on a real ComfyUI."""
+"""One length, events that fit the video, that are used, that come from a link: in a real Chromium on a real ComfyUI."""
 
 import json
 
@@ -14,6 +14,8 @@ pytestmark = pytest.mark.browser
 LONG = "0s: a\n6s: b\n12s: c"
 SHORT_EVENT = "0s: a\n4s: b\n4.5s: c\n12s: d"
 STATIC = (81, 40, "static")
+HAVE_LENGTH = """([ids, n]) => ids.every((id) =>
+    window.app.graph.getNodeById(id).widgets.find((w) => w.name === "length").value === n)"""
 
 
 def notice(t, words):
@@ -36,7 +38,7 @@ def test_one_length(comfy, renderer):
     t = Timeline(comfy, events=LONG, length=321, latent=161)
     line = notice(t, "The video has 161 frames (Latent), this timeline 321.")
     line.get_by_text("Set to 161").click()
-    t.page.wait_for_function("() => window.app.graph.getNodeById(1).widgets.find((w) => w.name === 'length').value === 161")
+    t.page.wait_for_function(HAVE_LENGTH, arg=[[1], 161])
     gone(t, "The video has")
     comfy.widget(8, "length", 241)  # the latent's
     line = notice(t, "The video has 241 frames")
@@ -61,14 +63,10 @@ def test_lengths_of_the_model_are_offered_in_seconds_and_frames(comfy, renderer,
     for typed, wanted in (("5", 81), ("100f", 101 if step == 4 else 97), ("6.1 s", 97)):
         field.fill(typed)
         field.press("Enter")
-        t.page.wait_for_function(
-            "n => [1, 8].every((id) => window.app.graph.getNodeById(id).widgets.find((w) => w.name === 'length').value === n)",
-            arg=wanted,
-        )
+        t.page.wait_for_function(HAVE_LENGTH, arg=[[1, 8], wanted])
         t.settle()
     field.press("ArrowUp")
-    t.page.wait_for_function("n => window.app.graph.getNodeById(8).widgets.find((w) => w.name === 'length').value === n",
-                             arg=97 + step)  # fmt: skip
+    t.page.wait_for_function(HAVE_LENGTH, arg=[[8], 97 + step])
     field.fill("long")
     field.press("Enter")
     assert width(t) == t.page.evaluate("fps => `${Math.round(100 * window.app.graph.getNodeById(1).widgets.find("
@@ -168,7 +166,8 @@ def test_a_structured_prompt_is_shown_and_can_be_taken(comfy, renderer):
     page.wait_for_selector(".lt-message", state="detached")
     assert page.locator("button.lt-add").is_enabled()
     inputs = comfy.prompt()[str(timeline)]["inputs"]
-    assert inputs["global_prompt"] == "a red ring" and json.loads(inputs["events"]) == {"0%": "spinning", "50%": "still"}
+    assert inputs["global_prompt"] == "a red ring"
+    assert json.loads(inputs["events"]) == {"0%": "spinning", "50%": "still"}
 
 
 def test_other_links_show_what_the_last_run_used(comfy, renderer):

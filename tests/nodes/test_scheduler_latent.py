@@ -7,7 +7,8 @@ from support import tiny_wan
 
 
 def run(length, latent=None):
-    values = {i.id: i.default for i in LongTakeWindowScheduler.define_schema().inputs if i.id not in ("model", "latent")}
+    inputs = LongTakeWindowScheduler.define_schema().inputs
+    values = {i.id: i.default for i in inputs if i.id not in ("model", "latent")}
     values |= {"model": tiny_wan.patcher(), "length": length, "latent": latent}
     return LongTakeWindowScheduler.execute(**values).args
 

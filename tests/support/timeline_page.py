@@ -32,7 +32,8 @@ def timeline_graph(
         nodes.append({**scheduler, "widgets_values": [*windows, *rest]})
     if latent:
         empty = {"type": latent_kind, "title": "Latent", "size": [300, 160], "id": 8, "pos": [950, 0], "flags": {}}
-        empty |= {"order": 0, "mode": 0, "properties": {}, "inputs": [], "outputs": [{"name": "LATENT", "type": "LATENT"}]}
+        empty |= {"order": 0, "mode": 0, "properties": {}, "inputs": []}
+        empty["outputs"] = [{"name": "LATENT", "type": "LATENT"}]
         nodes.append({**empty, "widgets_values": [64, 64, latent, 1]})
     return {"last_node_id": 9, "last_link_id": 0, "nodes": nodes, "links": [], "groups": [], "version": 0.4}
 

@@ -81,7 +81,7 @@ export const STYLE = `
     font-variant-numeric: tabular-nums; }
 .longtake-timeline .lt-tip.lt-start { transform: none; }
 .longtake-timeline .lt-tip.lt-end { transform: translateX(-100%); }
-.longtake-timeline .lt-info { flex: none; display: flex; gap: 8px; color: var(--dim); font-size: 11px; line-height: 16px;
+.longtake-timeline .lt-info { flex: none; display: flex; gap: 8px; height: 18px; contain: strict; color: var(--dim); font-size: 11px; line-height: 16px;
     white-space: nowrap; overflow: hidden; font-variant-numeric: tabular-nums; }
 .longtake-timeline .lt-info span { flex: 1; overflow: hidden; text-overflow: ellipsis; }
 .longtake-timeline .lt-info b { color: var(--input-text, #ddd); flex: none; }

@@ -235,6 +235,7 @@ export class TimelineView {
         this.place.textContent = `${selected + 1} / ${line.events.length}`;
         this.times.textContent =
             `${formatTime(start, fps)} \u2013 ${formatTime(end, fps)} \u00b7 ${t("frames {start}\u2013{end}", { start, end: end - 1 })}`;
+        if (this.input.drag) return; // a field takes long to lay out
         this.duration.disabled = !editable || line.events.length < 2;
         if (document.activeElement !== this.duration) this.duration.value = formatTime(end - start, fps);
     }
