@@ -59,14 +59,11 @@ export class TimelineWidget {
         this.follows = false; // whether its length is the video's
         this.note = "";
         this.linked = false;
-<<<<<<< HEAD
         this.edits = new TimelineEdits(this);
         /** @type {{asked: string | null, texts: import("./timeline_linked.js").Texts | null}} */
         this.reply = { asked: null, texts: null }; // of the Structured Prompt that the events come from
-=======
         /** @type {{show: (values: {text: string}) => void} | undefined} */
         this.report = undefined;
->>>>>>> b_first
         this.seen = ""; // the node's values at the last look
         this.version = 0; // of the picture; the text has `written`
         this.written = 0;
@@ -247,17 +244,12 @@ export class TimelineWidget {
         this.version = this.written; // a change that is not written yet is given up
         const { shown, linked } = this;
         const reading = ++this.readings;
-<<<<<<< HEAD
         if (!shown.text.trim()) {
             const none = t("The events come from a link; they are read when the graph runs.");
             return linked ? this.empty(none, false, false) : this.empty(t("No events yet: add one with +, or write them above."), false, true);
         }
         const was = this.good?.text === shown.text ? { length: this.good.length, fps: this.good.fps } : null;
-        const answer = await ask({ ...shown, edit: null, was });
-=======
-        if (!shown.text.trim()) return this.empty(t("No events yet: add one with +, or write them above."), false, true);
-        const answer = await ask({ ...shown, edit: null, global_prompt: this.globalPrompt() });
->>>>>>> b_first
+        const answer = await ask({ ...shown, edit: null, was, global_prompt: this.globalPrompt() });
         if (reading !== this.readings || shown !== this.shown) return;
         if (answer.error) return this.empty(answer.error, true, false);
         this.adopt(answer);
