@@ -118,13 +118,14 @@ def data(table: Table) -> dict:
 
 
 def report(args, tables: list[Table], weights: str) -> str:
+    several = f", and {args.scenarios} scenarios of two to four events" if args.scenarios else ""
     lines = [
         "# Model calls against quality on the demo model", "",
         f"Written by `{command_line(args)}` (weights {weights}).", "",
-        f"{args.prompts} held-out prompts, every second one partly open, and {args.scenarios} scenarios of two to four "
-        f"events; {args.steps} steps, euler, simple, CFG {args.cfg:g}; windows of {quality.CLIP} pixel frames. All "
-        "ways start from the same seeds. Evaluations (of a window by the model, each CFG branch one, counted as they "
-        f"reach it) and seconds (of sampling): times {REFERENCE}'s.", "",
+        f"{args.prompts} held-out prompts, every second one partly open{several}; {args.steps} steps, euler, simple, "
+        f"CFG {args.cfg:g}; windows of {quality.CLIP} pixel frames. All ways start from the same seeds. Evaluations "
+        "(of a window by the model, each CFG branch one, counted as they reach it) and seconds (of sampling): times "
+        f"{REFERENCE}'s.", "",
         f"\u00b1 is the standard error of the difference to {REFERENCE}, paired by prompt (from {PAIRS} on). **Bold**: "
         f"better than {REFERENCE} by more than twice that, *italic*: worse by more than twice that; all else may be "
         "noise. Metrics: `metrics/video.py`, `metrics/events.py`, in words in glc.md and syncos.md.", "",

@@ -15,7 +15,7 @@ ROW, HEAD, TITLE, MARGIN = 24, 56, 46, 24  # heights; margin all round
 PER_ROW = 6  # panels beside each other
 FRAMES, ZOOM = 12, 1.5  # of a filmstrip
 CURVE, CURVES = (420, 250), 3  # size of a cost panel's plot, panels beside each other
-TICKS = (1, 1.3, 1.6, 2, 2.6, 4, 6, 8, 12)  # costs that are marked
+TICKS = (0.5, 0.6, 0.8, 1, 1.3, 1.6, 2, 2.6, 4, 6, 8, 12)  # costs that are marked
 
 
 @dataclass(frozen=True)
