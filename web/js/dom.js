@@ -36,3 +36,13 @@ export function passWheel(root) {
     app.canvas.processMouseWheel(event);
   }, { passive: false });
 }
+
+/**
+ * After an undo ComfyUI makes the nodes anew, but may keep their HTML, and in it the widget of the node before: take its
+ * place. graph: the one in view.
+ * @param {any} node @param {HTMLElement} root the widget's own element, told by its first class @param {any} graph
+ */
+export function takePlace(node, root, graph) {
+  if (root.isConnected || node.graph !== graph) return;
+  document.querySelector(`[data-node-id="${CSS.escape(String(node.id))}"] .${root.classList[0]}`)?.replaceWith(root);
+}

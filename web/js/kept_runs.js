@@ -5,13 +5,14 @@
 import { app } from "../../../scripts/app.js";
 // @ts-ignore
 import { api } from "../../../scripts/api.js";
-import { make } from "./dom.js";
+import { make, takePlace } from "./dom.js";
 import { t } from "./i18n.js";
 import { line } from "./kept_runs_logic.js";
 
 const NODE = "LongTakeLoadRun";
 const WIDGET = "longtake_kept_runs";
 const HEIGHT = 132;
+const PAINT_MS = 300; // until ComfyUI has put its nodes into the page
 const STYLE = `
 .longtake-runs { box-sizing: border-box; width: 100%; height: ${HEIGHT}px; overflow: auto; font: 11px/1.4 sans-serif;
   color: var(--input-text); background: var(--comfy-input-bg); border-radius: 4px; }
@@ -50,6 +51,7 @@ class KeptRuns {
     } catch (error) {
       this.say(String(error), "bad");
     }
+    setTimeout(() => takePlace(this.node, this.root, app.canvas?.graph), PAINT_MS);
   }
 
   /** @param {string} text @param {string} [kind] */
@@ -111,11 +113,14 @@ app.registerExtension({
     const list = new KeptRuns(node);
     const options = { serialize: false, getValue: () => "", setValue: () => {}, getMinHeight: () => HEIGHT + 8 };
     node.addDOMWidget(WIDGET, WIDGET, list.root, options).serialize = false;
-    lists.add(list);
-    const removed = node.onRemoved;
+    const { onAdded, onRemoved } = node;
+    node.onAdded = (/** @type {any[]} */ ...values) => {
+      lists.add(list);
+      return onAdded?.apply(node, values);
+    };
     node.onRemoved = (/** @type {any[]} */ ...values) => {
       lists.delete(list);
-      return removed?.apply(node, values);
+      return onRemoved?.apply(node, values);
     };
     list.ask();
   },

@@ -6,7 +6,7 @@
 import { app } from "../../../scripts/app.js";
 // @ts-ignore
 import { api } from "../../../scripts/api.js";
-import { make, passWheel } from "./dom.js";
+import { make, passWheel, takePlace } from "./dom.js";
 import { nodeById } from "./filmstrip_logic.js";
 import { t } from "./i18n.js";
 import { parts, refusals } from "./report_logic.js";
@@ -73,15 +73,8 @@ class Report {
     app.canvas?.setDirty(true, true);
   }
 
-  /** As WindowChart's: after an undo ComfyUI may keep the HTML of the node before. */
-  takePlace() {
-    const { root, node } = this;
-    if (root.isConnected || node.graph !== app.canvas?.graph) return;
-    document.querySelector(`[data-node-id="${CSS.escape(String(node.id))}"] .longtake-report`)?.replaceWith(root);
-  }
-
   draw() {
-    this.takePlace();
+    takePlace(this.node, this.root, app.canvas?.graph);
     const { summary, body, text, refused } = this;
     summary.textContent = refused ? t("Refused: see below") : text ? t("Report") : t("Report: none yet");
     summary.classList.toggle("refused", Boolean(refused));
@@ -108,10 +101,28 @@ class Report {
   }
 }
 
+/** Nodes in a graph that have one; while there are any, the page's errors are looked at. */
+const shown = new Set();
+/** @type {ReturnType<typeof setInterval> | undefined} */
+let timer;
+
 /** Give a node its report, beneath the widgets that it has now. @param {any} node */
 export function addReport(node) {
   const report = new Report(node);
   reports.set(node, report);
+  const { onAdded, onRemoved } = node;
+  node.onAdded = function () {
+    onAdded?.apply(this, arguments);
+    shown.add(node);
+    timer ??= setInterval(tell, LOOK_MS); // newer versions dispatch nothing where all of a graph was refused
+  };
+  node.onRemoved = function () {
+    onRemoved?.apply(this, arguments);
+    shown.delete(node);
+    if (shown.size) return;
+    clearInterval(timer);
+    timer = undefined;
+  };
   const executed = node.onExecuted;
   node.onExecuted = function (/** @type {any} */ output) {
     executed?.apply(this, arguments);
@@ -156,6 +167,5 @@ app.registerExtension({
 
   setup() {
     api.addEventListener("promptQueued", tell);
-    setInterval(tell, LOOK_MS); // newer versions dispatch nothing where all of a graph was refused
   },
 });

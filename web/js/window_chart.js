@@ -5,7 +5,7 @@
 import { app } from "../../../scripts/app.js";
 // @ts-ignore
 import { api } from "../../../scripts/api.js";
-import { make, passWheel, svg } from "./dom.js";
+import { make, passWheel, svg, takePlace } from "./dom.js";
 import { isOpen } from "./graph.js";
 import { addReport } from "./report.js";
 import { t } from "./i18n.js";
@@ -167,19 +167,9 @@ class WindowChart {
     return JSON.stringify(requestBody(widgets, run, this.step, node.properties?.longtake_compression ?? 0));
   }
 
-  /**
-   * After an undo ComfyUI makes the nodes anew, but may keep their HTML, and in it the chart of the node before: take its
-   * place.
-   */
-  takePlace() {
-    if (this.root.isConnected || this.node.graph !== app.canvas?.graph) return;
-    const html = document.querySelector(`[data-node-id="${CSS.escape(String(this.node.id))}"] .longtake-chart`);
-    html?.replaceWith(this.root);
-  }
-
   async load() {
     if (!this.node.graph) return;
-    this.takePlace();
+    takePlace(this.node, this.root, app.canvas?.graph);
     const body = this.body();
     if (body === this.asked) return;
     this.asked = body;
