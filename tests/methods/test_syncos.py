@@ -239,6 +239,8 @@ def test_errors_name_the_node_and_the_way_out():
     other.model_options["context_handler"] = object.__new__(comfy.context_windows.IndexListContextHandler)
     with pytest.raises(ValueError, match="IndexListContextHandler"):
         run(syncos_sampler(COUPLED), other)
+    with pytest.raises(ValueError, match="LongTakeSynCoS.*closed_loop.*turn it off"):
+        run(syncos_sampler(COUPLED), windowed(closed_loop=True))
     with pytest.raises(ValueError, match="one step at a time"):
         alone = SynCoSSettings(**{**vars(COUPLED), "stages": "second"})
         run(refine_sampler(syncos_sampler(alone), RefineSettings(omega=1e-30)))
