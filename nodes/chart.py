@@ -64,7 +64,9 @@ def draw_chart(data: dict, title: str, notes: list[str]) -> torch.Tensor:
         for k, start in enumerate(starts):  # by turns in the upper and the lower half of the row: overlaps show
             half = (y0, middle) if k % 2 == 0 else (middle, y1)
             end = min([start + length, *starts[k + 2 : k + 3]])  # where the next one in the same half begins
-            draw.rectangle((x(start), half[0], x(end) - 2, half[1]), LOCAL[k % 2])
+            if end > 0:  # what lies in the video of one that goes around a loop; at least a pixel of each
+                first = x(max(start, 0))
+                draw.rectangle((first, half[0], max(x(min(end, frames)) - 2, first), half[1]), LOCAL[k % 2])
         if row["gamma"] > 0:
             draw.rectangle((LEFT - 8, y0, LEFT - 3, y1), DILATED)
     draw.text((8, top), "step 1", FAINT, small)

@@ -33,10 +33,12 @@ def video(node: str, samples: dict) -> torch.Tensor:
     return latent
 
 
-def spans_of(conditioning) -> list:
-    """The spans of a Prompt Timeline's events, in order of time."""
+def spans_of(conditioning, total: int) -> list:
+    """The spans of a Prompt Timeline's events, in order of time; with length 0 over a video of `total` pixel frames.
+    Raises ValueError."""
     spans = {entry[1][SPAN_KEY].index: entry[1][SPAN_KEY] for entry in conditioning or [] if entry[1].get(SPAN_KEY)}
-    return [spans[i] for i in sorted(spans)]
+    plan = next((span.plan for span in spans.values()), None)
+    return [spans[i] for i in sorted(spans)] if plan is None else plan.spans(total)
 
 
 def wanted(by: str, event: int, start: float, end: float, fps: float, total: int, spans: list) -> tuple[float, float]:
@@ -103,7 +105,7 @@ class LongTakeRedoSpan(io.ComfyNode):
         frames = latent.shape[2]
         total = pixel_length(frames, compression)
         try:
-            first, last = wanted(by, event, start, end, fps, total, spans_of(positive))
+            first, last = wanted(by, event, start, end, fps, total, spans_of(positive, total) if by == "event" else [])
             made = latent_span(first, last, frames, compression)
         except ValueError as error:
             raise ValueError(f"{REDO}: {error}") from error
@@ -139,7 +141,8 @@ class LongTakeContinue(io.ComfyNode):
                 io.Conditioning.Input(
                     "positive", optional=True,
                     tooltip="A Prompt Timeline of the new frames alone (its length is frames), which is moved behind "
-                    "the video; or of the whole longer video, or a plain prompt, which stay as they are.",
+                    "the video; or of the whole longer video (its length, or 0), or a plain prompt, which stay as they "
+                    "are.",
                 ),
             ],
             outputs=[
@@ -167,8 +170,9 @@ class LongTakeContinue(io.ComfyNode):
 
 def shifted(conditioning: list, old: int, new: int, compression: int) -> list:
     """A timeline of the new frames moved behind the `old` pixel frames of a video of `new`; its first event covers what
-    was there, for the windows over the border. Raises ValueError for a timeline of another length."""
-    spans = spans_of(conditioning)
+    was there, for the windows over the border; one with length 0 follows the longer video by itself. Raises ValueError
+    for a timeline of another length."""
+    spans = spans_of(conditioning, new)
     if not spans or spans[0].total == new:
         return conditioning
     if abs(spans[0].total - (new - old)) > compression:

@@ -40,11 +40,15 @@ def _in_time(entry: dict, seen: list[int], x: torch.Tensor) -> dict | None:
     inside = [i for i, frame in enumerate(seen) if starts[0] <= frame < ends[0]]
     if not inside:
         return None
-    # Frames in ascending order: those inside lie side by side. A dilated window's padding turns back, and is dropped.
-    last = next((i for i, j in zip(inside, [*inside[1:], None], strict=True) if j != i + 1))
-    first = inside[0]
+    # Mostly they lie side by side. Where a window goes around a closed loop, or has a frame of elsewhere in front, a
+    # mask leaves out what lies between.
+    first, last = inside[0], inside[-1]
     entry = {**entry, "area": (last + 1 - first, *sizes[1:], first, *starts[1:])}
-    if "mask" not in entry:  # core fades the area's own border; the window's border inside it is none
+    if "mask" in entry:
+        if len(inside) < last + 1 - first:
+            within = torch.tensor([float(starts[0] <= frame < ends[0]) for frame in seen]).to(entry["mask"])
+            entry["mask"] = entry["mask"] * within[:, None, None]
+    else:  # core fades the area's own border; the window's border inside it is none
         ramps = [_ramp(start, end, whole) for start, end, whole in zip(starts, ends, x.shape[2:], strict=True)]
         ramps[0] = ramps[0][seen]
         t, h, w = ramps

@@ -98,6 +98,10 @@ class _Run:
                 f"node, or use the Global/Local Window Scheduler in its place"
             )
         self.windows = handler.settings
+        if settings.couples and self.windows.closed_loop:
+            raise ValueError(
+                f"{NODE}: model: the window scheduler's closed_loop: chunks do not go around the end; turn it off"
+            )
         conds = list(getattr(self.guider, "conds", {}).values())
         count = references(self.guider.inner_model, conds)
         if self.windows.whole(self.frames - count) and self.windows.length < self.frames:  # one, with the references

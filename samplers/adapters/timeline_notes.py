@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 
 from ..prompts.frame_times import by_frame, frame_weights
 from ..prompts.timeline import Span, span_weights
-from ..windows import WindowSettings, latent_length, local_windows, pixel_length, window_centre
+from ..windows import WindowSettings, latent_length, local_windows, most_windows, pixel_length, window_centre
 from .event_texts import same_hooks
 from .timeline import NODE, SPAN_KEY
 
@@ -103,7 +103,7 @@ def notes(conds: list, settings: WindowSettings, frames: int, keys: Sequence[int
                     f"{len(spans)}: one is {settings.compression} pixel frames. Make such events longer"
                 )
             continue
-        if len(spans) < 2 or len(keys) * (frames // settings.stride + 1) * len(spans) > MOST_LOOKUPS:
+        if len(spans) < 2 or len(keys) * most_windows(settings, frames) * len(spans) > MOST_LOOKUPS:
             continue
         lost = lost_events(spans, settings, frames, keys)
         if lost:

@@ -46,6 +46,7 @@ def in_window(cond, frames):
 WINDOWS = [
     *(list(w.indices) for w in local_windows(WindowSettings(5, 2), F, 0)), [0, *range(3, 8)],
     *(list(w.indices[: w.real]) for w in dilated_windows(F, 5)),
+    [*range(8, 14), *range(6)], [13, *range(9)],  # of a closed loop: around its end, and the end in front
 ]  # fmt: skip
 RAMPS = torch.rand(1, F, H, W, generator=torch.Generator().manual_seed(1))
 REGIONS = {

@@ -4,6 +4,7 @@ import pytest
 import torch
 from longtake.nodes.redo import LongTakeContinue, LongTakeRedoSpan
 from longtake.samplers.adapters.engine import apply_windows
+from longtake.samplers.prompts.follow import following
 from longtake.samplers.prompts.timeline import Span
 from longtake.samplers.redo import latent_span
 from longtake.samplers.windows import WindowSettings
@@ -130,6 +131,15 @@ def test_a_timeline_of_the_new_part_is_moved_behind_the_old_one(video):
     assert LongTakeContinue.execute({"samples": video}, 20, C, whole).args[1] is whole
     plain = prompt(3)
     assert LongTakeContinue.execute({"samples": video}, 20, C, plain).args[1] is plain
+
+
+def test_a_timeline_of_length_0_is_laid_out_over_the_video(video):
+    entries = prompt(1, longtake_span=None)
+    for span in following("0f: a\n21f: b\n37f: c", 16.0, 0, "window", "linear")[1]:
+        entries += prompt(10 + span.index, longtake_span=span)
+    assert redo(video, by="event", event=2, positive=entries)[1].startswith("pixel frames 21 to 36 of 53")
+    assert redo(video, by="event", event=3, positive=entries)[1].startswith("pixel frames 37 to 52 of 53")
+    assert LongTakeContinue.execute({"samples": video}, 20, C, entries).args[1] is entries
 
 
 @pytest.mark.parametrize(("values", "words"), [

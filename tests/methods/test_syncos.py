@@ -237,10 +237,11 @@ def test_errors_name_the_node_and_the_way_out():
         run(syncos_sampler(COUPLED), model)
     other = model.clone()
     other.model_options["context_handler"] = object.__new__(comfy.context_windows.IndexListContextHandler)
-    with pytest.raises(ValueError, match="IndexListContextHandler"):
-        run(syncos_sampler(COUPLED), other)
+    for refused, words in ((other, "IndexListContextHandler"), (windowed(closed_loop=True), "closed_loop.*turn")):
+        with pytest.raises(ValueError, match=words):
+            run(syncos_sampler(COUPLED), refused)
+    alone = replace(COUPLED, stages="second")
     with pytest.raises(ValueError, match="one step at a time"):
-        alone = SynCoSSettings(**{**vars(COUPLED), "stages": "second"})
         run(refine_sampler(syncos_sampler(alone), RefineSettings(omega=1e-30)))
 
 

@@ -5,6 +5,7 @@ import base64
 import io
 import json
 import random
+from dataclasses import replace
 
 import comfy.latent_formats
 import numpy as np
@@ -85,7 +86,9 @@ def test_a_closed_loop_is_drawn_around_the_end():
             else:
                 assert weight == 0.0
     assert all(abs(total - 1) < 1e-3 for total in sums)
-    assert not torch.equal(chart_image(settings, 157), chart_image(WindowSettings(13, 7, fuse="overlap-linear"), 157))
+    picture, open_ended = (chart_image(s, 157)[0, 60:500] for s in (settings, replace(settings, closed_loop=False)))
+    assert not torch.equal(picture, open_ended)
+    assert torch.equal(picture[:, :59], open_ended[:, :59]) and torch.equal(picture[:, 938:], open_ended[:, 938:])
 
 
 def test_the_chart_of_a_moving_overlap_is_no_example():
@@ -104,6 +107,7 @@ def test_too_many_windows_to_draw_are_refused():
         chart(WindowSettings(13, 12), 1_000_000)
     data = chart(SETTINGS, 10_001)
     assert data["frames"] == 2501 and data["layouts"]
+    assert chart_image(WindowSettings(13, 7), 100_001).shape == (1, 540, 960, 3)  # a window is less than a pixel
 
 
 def test_picture_shows_the_schedule():

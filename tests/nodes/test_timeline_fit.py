@@ -102,7 +102,19 @@ def test_unused_events_come_with_ways_out():
 def test_a_moving_window_uses_more():
     """random_shift: an event is used if a window of any step has its centre there, not of the first step alone."""
     text = "0s: a\n4s: b\n4.5s: c\n12s: d"
-    assert ask(text, windows=windows(schedule="random_shift"))["unused"] is None
+    for values in ({"schedule": "random_shift"}, {"schedule": "rolling"}, {"overlap_end": 72}):
+        assert ask(text, windows=windows(**values))["unused"] is None
+
+
+def test_shorter_windows_keep_a_moving_overlap():
+    lost = ask("a | b | c", 81, windows=windows(overlap_end=60))["unused"]
+    shorter = lost["shorter"]
+    assert 0 < shorter["overlap_end"] < shorter["window_length"] < 81
+    assert ask("a | b | c", 81, windows=windows(**shorter))["unused"] is None
+
+
+def test_a_closed_loop_of_one_window_uses_events():
+    assert ask("a", 81, windows=windows(closed_loop=True))["unused"] is None
 
 
 def test_no_event_is_robbed_for_another():

@@ -14,6 +14,7 @@ const DOWN = ["CONDITIONING", "GUIDER", "*"]; // outputs that lead from a prompt
 const UP = ["MODEL", "GUIDER", "SAMPLER", "*"]; // inputs that lead from a sampler to what makes its windows
 export const TO_SAMPLER = ["MODEL", "GUIDER", "*"]; // outputs that lead from windows to their sampler
 const LATENTS = ["LATENT", "*"]; // inputs that lead from a sampler to the node that makes its latent
+const LONGER = "LongTakeContinue"; // makes a longer video of the latent that goes in
 const OFF = [2, 4]; // modes: muted, bypassed
 const MOST_NODES = 1000; // that one search looks at
 
@@ -104,14 +105,16 @@ export function setValue(node, name, value, canvas) {
 
 /**
  * The latent of the sampler that a timeline's prompts, or a window node's model, go to; where none is found, the only one
- * of the graph.
+ * of the graph. Null: there is none, or it becomes longer on its way.
  * @param {any} from the node @param {string[]} [down] outputs that lead to the sampler @returns {Video | null}
  */
 export function findVideo(from, down = DOWN) {
     const makes = (/** @type {any} */ node) =>
         !OFF.includes(node.mode) && widgetOf(node, "length") && node.outputs?.some((/** @type {any} */ o) => o.type === "LATENT");
     const nodes = from.graph?.nodes ?? from.graph?._nodes ?? [];
-    const near = reached(reached([from], "outputs", down), "inputs", LATENTS).find(makes);
+    const longer = (/** @type {any} */ node) => node.comfyClass === LONGER && !OFF.includes(node.mode);
+    const near = reached(reached([from], "outputs", down), "inputs", LATENTS).find((node) => makes(node) || longer(node));
+    if (near && longer(near)) return null;
     const all = nodes.filter(makes);
     const node = near ?? (all.length === 1 ? all[0] : null);
     if (!node) return null;

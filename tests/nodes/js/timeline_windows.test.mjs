@@ -9,7 +9,7 @@ const load = async (name) => {
     return import(`data:text/javascript,${encodeURIComponent(source)}`);
 };
 const { stack, shapes, windowAt } = await load("timeline_windows");
-const { findWindows, valueOf } = await load("timeline_graph");
+const { findVideo, findWindows, valueOf } = await load("timeline_graph");
 
 const windows = [
     { start: 0, end: 49, events: [[0, 1]] },
@@ -87,6 +87,17 @@ test("the windows of the sampler that the prompts go to", () => {
     const values = { ...widgets };
     delete values.fuse;
     assert.deepEqual(found(g), { node: "LongTakeWindowScheduler", values, compression: 8 });
+});
+
+test("the video of a timeline is not the latent that Continue Video makes longer", () => {
+    const empty = { id: 4, type: "EmptyLatent", widgets: { length: 293 } };
+    const sampler = (id, prompt, latent) => ({ id, type: "KSampler", from: [["CONDITIONING", prompt], ["LATENT", latent]] });
+    const made = graph({ id: 1, type: "LongTakePromptTimeline" }, timeline, { ...empty, outputs: [] }, sampler(5, 1, 4),
+        { id: 6, type: "LongTakeContinue", from: [["LATENT", 5], ["CONDITIONING", 2]] }, sampler(7, 6, 6));
+    assert.equal(findVideo(made.getNodeById(1)).length, 293);
+    assert.equal(findVideo(made.getNodeById(2)), null);
+    made.getNodeById(6).mode = 4;
+    assert.equal(findVideo(made.getNodeById(2)).length, 293);
 });
 
 test("SynCoS makes its own windows where the model has none", () => {
