@@ -15,7 +15,7 @@ from ._api import InputImpl, io, ui
 from ._checks import bounded, verdict
 from ._widgets import Combo, Float
 
-NODE, ENCODE = "Decode to Video", "Encode Video"
+NODE, ENCODE = "Decode to Video (LongTakeDecodeToVideo)", "Encode Video (LongTakeEncodeVideo)"
 FOLDERS = {"output": folder_paths.get_output_directory, "temp": folder_paths.get_temp_directory}
 
 

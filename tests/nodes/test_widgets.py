@@ -79,8 +79,8 @@ def test_a_wrong_value_by_a_link_is_refused_by_name(node_id, widget, value):
     ("LongTakeVMCR", {"start_percent": 1, "end_percent": 1}, ["start_percent (1.0)", "end_percent (1.0)"]),
     ("LongTakeSynCoSSampler", {"window_length": 49, "stride": 50}, ["stride (50)", "window_length (49)", "e.g. 16"]),
     ("LongTakeSynCoSKSampler", {"window_length": "49", "stride": 50.9}, ["stride (50)", "window_length (49)"]),
-    ("LongTakePromptTimeline", {"blend": 147}, ["blend (147", "146", "shortest event"]),
-    ("LongTakePromptTimeline", {"events": "0s: a\n60s: b"}, ["60s", "past the end"]),
+    ("LongTakePromptTimeline", {"blend": 147, "length": 293}, ["blend (147", "146", "shortest event"]),
+    ("LongTakePromptTimeline", {"events": "0s: a\n60s: b", "length": 293}, ["60s", "past the end"]),
     ("LongTakeStructuredPrompt", {"reply": '{"global": ["a"], "local": ["b"]}'}, ["reply", "one text"]),
 ])  # fmt: skip
 def test_values_that_do_not_go_together_get_one_message(node_id, values, words):

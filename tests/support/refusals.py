@@ -14,10 +14,12 @@ import nodes as core
 NODES = {node.GET_SCHEMA().node_id: node for node in asyncio.run(LongTakeExtension().get_node_list())}
 MODEL = {"class_type": "LongTakeDemoBackbone", "inputs": {}}
 SOURCES = {  # type of an input: (node that makes it, output)
-    "MODEL": (MODEL, 0), "CLIP": (MODEL, 1),
+    "MODEL": (MODEL, 0), "CLIP": (MODEL, 1), "VAE": (MODEL, 2),
     "CONDITIONING": ({"class_type": "CLIPTextEncode", "inputs": {"clip": ["CLIP", 1], "text": ""}}, 0),
     "LATENT": ({"class_type": "EmptyHunyuanLatentVideo",
                 "inputs": {"width": 64, "height": 64, "length": 97, "batch_size": 1}}, 0),
+    "IMAGE": ({"class_type": "EmptyImage", "inputs": {"width": 64, "height": 64, "batch_size": 5, "color": 0}}, 0),
+    "VIDEO": ({"class_type": "CreateVideo", "inputs": {"images": ["IMAGE", 0], "fps": 16.0}}, 0),
     "NOISE": ({"class_type": "RandomNoise", "inputs": {"noise_seed": 0}}, 0),
     "SAMPLER": ({"class_type": "KSamplerSelect", "inputs": {"sampler_name": "euler"}}, 0),
     "HOOKS": ({"class_type": "CombineHooks2", "inputs": {}}, 0),

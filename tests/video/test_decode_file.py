@@ -166,7 +166,8 @@ def test_a_full_disk_is_one_line_and_what_is_there_can_be_gone_on_with(tmp_path)
     child.start()
     child.join()
     text = reply.get()
-    assert text.startswith(f"Decode to Video: the disk of {folder} is full (") and "\n" not in text
+    begin = f"Decode to Video (LongTakeDecodeToVideo): the disk of {folder} is full ("
+    assert text.startswith(begin) and "\n" not in text
     assert f"of {4 * FRAMES - 3} frames" in text and str(part(folder)) in text
     assert sum(1 for _ in video_file.packets_of(part(folder), FORMATS["mp4 (h264)"], (16, 32))) >= SEGMENT
     assert not (folder / "take_.mp4").exists()
@@ -212,7 +213,7 @@ def test_a_part_that_is_none_is_not_taken_over(tmp_path, damage):
     if damage == "folder":
         name.unlink()
         name.mkdir()
-        with pytest.raises(OSError, match="Decode to Video: .*part.mp4 cannot be written"):
+        with pytest.raises(OSError, match=r"Decode to Video \(LongTakeDecodeToVideo\): .*part.mp4 cannot be written"):
             decode(folder)
         return
     name.write_bytes({"cut": data[:700], "garbage": b"\0\1" * 5000, "empty": b"", "another": OTHER}[damage])
@@ -274,7 +275,7 @@ def node(**changes):
     ({"samples": {"samples": torch.zeros(1, 4, 8, 8)}}, "samples: a latent of the shape"),
 ])  # fmt: skip
 def test_what_cannot_be_is_named(changes, words):
-    with pytest.raises(ValueError, match=f"Decode to Video: {words}"):
+    with pytest.raises(ValueError, match=rf"Decode to Video \(LongTakeDecodeToVideo\): {words}"):
         node(**changes)
 
 

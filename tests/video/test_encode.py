@@ -92,5 +92,5 @@ def test_a_trimmed_video_is_read_within_its_bounds(clip):
     ((0, 0, 0, 0, 64, 40), "overlap must be at most half of window"),
 ])  # fmt: skip
 def test_what_cannot_be_is_named(clip, values, words):
-    with pytest.raises(ValueError, match=f"Encode Video: {words}"):
+    with pytest.raises(ValueError, match=rf"Encode Video \(LongTakeEncodeVideo\): {words}"):
         LongTakeEncodeVideo.execute(clip[0], built("wan21"), *values)
