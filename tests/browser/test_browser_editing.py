@@ -121,15 +121,15 @@ def press_until(comfy, key, wanted):
     wait_for(comfy, wanted)
 
 
-def wait_for_widgets(comfy, count):
-    """`count` nodes of each kind are in view, each shows its own widget of the pack, and no other one is to be seen."""
+def wait_for_widgets(comfy, count, kinds=WIDGETS):
+    """`count` nodes of each of the kinds are in view, each shows its own widget, and no other one is to be seen."""
     seen = """([kinds, count]) => Object.entries(kinds).every(([kind, selector]) => {
         const nodes = window.app.canvas.graph._nodes.filter((node) => node.type === kind);
         const own = nodes.map((node) => node.widgets.find((w) => w.element?.matches(selector))?.element);
         const rest = [...document.querySelectorAll(selector)].filter((element) => !own.includes(element));
         return own.length === count && own.every((e) => e?.isConnected) && !rest.some((e) => e.checkVisibility());
     })"""
-    comfy.page.wait_for_function(seen, arg=[WIDGETS, count])
+    comfy.page.wait_for_function(seen, arg=[{kind: WIDGETS[kind] for kind in kinds}, count])
 
 
 def see_charts_work(comfy):
@@ -244,7 +244,7 @@ def test_subgraph(comfy, renderer):
 
     subgraph, ids = enter(comfy)
     assert sorted(ids) == sorted([TIMELINE, SCHEDULER, SAMPLER])
-    wait_for_widgets(comfy, 1)
+    wait_for_widgets(comfy, 1, (TIMELINE, SCHEDULER))
     see_charts_work(comfy)
     comfy.widget(ids[TIMELINE], "events", "bouncing | circling")
     comfy.focus(ids[TIMELINE])
@@ -268,7 +268,7 @@ def test_subgraph(comfy, renderer):
     comfy.load(saved)
     assert comfy.missing() == [] and tree(comfy.prompt()) == runs
     enter(comfy)
-    wait_for_widgets(comfy, 1)
+    wait_for_widgets(comfy, 1, (TIMELINE, SCHEDULER))
     comfy.command("Comfy.Graph.ExitSubgraph")
     run_small(comfy, seed=list(RENDERERS).index(renderer) + 20)
 
@@ -277,7 +277,7 @@ def test_subgraph(comfy, renderer):
     comfy.command("Comfy.Graph.UnpackSubgraph")
     assert comfy.missing() == [] and not any(":" in i for i in comfy.prompt())
     assert tree(comfy.prompt()) == runs
-    wait_for_widgets(comfy, 1)
+    wait_for_widgets(comfy, 1, (TIMELINE, SCHEDULER))
     assert len(see_charts_work(comfy)) == 1
 
     comfy.load(EMPTY)

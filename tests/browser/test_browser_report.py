@@ -71,7 +71,7 @@ def test_a_run_leaves_its_report_in_the_node(comfy, ids):
     timeline.locator("summary").filter(has_text="Report").click()
     rows = timeline.locator("tr")
     rows.nth(3).wait_for()
-    assert rows.nth(1).locator("td").all_text_contents()[:2] == ["1", "0 - 23"]
+    assert rows.nth(1).locator("td").all_text_contents()[:2] == ["1", "0 - 31"]
     assert timeline.locator(".item").filter(has_text="Without LongTake windows").is_visible()
     inside = """kind => {
         const root = document.querySelector(`.longtake-report[data-of=${kind}]`).getBoundingClientRect();

@@ -28,6 +28,7 @@ SETTINGS = {"Comfy.TutorialCompleted": True, "Comfy.Workflow.ShowMissingModelsWa
 # What ComfyUI's own page says in a server without network and without a user's files.
 CORE_NOISE = ("/favicon.ico", "/userdata", "/user.css", "/releases", "ERR_INTERNET_DISCONNECTED",
               "ERR_NAME_NOT_RESOLVED", "api.comfy.org", "googleapis", "firebase", "googletagmanager",
+              "primevue/blockui",  # its veil over the page, while a file that was dropped is read
               "/missingModelMetadata", "Missing Link ID when unpacking",  # of widgets that it shows on a subgraph
               "cleanup event listeners for graph that was never set up")  # fmt: skip
 
@@ -53,11 +54,15 @@ class ComfyPage:
     def __init__(self, server, page):
         self.server, self.page, self.errors = server, page, []
         page.on("console", self._console)
-        page.on("pageerror", lambda error: self.errors.append(f"{error}\n{error.stack or ''}"))
+        page.on("pageerror", lambda error: self.add(f"{error}\n{error.stack or ''}"))
 
     def _console(self, message):
         text = f"{message.text} ({message.location.get('url', '')})"
-        if message.type == "error" and not any(noise in text for noise in CORE_NOISE):
+        if message.type == "error":
+            self.add(text)
+
+    def add(self, text):
+        if not any(noise in text for noise in CORE_NOISE):
             self.errors.append(text)
 
     def open(self):

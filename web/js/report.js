@@ -14,7 +14,7 @@ import { parts, refusals } from "./report_logic.js";
 const WIDGET = "longtake_report";
 const FOLDED = 26; // px
 const MARGIN = 20; // that the canvas renderer leaves around a DOM widget
-const LOOK_MS = 500;
+const LOOKS_MS = [300, 1000, 3000, 10000]; // after a graph begins to be queued
 const MOST = 220; // px; a longer report scrolls
 const STYLE = `
 .longtake-report { box-sizing: border-box; width: 100%; min-height: ${FOLDED}px; flex: none; overflow: hidden;
@@ -101,28 +101,10 @@ class Report {
   }
 }
 
-/** Nodes in a graph that have one; while there are any, the page's errors are looked at. */
-const shown = new Set();
-/** @type {ReturnType<typeof setInterval> | undefined} */
-let timer;
-
 /** Give a node its report, beneath the widgets that it has now. @param {any} node */
 export function addReport(node) {
   const report = new Report(node);
   reports.set(node, report);
-  const { onAdded, onRemoved } = node;
-  node.onAdded = function () {
-    onAdded?.apply(this, arguments);
-    shown.add(node);
-    timer ??= setInterval(tell, LOOK_MS); // newer versions dispatch nothing where all of a graph was refused
-  };
-  node.onRemoved = function () {
-    onRemoved?.apply(this, arguments);
-    shown.delete(node);
-    if (shown.size) return;
-    clearInterval(timer);
-    timer = undefined;
-  };
   const executed = node.onExecuted;
   node.onExecuted = function (/** @type {any} */ output) {
     executed?.apply(this, arguments);
@@ -167,5 +149,7 @@ app.registerExtension({
 
   setup() {
     api.addEventListener("promptQueued", tell);
+    // Newer versions dispatch nothing more where all of a graph was refused.
+    api.addEventListener("promptQueueing", () => LOOKS_MS.forEach((ms) => setTimeout(tell, ms)));
   },
 });
