@@ -14,6 +14,8 @@ ADD = """([type, values]) => {
     graph.clear();
     const node = window.LiteGraph.createNode(type);
     for (const widget of node.widgets ?? []) if (widget.name in values) widget.value = values[widget.name];
+    const preset = node.widgets?.find((widget) => widget.name === "preset"); // others leave widgets out, which are grey
+    if (preset) preset.callback((preset.value = "custom"));
     graph.add(node);
     return node.id;
 }"""
