@@ -192,7 +192,7 @@ class LongTakeWindowScheduler(io.ComfyNode):
                 ),
                 io.Int.Input(
                     "shift_seed", default=0, min=0, max=0xFFFFFFFFFFFFFFFF,
-                    tooltip="Seed of random_shift's offsets; no effect with static.",
+                    tooltip="Seed of random_shift's offsets; no effect with static and rolling.",
                 ),
                 Combo(
                     "fuse", options=list(FUSE), default="pyramid",
