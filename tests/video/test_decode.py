@@ -6,6 +6,7 @@ import comfy.model_management
 import comfy.sd
 import pytest
 import torch
+from longtake.nodes.video import NODE
 from longtake.samplers.adapters import vae_streams
 from longtake.samplers.adapters.decoding import Decoding, videos
 from longtake.samplers.adapters.vae_windows import Windows
@@ -127,7 +128,7 @@ def test_an_image_vae_s_batch_is_a_video():
     weights = random_weights(AutoencoderKL(**config["params"]).state_dict())
     vae = comfy.sd.VAE(sd=weights, config=config)
     latent = torch.randn(6, 4, 4, 4)
-    (video,) = videos("Decode to Video", {"samples": latent}, vae)
+    (video,) = videos(NODE, {"samples": latent}, vae)
     assert (streamed(Decoding(vae, video)) - vae.decode(latent)).abs().max() <= 1e-4
 
 
@@ -156,7 +157,7 @@ def test_the_vae_is_left_as_it_was(name):
 ])  # fmt: skip
 def test_what_does_not_fit_is_named(shape, words):
     with pytest.raises(ValueError, match=rf"Decode to Video \(LongTakeDecodeToVideo\): samples.*{words}"):
-        videos("Decode to Video", {"samples": torch.zeros(shape)}, built("wan21"))
+        videos(NODE, {"samples": torch.zeros(shape)}, built("wan21"))
 
 
 def test_another_pack_s_vae_is_refused_by_name():
@@ -166,7 +167,7 @@ def test_another_pack_s_vae_is_refused_by_name():
     theirs = TheirVAE.__new__(TheirVAE)
     theirs.__dict__ = dict(built("wan21").__dict__)
     with pytest.raises(ValueError, match=r"Decode to Video \(LongTakeDecodeToVideo\): vae: TheirVAE is another pack's"):
-        videos("Decode to Video", {"samples": torch.zeros(1, 16, 3, 4, 4)}, theirs)
+        videos(NODE, {"samples": torch.zeros(1, 16, 3, 4, 4)}, theirs)
 
 
 def test_a_batch_is_several_videos_and_sound_beside_a_video_is_left():

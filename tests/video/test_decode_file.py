@@ -15,7 +15,7 @@ import comfy.model_management
 import pytest
 import torch
 from comfy_api.latest import InputImpl
-from longtake.nodes.video import LongTakeDecodeToVideo
+from longtake.nodes.video import NODE, LongTakeDecodeToVideo
 from longtake.samplers.adapters import decode_file, video_file
 from longtake.samplers.adapters.decoding import Decoding
 from longtake.samplers.adapters.video_file import FORMATS
@@ -47,7 +47,7 @@ def decode(folder, format="mp4 (h264)", name="take", z=None, audio=None, progres
     kind = FORMATS.get(format)
     target = decode_file.Target(folder, name, decode_file.digest(decoding, (format,), audio), kind)
     final = folder / f"{name}_{f'.{kind.extension}' if kind else ''}"
-    return decode_file.decode("Decode to Video", decoding, target, lambda: final, 16, 20, audio, TAGS, progress)
+    return decode_file.decode(NODE, decoding, target, lambda: final, 16, 20, audio, TAGS, progress)
 
 
 def pictures(path):
