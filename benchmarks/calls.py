@@ -10,7 +10,6 @@ calls_videos.jsonl and calls_events.jsonl keep every finished run, --resume goes
 import argparse
 import json
 import math
-from pathlib import Path
 
 from . import command, events, plots, quality, scenarios
 from .tables import LEGEND, PAIRS, Runs, Table
@@ -56,12 +55,8 @@ def parse(argv=None):
     parser.add_argument("--prompts", type=int, default=24, help="held-out prompts, 1..60; every second partly open")
     parser.add_argument("--skip", type=int, default=0, help="leave out the first so many prompts")
     parser.add_argument("--scenarios", type=int, default=24, help="of several events, 0..48")
-    parser.add_argument("--steps", type=int, default=16)
-    parser.add_argument("--cfg", type=float, default=4.0)
+    command.run_options(parser, 16)
     parser.add_argument("--batch", type=int, default=4, help="prompts per sampler call")
-    parser.add_argument("--weights", type=Path, help="folder of the demo model's .safetensors files")
-    parser.add_argument("--out", type=Path, default=command.RESULTS, help="folder")
-    parser.add_argument("--resume", action="store_true", help="keep the runs that the .jsonl files have")
     args = parser.parse_args(argv)
     for name, low, high in (("prompts", 1, 60), ("scenarios", 0, 48)):
         if not low <= getattr(args, name) <= high:

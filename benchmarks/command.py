@@ -18,6 +18,15 @@ def parser(name: str, doc: str) -> argparse.ArgumentParser:
     )
 
 
+def run_options(parser: argparse.ArgumentParser, steps: int) -> None:
+    """What a benchmark that samples and keeps its runs takes; steps: by default."""
+    parser.add_argument("--steps", type=int, default=steps)
+    parser.add_argument("--cfg", type=float, default=4.0)
+    parser.add_argument("--weights", type=Path, help="folder of the demo model's .safetensors files")
+    parser.add_argument("--out", type=Path, default=RESULTS, help="folder")
+    parser.add_argument("--resume", action="store_true", help="keep the runs that are in its .jsonl file")
+
+
 def line(name: str, *words: str) -> str:
     """The command that runs it, as one types it."""
     return shlex.join(["python", "-m", "benchmarks", name, *words])

@@ -45,12 +45,8 @@ def parse(argv=None):
     parser.add_argument("--lengths", type=int, nargs="+", default=[147, 293], help="pixel frames")
     parser.add_argument("--prompts", type=int, default=24, help="held-out prompts, 1..60; every second partly open")
     parser.add_argument("--skip", type=int, default=0, help="leave out the first so many held-out prompts")
-    parser.add_argument("--steps", type=int, default=24)
-    parser.add_argument("--cfg", type=float, default=4.0)
+    command.run_options(parser, 24)
     parser.add_argument("--batch", type=int, default=6, help="prompts per sampler call")
-    parser.add_argument("--weights", type=Path, help="folder of the demo model's .safetensors files")
-    parser.add_argument("--out", type=Path, default=command.RESULTS, help="folder")
-    parser.add_argument("--resume", action="store_true", help="keep the runs that glc_runs.jsonl has")
     parser.add_argument("--sheet", type=Path, help=f"folder for filmstrips of the first {SHEETS} prompts")
     args = parser.parse_args(argv)
     if args.skip < 0 or not 1 <= args.prompts <= 60 - args.skip:

@@ -15,7 +15,6 @@ import json
 import math
 import random
 from dataclasses import asdict, dataclass
-from pathlib import Path
 
 import comfy_extras.nodes_custom_sampler as core
 import torch
@@ -90,11 +89,7 @@ def parse(argv=None):
     parser.add_argument("--every", nargs="+", type=int, default=[12, 16, 24, 49, 97], help="pixel frames of an event")
     parser.add_argument("--frames", type=int, default=293, help="pixel frames of the video")
     parser.add_argument("--scenarios", type=int, default=24)
-    parser.add_argument("--steps", type=int, default=24)
-    parser.add_argument("--cfg", type=float, default=4.0)
-    parser.add_argument("--weights", type=Path, help="folder of the demo model's .safetensors files")
-    parser.add_argument("--out", type=Path, default=command.RESULTS, help="folder")
-    parser.add_argument("--resume", action="store_true", help="keep the runs that timing_runs.jsonl has")
+    command.run_options(parser, 24)
     args = parser.parse_args(argv)
     try:
         args.table = {text: variant(text) for text in args.variants}

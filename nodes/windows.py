@@ -52,7 +52,7 @@ def retained(retain: str) -> tuple[int, ...]:
 
 def varies(settings: WindowSettings, cost: Cost) -> bool:
     """Whether a run's cost depends on what only the sampler knows, its sigmas."""
-    return settings.schedule != "static" or cost.extra > 0
+    return settings.moves or cost.extra > 0
 
 
 def cost_headline(settings: WindowSettings, cost: Cost, run: str) -> str:
@@ -251,13 +251,13 @@ class LongTakeWindowScheduler(io.ComfyNode):
                 io.Int.Input(
                     "overlap_end", default=-1, min=-1, max=LONGEST - 1, optional=True,
                     tooltip="Pixel frames that neighbouring windows share at the end of the noise schedule, to which "
-                    "overlap changes evenly. Seams are decided early: 0 to a quarter of a window saves calls late. -1: "
-                    "overlap throughout.",
+                    "overlap changes evenly; 0 to a quarter of a window saves calls late. -1: overlap "
+                    "throughout.",
                 ),
                 io.Boolean.Input(
                     "closed_loop", default=False, optional=True,
-                    tooltip="Windows go around the end of the video, so that it repeats without a seam. Decode it as "
-                    "the help page says.",
+                    tooltip="Windows go around the end of the video, so that its end leads into its beginning. Decode "
+                    "it as the help page says.",
                 ),
                 io.Latent.Input(
                     "latent", optional=True,

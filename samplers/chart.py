@@ -96,7 +96,6 @@ def chart_data(
             "local": cost.local,
             "evaluations": cost.evaluations,
             "plain": cost.plain,
-            "per_frame": round(cost.evaluations / cost.once, 3),
             "ratio": round(cost.evaluations / cost.plain, 3),
         },
     }

@@ -184,7 +184,7 @@ def rolling_offset(index: int, stride: int) -> int:
     return stride * (index * GOLDEN % 2**32) >> 32
 
 
-def loop_starts(frames: int, length: int, stride: int, offset: int) -> list[int]:
+def loop_starts(frames: int, stride: int, offset: int) -> list[int]:
     """Starts on a closed loop of F frames: the fewest, two at least, that are evenly spaced by at most `stride`."""
     count = loop_count(frames, stride)
     return [(i * frames // count + offset) % frames for i in range(count)]
@@ -208,7 +208,7 @@ def local_windows(settings: WindowSettings, frames: int, key: int, index: int = 
     settings, length = settings.at(place), min(settings.length, frames)
     offset = _offset(settings, key, index)
     if settings.closed_loop:
-        starts = loop_starts(frames, length, settings.stride, offset)
+        starts = loop_starts(frames, settings.stride, offset)
         return [Window(_around(s, length, frames), length) for s in starts]
     starts = shifted_starts(frames, length, settings.stride, offset)
     return [Window(range(s, s + length), length) for s in starts]

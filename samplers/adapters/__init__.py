@@ -14,4 +14,8 @@ vmcr        a SAMPLER that refines between steps (glc/motion.py)
 syncos      a SAMPLER that couples (syncos/)
 checkpoint  a SAMPLER, or a patch of a MODEL, whose runs are kept and resumed
 replay, run_digest, run_files, run_folders   what of a run is needed, which run it is, its files, all runs' folders
+references, ltx_shift    frames in the latent before the video's own; LTX-Video's noise shift
+decoding, encoding       a video through any VAE in pieces of time: vae_streams, vae_twin, vae_windows, vae_pieces
+decode_file, video_file, video_read, png_frames   files that are written piece by piece, and read
+file_lock   the system's lock on a file
 """

@@ -16,6 +16,7 @@ import torch
 
 from . import video_file
 from .decoding import Decoding
+from .file_lock import held
 from .png_frames import PngWriter
 from .video_file import FORMATS, FULL, Writer
 
@@ -50,31 +51,16 @@ def digest(decoding: Decoding, settings: tuple, audio: dict | None) -> str:
 @contextlib.contextmanager
 def locked(path: Path, node: str) -> Iterator[None]:
     """Hold `path` for this process; Busy where another one does. The system lets go of it when the process ends."""
-    file = open(path, "a+b")  # noqa: SIM115
-    try:
-        try:
-            if os.name == "nt":
-                import msvcrt
-
-                file.seek(0)
-                msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
-            else:
-                import fcntl
-
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if os.stat(path).st_ino != os.fstat(file.fileno()).st_ino:
-                raise OSError("another process has just let go of it")
-        except OSError as error:
+    with held(path) as ours:
+        if not ours:
             raise Busy(
                 f"{node}: {path.stem} is being written by another ComfyUI; wait for it, or set another filename_prefix"
-            ) from error
+            )
         try:
             yield
         finally:
             if os.name != "nt":
                 path.unlink(missing_ok=True)  # while it is held: nobody can take what is about to go
-    finally:
-        file.close()
 
 
 class Target:

@@ -28,10 +28,15 @@ def references(model, conds: list) -> int:
 
 
 def _leading(context: torch.Tensor) -> int:
-    """Of a VACE context [B, layers, 96, F, H, W]; each VACE node in a row made a layer."""
-    frames = context.movedim((3, 1), (0, 1))  # [F, layers, B, 96, H, W]
-    made, mask = (frames[:, :, :, part].abs().flatten(2).amax(2) for part in (VACE_MADE, VACE_MASK))
-    return int(((made < NOTHING) & (mask == 0)).long().cumprod(0).sum(0).max()) % len(frames)
+    """Of a VACE context [B, layers, 96, F, H, W]; each VACE node in a row made a layer. Frame by frame, for the whole
+    context is larger than the video."""
+    layers = torch.ones(context.shape[1], dtype=torch.bool, device=context.device)  # whose frames so far are references
+    for i, frame in enumerate(context.unbind(3)):
+        made, mask = (frame[:, :, part].abs().amax((0, 2, 3, 4)) for part in (VACE_MADE, VACE_MASK))
+        layers &= (made < NOTHING) & (mask == 0)
+        if not layers.any():
+            return i
+    return 0
 
 
 def behind(windows: list[Window], count: int) -> list[Window]:

@@ -15,6 +15,7 @@ from pathlib import Path
 import folder_paths
 import torch
 
+from .file_lock import held
 from .run_files import FILE, State, Unreadable, read, read_state, step_files
 
 FOLDER = ("longtake", "runs")
@@ -112,37 +113,8 @@ def locked(folder: Path):
     if path.is_symlink():
         yield False
         return
-    with open(path, "a+b") as file:
-        try:
-            _lock(file)
-        except OSError:
-            yield False
-            return
-        try:
-            yield path.exists() and os.path.samestat(os.fstat(file.fileno()), path.stat())  # else a deleted run's
-        finally:
-            with contextlib.suppress(OSError):
-                _unlock(file)
-
-
-if os.name == "nt":
-    import msvcrt
-
-    def _lock(file):
-        file.seek(0)
-        msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
-
-    def _unlock(file):
-        file.seek(0)
-        msvcrt.locking(file.fileno(), msvcrt.LK_UNLCK, 1)
-else:
-    import fcntl
-
-    def _lock(file):
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-
-    def _unlock(file):
-        fcntl.flock(file, fcntl.LOCK_UN)
+    with held(path) as ours:
+        yield ours
 
 
 def delete(run: Kept) -> bool:

@@ -39,10 +39,10 @@ export function passWheel(root) {
 
 /**
  * After an undo ComfyUI makes the nodes anew, but may keep their HTML, and in it the widget of the node before: take its
- * place. graph: the one in view.
- * @param {any} node @param {HTMLElement} root the widget's own element, told by its first class @param {any} graph
+ * place.
+ * @param {any} node @param {HTMLElement} root the widget's own element, told by its first class
  */
-export function takePlace(node, root, graph) {
-  if (root.isConnected || node.graph !== graph) return;
+export function takePlace(node, root) {
+  if (root.isConnected || node.graph !== app.canvas?.graph) return;
   document.querySelector(`[data-node-id="${CSS.escape(String(node.id))}"] .${root.classList[0]}`)?.replaceWith(root);
 }

@@ -51,7 +51,7 @@ class KeptRuns {
     } catch (error) {
       this.say(String(error), "bad");
     }
-    setTimeout(() => takePlace(this.node, this.root, app.canvas?.graph), PAINT_MS);
+    setTimeout(() => takePlace(this.node, this.root), PAINT_MS);
   }
 
   /** @param {string} text @param {string} [kind] */

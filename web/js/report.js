@@ -74,7 +74,7 @@ class Report {
   }
 
   draw() {
-    takePlace(this.node, this.root, app.canvas?.graph);
+    takePlace(this.node, this.root);
     const { summary, body, text, refused } = this;
     summary.textContent = refused ? t("Refused: see below") : text ? t("Report") : t("Report: none yet");
     summary.classList.toggle("refused", Boolean(refused));

@@ -6,17 +6,6 @@
 /** Whether an element lies over the canvas, beside ComfyUI's own nodes of HTML. @param {Element} root */
 const onCanvas = (root) => Boolean(root.closest(".dom-widget"));
 
-/**
- * After an undo ComfyUI makes the nodes anew, but may keep their HTML, and in it the element of the node before: take its
- * place.
- * @param {HTMLElement} root @param {any} node @param {any} app ComfyUI's
- */
-export function takePlace(root, node, app) {
-    if (root.isConnected || node.graph !== app.canvas?.graph) return;
-    const old = document.querySelector(`[data-node-id="${CSS.escape(String(node.id))}"] .longtake-timeline`);
-    old?.replaceWith(root);
-}
-
 /** Hand on to the canvas what is the canvas': its wheel, and the middle button, which pans. @param {TimelineView} view @param {any} app */
 export function passOn(view, app) {
     const { root } = view;

@@ -11,13 +11,14 @@
 import { api } from "../../../scripts/api.js";
 // @ts-ignore: served by ComfyUI
 import { app } from "../../../scripts/app.js";
+import { takePlace } from "./dom.js";
 import { isOpen } from "./graph.js";
 import { t } from "./i18n.js";
 import { canSet, findVideo, findWindows, sourceOf, valueOf, widgetOf } from "./timeline_graph.js";
 import { linkedTexts } from "./timeline_linked.js";
 import { fromAnswer, latentFrames, toEdit } from "./timeline_model.js";
 import { TimelineEdits } from "./timeline_edits.js";
-import { passOn, takePlace } from "./timeline_page.js";
+import { passOn } from "./timeline_page.js";
 import { fitWays, notices } from "./timeline_remedies.js";
 import { MIN_HEIGHT } from "./timeline_style.js";
 import { TimelineView } from "./timeline_view.js";
@@ -142,7 +143,7 @@ export class TimelineWidget {
     look() {
         const { node, view } = this;
         if (!node.graph) return;
-        takePlace(view.root, node, app);
+        takePlace(node, view.root);
         const numbers = ["length", "fps", "blend"].map((name) => valueOf(node, name));
         const linked = Boolean(sourceOf(node, "events"));
         const texts = this.linkedTexts(linked);

@@ -169,7 +169,7 @@ class WindowChart {
 
   async load() {
     if (!this.node.graph) return;
-    takePlace(this.node, this.root, app.canvas?.graph);
+    takePlace(this.node, this.root);
     const body = this.body();
     if (body === this.asked) return;
     this.asked = body;

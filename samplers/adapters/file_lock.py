@@ -1,0 +1,42 @@
+"""The system's lock on a file, which ends with the process: no kill leaves one behind."""
+
+import contextlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+
+@contextlib.contextmanager
+def held(path: Path) -> Iterator[bool]:
+    """Whether this process alone holds the file, made where it is missing, meanwhile."""
+    with open(path, "a+b") as file:
+        try:
+            _lock(file)
+        except OSError:
+            yield False
+            return
+        try:  # else the file of another process that has just deleted it
+            yield path.exists() and os.path.samestat(os.fstat(file.fileno()), path.stat())
+        finally:
+            with contextlib.suppress(OSError):
+                _unlock(file)
+
+
+if os.name == "nt":
+    import msvcrt
+
+    def _lock(file):
+        file.seek(0)
+        msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
+
+    def _unlock(file):
+        file.seek(0)
+        msvcrt.locking(file.fileno(), msvcrt.LK_UNLCK, 1)
+else:
+    import fcntl
+
+    def _lock(file):
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+    def _unlock(file):
+        fcntl.flock(file, fcntl.LOCK_UN)
