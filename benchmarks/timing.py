@@ -7,14 +7,17 @@ A scenario is one subject with one motion, before a background that changes from
 in each frame. Every variant starts from the same noise. Writes timing.md and timing.png; timing_runs.jsonl keeps every
 finished run, --resume goes on from there. It knows settings and weights, but not code.
 
-A variant is a timing, and a border with its blend in pixel frames: window, frame, frame:8, frame:gaussian:8.
+A variant is a timing, and a border with its blend in pixel frames: window, frame, frame:8, frame:gaussian:8. Behind it
+early=N, for events that are told N pixel frames before they are measured: frame:early=4. And what the model shows at
+best, without any other event in sight: `alone`, a clip of its own for each event.
 """
 
 import hashlib
 import json
 import math
 import random
-from dataclasses import asdict, dataclass
+import re
+from dataclasses import asdict, dataclass, replace
 
 import comfy_extras.nodes_custom_sampler as core
 import torch
@@ -31,7 +34,8 @@ from .variants import INPUTS
 
 SEED = 6_000_001  # of the first scenario; each has its own
 REFERENCE = "window"
-VARIANTS = ("window", "frame", "frame:8", "frame:gaussian:8")
+ALONE = "alone"
+VARIANTS = ("window", "frame", "frame:8", "frame:gaussian:8", "frame:early=4", ALONE)
 LEGEND = f"reference: {REFERENCE}; whiskers: standard error of the difference"
 
 
@@ -40,6 +44,7 @@ class Way:
     timing: str
     border: str = "linear"
     blend: int = 0
+    early: int = 0
 
 
 @dataclass(frozen=True)
@@ -76,16 +81,19 @@ def scenarios(count: int) -> list[Scenario]:
 
 def variant(text: str) -> Way:
     """ "frame:gaussian:8" -> what it means. Raises ValueError."""
-    timing, *rest = text.split(":")
-    border = rest.pop(0) if rest and not rest[0].isdigit() else "linear"
-    if timing not in TIMINGS or border not in BORDERS or len(rest) > 1 or not all(r.isdigit() for r in rest):
-        raise ValueError(f"--variants: {text} is not {'|'.join(TIMINGS)}[:{'|'.join(BORDERS)}][:blend]")
-    return Way(timing, border, int(rest[0]) if rest else 0)
+    found = re.fullmatch(rf"({'|'.join(TIMINGS)})(:(?:{'|'.join(BORDERS)}))?(:\d+)?(:early=\d+)?", text)
+    if text == ALONE:
+        return Way(ALONE)
+    if not found:
+        ways = f"{'|'.join(TIMINGS)}[:{'|'.join(BORDERS)}][:blend][:early=N]"
+        raise ValueError(f"--variants: {text} is neither {ALONE} nor {ways}")
+    timing, border, blend, early = (part and part.lstrip(":").removeprefix("early=") for part in found.groups())
+    return Way(timing, border or "linear", int(blend or 0), int(early or 0))
 
 
 def parse(argv=None):
     parser = command.parser("timing", __doc__)
-    parser.add_argument("--variants", nargs="+", default=list(VARIANTS), metavar="TIMING[:BORDER][:BLEND]")
+    parser.add_argument("--variants", nargs="+", default=list(VARIANTS), metavar="TIMING[:BORDER][:BLEND][:early=N]")
     parser.add_argument("--every", nargs="+", type=int, default=[12, 16, 24, 49, 97], help="pixel frames of an event")
     parser.add_argument("--frames", type=int, default=293, help="pixel frames of the video")
     parser.add_argument("--scenarios", type=int, default=24)
@@ -95,11 +103,11 @@ def parse(argv=None):
         args.table = {text: variant(text) for text in args.variants}
     except ValueError as error:
         parser.error(str(error))
-    blend = max(way.blend for way in args.table.values())
-    if min(args.every) < max(blend, 4) or max(args.every) * 2 > decoded(args.frames):
+    least = max(4, *(max(way.blend, way.early + 1) for way in args.table.values()))
+    if min(args.every) < least or max(args.every) * 2 > decoded(args.frames):
         parser.error(
-            f"--every {' '.join(map(str, args.every))}: from the largest blend ({blend}), at least 4, to half of the "
-            f"video ({decoded(args.frames)})"
+            f"--every {' '.join(map(str, args.every))}: at least {least} (4, the largest blend, more than the largest "
+            f"early), at most half of the video ({decoded(args.frames)})"
         )
     return args
 
@@ -110,10 +118,19 @@ def sample(demo: Demo, way: Way, scenario: Scenario, every: int, seed: int):
     events = scenario.events(every, decoded(frames))
     ordinary, prompts = timeline.join_prompts(world.prompt(scenario.colour, scenario.shape, scenario.motion), events)
     prompts = [prompt.replace(", on a", " on a") for prompt in prompts]  # as in the model's training
-    spans = timeline.spans(events, way.blend, way.timing, way.border)
-    model, _ = demo.windows(**INPUTS["windows"])
     (sampler,) = core.KSamplerSelect.execute("euler").result
     (noise,) = core.RandomNoise.execute(seed).result
+    if way.timing == ALONE:
+        clips = [
+            demo.video(demo.model, demo.encode(prompt), noise, sampler, -(-(e.end - e.start - 1) // 4) * 4 + 1)
+            for e, prompt in zip(events, prompts, strict=True)
+        ]
+        parts = [clip[0][: e.end - e.start] for (clip, _, _), e in zip(clips, events, strict=True)]
+        return torch.cat(parts), events, sum(c[1] for c in clips), sum(c[2] for c in clips)
+    borders = [0, *(e.start - way.early for e in events[1:]), events[-1].end]
+    told = [replace(e, start=a, end=b) for e, a, b in zip(events, borders, borders[1:], strict=False)]
+    spans = timeline.spans(told, way.blend, way.timing, way.border)
+    model, _ = demo.windows(**INPUTS["windows"])
     positive = encode_timeline(demo.clip, ordinary, prompts, spans)
     videos, evaluations, seconds = demo.video(model, positive, noise, sampler, frames)
     return videos[0], events, evaluations, seconds
@@ -167,7 +184,8 @@ def report(args, tables: list[Table], weights: str) -> str:
         f"frames, {args.steps} steps, simple schedule, CFG {args.cfg:g}; windows of {CLIP} pixel frames. One video per "
         "scenario and variant, all variants from the same seeds. `window`: a window takes the prompt at its centre. "
         "`frame`: each frame reads its own event's text; the number is the blend in pixel frames, `gaussian` Prompt "
-        "Relay's border.", "",
+        "Relay's border. `early=N`: events are told N frames before they are measured. `alone`: a clip for each "
+        "event, what the model shows at best.", "",
         f"\u00b1 is the standard error of the difference to {REFERENCE}, paired by scenario (from {PAIRS} on). "
         f"**Bold**: better than {REFERENCE} by more than twice that, *italic*: worse by more than twice that; all else "
         "may be noise.", "",

@@ -73,19 +73,24 @@ def test_scenarios_change_the_background_with_every_event():
 def test_variants_and_their_errors():
     assert benchmark.variant("frame:gaussian:8") == benchmark.Way("frame", "gaussian", 8)
     assert benchmark.variant("frame:8") == benchmark.Way("frame", "linear", 8)
-    for text in ("frames", "frame:soft", "frame:8:8", "frame:-1"):
+    assert benchmark.variant("frame:8:early=4") == benchmark.Way("frame", "linear", 8, 4)
+    assert benchmark.variant("alone").timing == "alone"
+    for text in ("frames", "frame:soft", "frame:8:8", "frame:-1", "frame:early=x", "alone:8", "frame:early=4:8"):
         with pytest.raises(ValueError, match=text):
             benchmark.variant(text)
-    for words in (["--every", "4"], ["--every", "97", "--frames", "97"], ["--variants", "frame:13", "--every", "12"]):
+    for words in (["--every", "4"], ["--every", "97", "--frames", "97"], ["--variants", "frame:13", "--every", "12"],
+                  ["--variants", "frame:early=12", "--every", "12"]):  # fmt: skip
         with pytest.raises(SystemExit):
             benchmark.parse(words)
 
 
 def test_a_tiny_run_and_resume(tmp_path, capsys):
-    words = ["--scenarios", "1", "--steps", "1", "--frames", "53", "--every", "12", "--variants", "window", "frame"]
+    words = ["--scenarios", "1", "--steps", "1", "--frames", "53", "--every", "12"]
+    words += ["--variants", "window", "frame:early=4", "alone"]
     benchmark.main([*words, "--out", str(tmp_path)])
     text = (tmp_path / "timing.md").read_text("utf-8")
-    assert "Events of 12 frames: 1 scenarios" in text and "| `frame` |" in text and (tmp_path / "timing.png").exists()
+    assert "Events of 12 frames: 1 scenarios" in text and "| `frame:early=4` |" in text and "| `alone` |" in text
+    assert (tmp_path / "timing.png").exists()
     runs = (tmp_path / "timing_runs.jsonl").read_text("utf-8")
     capsys.readouterr()
     benchmark.main([*words, "--out", str(tmp_path), "--resume"])
