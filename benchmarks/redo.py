@@ -3,12 +3,14 @@
     COMFYUI_PATH=... python -m benchmarks redo [--scenarios 24] [--frames 145] [--steps 24] [--write]
 
 Each scenario is a subject with three motions, the second of which is made anew with another motion and seed. Untouched:
-the same three motions sampled at once. Seams: benchmarks/metrics/video.py's seam score at both borders of the event.
+the same three motions sampled at once. Seams: benchmarks/metrics/video.py's seam score at each border of the event, and
+the largest step between two frames near it, as a multiple of the median around it.
 Continued: the first two thirds, then twice a sixth; its drift is compared with the untouched video's.
 """
 
 import argparse
 import itertools
+import math
 import random
 import statistics
 
@@ -27,6 +29,7 @@ from .variants import INPUTS
 
 MOTIONS = ("bouncing", "circling", "sliding", "pulsing", "still")
 COMPRESSION, FPS = 4, 16.0
+NEAR, AROUND = 20, 40  # pixel frames beside a border: where steps are looked at, where their median is from
 
 
 def parse(argv):
@@ -34,6 +37,7 @@ def parse(argv):
     parser.add_argument("--scenarios", type=int, default=24)
     parser.add_argument("--frames", type=int, default=145, help="pixel frames, 4n + 1")
     parser.add_argument("--steps", type=int, default=24)
+    parser.add_argument("--pull", type=float, default=0.3, help="Redo Span's")
     parser.add_argument("--write", action="store_true", help="write results/redo.md")
     return parser.parse_args(argv)
 
@@ -68,9 +72,17 @@ class Bench:
         video = video.reshape(-1, *video.shape[-3:]).float().cpu()
         return video, reader.read(video)
 
-    def seams(self, video, reading, borders: list[int]) -> tuple[float, float]:
-        signals = video_metrics.frame_differences(video), video_metrics.track_acceleration(reading)
-        return tuple(float(video_metrics.seam_scores(s, borders).mean()) for s in signals)
+    def seams(self, video, reading, borders: list[int]) -> dict[str, float]:
+        """Seam scores of both borders, each in picture differences and in the subject's track; and the largest step
+        near a border, so that a seam which has only moved is seen too."""
+        steps, track = video_metrics.frame_differences(video), video_metrics.track_acceleration(reading)
+        found = {}
+        for place, border in zip(("first", "second"), borders, strict=True):
+            around = steps[max(border - AROUND, 0) : border + AROUND].median()
+            found[f"{place} border mae"] = float(video_metrics.seam_scores(steps, [border]))
+            found[f"{place} border track"] = float(video_metrics.seam_scores(track, [border]))
+            found[f"{place} border, largest step near"] = float(steps[border - NEAR : border + NEAR].max() / around)
+        return found
 
     def scenario(self, number: int) -> dict:
         pick, frames = random.Random(number), self.args.frames
@@ -80,7 +92,8 @@ class Bench:
         new = self.prompts(subject, [first, other, third], frames)
         old = self.sample(self.empty(frames), self.prompts(subject, [first, second, third], frames), number)
         untouched = self.sample(self.empty(frames), new, number)
-        masked, _ = LongTakeRedoSpan.execute({"samples": old}, "event", 2, 0.0, 4.0, FPS, COMPRESSION, new).args
+        redo = LongTakeRedoSpan.execute({"samples": old}, "event", 2, 0.0, 4.0, FPS, COMPRESSION, self.args.pull, new)
+        masked = redo.args[0]
         redone = self.sample(masked, new, number + 1000)
         kept = masked["noise_mask"][0, 0, :, 0, 0] == 0
         span = next(entry[1]["longtake_span"] for entry in new if getattr(entry[1]["longtake_span"], "index", 0) == 1)
@@ -89,7 +102,7 @@ class Bench:
         for name, latent in (("untouched", untouched), ("redone", redone)):
             video, reading = self.read(latent)
             found[f"{name} seen"] = float(reader.motion(reading, *borders) == other)
-            found[f"{name} mae"], found[f"{name} track"] = self.seams(video, reading, borders)
+            found |= {f"{name} {key}": value for key, value in self.seams(video, reading, borders).items()}
         return found | self.continued(subject, first, number)
 
     def continued(self, subject: str, motion: str, number: int) -> dict:
@@ -117,11 +130,12 @@ def main(argv=None):
     for number in range(args.scenarios):
         rows.append(bench.scenario(number))
         print(number, {key: round(value, 4) for key, value in rows[-1].items()}, flush=True)
-    lines = ["| | mean | median |", "|---|---|---|"]
+    lines = ["| | mean | its standard error | median |", "|---|---|---|---|"]
     for key in rows[0]:
         values = [row[key] for row in rows if row[key] == row[key]]
         if values:
-            lines.append(f"| {key} | {statistics.mean(values):.4g} | {statistics.median(values):.4g} |")
+            error = statistics.stdev(values) / len(values) ** 0.5 if len(values) > 1 else math.nan
+            lines.append(f"| {key} | {statistics.mean(values):.4g} | {error:.2g} | {statistics.median(values):.4g} |")
     print("\n".join(lines))
     if args.write:
         head = f"Written by `{command.line('redo', *itertools.filterfalse('--write'.__eq__, argv), '--write')}`."

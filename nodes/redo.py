@@ -87,6 +87,11 @@ class LongTakeRedoSpan(io.ComfyNode):
                 ),
                 Float("fps", default=16.0, min=0.01, max=1000.0, step=0.1, tooltip="Frames per second, for seconds."),
                 compression_input(),
+                Float(
+                    "pull", default=0.3, min=0.0, max=1.0, step=0.05,
+                    tooltip="How much of what was there the first and last made frame get at every step, halved with "
+                    "each latent frame further in: hides the border. 0: none; 0.2 to 0.4; 1: that frame stays.",
+                ),
                 io.Conditioning.Input(
                     "positive", optional=True,
                     tooltip="The Prompt Timeline whose event is meant, with its new text; for by event.",
@@ -100,7 +105,7 @@ class LongTakeRedoSpan(io.ComfyNode):
 
     @classmethod
     @bounded(REDO)
-    def execute(cls, samples, by, event, start, end, fps, compression, positive=None) -> io.NodeOutput:
+    def execute(cls, samples, by, event, start, end, fps, compression, pull=0.0, positive=None) -> io.NodeOutput:
         latent = video(REDO, samples)
         frames = latent.shape[2]
         total = pixel_length(frames, compression)
@@ -109,17 +114,17 @@ class LongTakeRedoSpan(io.ComfyNode):
             made = latent_span(first, last, frames, compression)
         except ValueError as error:
             raise ValueError(f"{REDO}: {error}") from error
-        return masked(samples, latent, made, compression)
+        return masked(samples, latent, made, compression, pull)
 
 
-def masked(samples: dict, latent: torch.Tensor, made: range, compression: int, *more) -> io.NodeOutput:
+def masked(samples: dict, latent: torch.Tensor, made: range, compression: int, pull: float, *more) -> io.NodeOutput:
     """A LATENT of which the frames `made` are sampled, and a report; `more` between them."""
     first = pixel_length(made.start, compression) if made.start else 0
     last = pixel_length(made.stop, compression) - 1
     total = pixel_length(latent.shape[2], compression)
     report = f"pixel frames {first} to {last} of {total} are made (latent {made.start} to {made.stop - 1})"
     rest = {key: value for key, value in samples.items() if key != "noise_mask"}
-    return io.NodeOutput({**rest, "samples": latent, "noise_mask": mask_over_time(latent, made)}, *more, report)
+    return io.NodeOutput({**rest, "samples": latent, "noise_mask": mask_over_time(latent, made, pull)}, *more, report)
 
 
 class LongTakeContinue(io.ComfyNode):
@@ -165,7 +170,7 @@ class LongTakeContinue(io.ComfyNode):
             moved = shifted(positive or [], old, new, compression)
         except ValueError as error:
             raise ValueError(f"{CONTINUE}: {error}") from error
-        return masked(samples, latent, range(before, latent.shape[2]), compression, moved)
+        return masked(samples, latent, range(before, latent.shape[2]), compression, 0.0, moved)
 
 
 def shifted(conditioning: list, old: int, new: int, compression: int) -> list:

@@ -11,6 +11,8 @@ import torch
 
 from .windows import Window, latent_length
 
+LEAST = 0.01  # a smaller share of the old frame is none
+
 
 def latent_span(start: float, end: float, frames: int, compression: int) -> range:
     """The latent frames whose middle lies in the pixel frames [start, end); the nearest one, where none does.
@@ -28,9 +30,18 @@ def latent_span(start: float, end: float, frames: int, compression: int) -> rang
     return range(inside[0], inside[-1] + 1)
 
 
-def mask_over_time(latent: torch.Tensor, made: range) -> torch.Tensor:
+def mask_over_time(latent: torch.Tensor, made: range, pull: float = 0.0) -> torch.Tensor:
+    """pull: the share of what was there that the made frame next to a kept one gets at every step; half of it for each
+    frame further in, down to LEAST. So the new part sets out from the old one and arrives at it over some frames: drawn
+    at every step, a frame that gets 0.3 ends up close to the old one, and one that gets 0.03 is free but leans to it.
+    """
     mask = torch.zeros(1, 1, *latent.shape[2:])
     mask[:, :, made.start : made.stop] = 1
+    for at, inward in ((made.start, 1), (made.stop - 1, -1)):
+        share = pull if 0 <= at - inward < latent.shape[2] else 0.0  # the video's own ends are no borders
+        while share >= LEAST and at in made:
+            mask[:, :, at] = mask[:, :, at].clamp(max=1 - share)
+            share, at = share / 2, at + inward
     return mask
 
 

@@ -82,6 +82,27 @@ def test_a_redone_span_resumes_too(model, video, output):  # noqa: F811
     assert torch.equal(sample(windowed(model), "dpmpp_2m", settings=EVERY, **how), whole)
 
 
+def test_pull_leans_on_the_old_video_at_the_borders_and_outside_nothing_changes(model, video):
+    hard, _ = redo(video, start=9.0, end=41.0)
+    soft, _ = redo(video, start=9.0, end=41.0, pull=0.4)
+    assert hard["noise_mask"][0, 0, :, 0, 0].tolist() == [0.0] * 3 + [1.0] * 8 + [0.0] * 3
+    expected = torch.tensor([0.6, 0.8, 0.9, 0.95, 0.95, 0.9, 0.8, 0.6])
+    assert torch.allclose(soft["noise_mask"][0, 0, 3:11, 0, 0], expected)
+    one, other = (sampled(windowed(model), mask, seed=SEED + 1) for mask in (hard, soft))
+    kept = [i for i in range(FRAMES) if not 3 <= i < 11]
+    assert torch.equal(other[:, :, kept], video[:, :, kept])
+    for i in (3, 10):  # nearer to what was there than without
+        assert (other - video)[:, :, i].norm() < 0.5 * (one - video)[:, :, i].norm()
+
+
+def test_the_videos_own_ends_are_not_pulled(video):
+    ends = {(0.0, 9.0): [0.9, 0.8, 0.6], (41.0, 53.0): [0.6, 0.8, 0.9], (0.0, 53.0): [1.0] * FRAMES}
+    for (start, end), weights in ends.items():
+        masked, _ = redo(video, start=start, end=end, pull=0.4)
+        made = masked["noise_mask"][0, 0, :, 0, 0]
+        assert torch.allclose(made[made > 0], torch.tensor(weights))
+
+
 def test_an_event_is_the_timelines(video):
     positive = timeline(TOTAL, [0, 21, 37])
     masked, report = redo(video, by="event", event=2, positive=positive)
