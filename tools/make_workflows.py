@@ -43,13 +43,15 @@ COLUMNS = (  # title, width in pixels, and the nodes in it; column 0 holds the n
         "LongTakeLoadRun",
     )),
     ("5. Decode and save", 480, (
-        "VAEDecode", "VAEDecodeTiled", "ImageStitch", "ImageScaleBy", "CreateVideo", "LongTakeDecodeToVideo",
+        "VAEDecode", "VAEDecodeTiled", "ImageScaleBy", "CreateVideo", "LongTakeDecodeToVideo",
         "LongTakeEncodeVideo", "SaveVideo",
     )),
+    ("6. Compare", 640, ("LongTakeCompare",)),
 )  # fmt: skip
 # Pixels of what is drawn in a node: by web/, or the video that it has made.
 DRAWN = {
     "LongTakePromptTimeline": 280, "LongTakeWindowScheduler": 450, "LongTakeLoadRun": 150, "LongTakeDecodeToVideo": 340,
+    "LongTakeCompare": 620,
 }  # fmt: skip
 HEAD, GAP, GROUP_HEAD = 30, 30, 50  # pixels: a node's title bar, space between nodes, a group's title
 ROOM = 780  # pixels under a sampler: while it runs, ComfyUI shows its preview there, and we the filmstrip

@@ -86,7 +86,7 @@ export const ZH = {
     "no chart: {error}": "没有图表：{error}",
     // Report
     Report: "报告",
-    "Report: none yet": "报告：尚无",
+    "{name}: none yet": "{name}：尚无",
     "Refused: see below": "被拒绝：见下文",
     "{node} (node {id}) was refused: nothing that needs it was run": "{node}（节点 {id}）被拒绝：依赖它的部分都没有运行",
     "Event {named} is shorter than a latent frame: unused.": "事件 {named} 短于一个潜帧：不会用到。",
