@@ -51,6 +51,7 @@ app.registerExtension({
     const report = addReport(node, t("Settings that differ"), true);
     report.root.open = true;
     node.setSize([Math.max(node.size[0], WIDTH), node.computeSize()[1]]);
+    setTimeout(() => takePlace(node, player.root), PAINT_MS);
     const { onExecuted, onConfigure, onRemoved } = node;
     node.onExecuted = function (/** @type {any} */ output) {
       onExecuted?.apply(this, arguments);
@@ -61,16 +62,17 @@ app.registerExtension({
     };
     node.onConfigure = function () {
       Object.assign(player.view, node.properties?.longtake_view);
+      setTimeout(restore, PAINT_MS);
       return onConfigure?.apply(this, arguments);
+    };
+    /** After an undo, or back from another graph: what its last run has made. */
+    const restore = () => {
+      const output = app.nodeOutputs?.[node.id];
+      if (output?.longtake_compare && !player.all && node.graph === app.graph) node.onExecuted(output);
     };
     node.onRemoved = function () {
       player.close();
       return onRemoved?.apply(this, arguments);
     };
-    // After an undo, or back from another graph: what its last run has made.
-    setTimeout(() => {
-      const output = app.nodeOutputs?.[node.id];
-      if (output?.longtake_compare && !player.all && node.graph === app.graph) node.onExecuted(output);
-    }, PAINT_MS);
   },
 });

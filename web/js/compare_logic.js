@@ -71,7 +71,7 @@ export function frameForKey(key, frame, all) {
   const to = {
     ArrowLeft: frame - 1, ArrowRight: frame + 1, PageUp: frame - second, PageDown: frame + second, Home: 0, End: all.frames - 1,
   };
-  return key in to ? within(to[key], all) : null;
+  return Object.hasOwn(to, key) ? within(to[key], all) : null;
 }
 
 /** @param {number} frame @param {Comparison} all @param {(text: string, values?: Record<string, string | number>) => string} t */

@@ -43,7 +43,9 @@ export class Player {
     this.all = null;
     this.frame = 0;
     this.wiped = 0.5;
-    this.wanted = -1; // frame to seek to, once the seek before it is done
+    this.wanted = -1; // the frame that is sought, until it is seen
+    this.again = false; // another one was wanted while it was sought
+    this.playing = false;
     this.root = make("div", "longtake-compare");
     this.root.tabIndex = 0;
     this.root.setAttribute("role", "group");
@@ -102,7 +104,7 @@ export class Player {
     this.canvas.addEventListener("click", () => this.toggle());
     this.canvas.addEventListener("pointermove", (event) => {
       this.wiped = Math.min(Math.max(event.offsetX / this.canvas.clientWidth, 0), 1);
-      if (this.mode.value === "wipe" && this.video.paused) this.draw();
+      if (this.mode.value === "wipe" && !this.playing) this.draw();
     });
     this.root.addEventListener("keydown", (event) => this.key(event));
     for (const type of ["pointerdown", "pointerup", "dblclick"])
@@ -113,26 +115,33 @@ export class Player {
 
   newVideo() {
     const video = document.createElement("video");
-    Object.assign(video, { muted: true, loop: true, playsInline: true, preload: "auto" });
+    Object.assign(video, { muted: true, playsInline: true, preload: "auto" });
     const onEveryFrame = (/** @type {number} */ _, /** @type {any} */ found) => {
       if (this.video !== video) return;
-      if (!this.root.isConnected) video.pause();
+      if (!this.root.isConnected) this.play(false);
       this.shown(found?.mediaTime ?? video.currentTime);
       ask();
     };
-    const ask = () => (video.requestVideoFrameCallback?.bind(video) ?? ((f) => requestAnimationFrame((now) => f(now, null))))(/** @type {any} */ (onEveryFrame));
+    const exact = "requestVideoFrameCallback" in video; // else the picture may lag behind the time
+    const ask = () => {
+      if (exact) video.requestVideoFrameCallback(onEveryFrame);
+      else requestAnimationFrame((now) => onEveryFrame(now, null));
+    };
     video.addEventListener("loadeddata", () => {
       this.note.hidden = true;
       ask();
       this.shown(video.currentTime);
-      if (!matchMedia("(prefers-reduced-motion: reduce)").matches) video.play().catch(() => {}); // a page may forbid it
+      if (!matchMedia("(prefers-reduced-motion: reduce)").matches) this.play(true);
     });
     video.addEventListener("seeked", () => {
       this.shown(video.currentTime);
-      if (this.wanted >= 0) this.seek(this.wanted);
+      if (this.again) this.seek(this.wanted);
     });
-    for (const type of ["play", "pause"])
-      video.addEventListener(type, () => (this.playButton.textContent = video.paused ? "\u25b6" : "\u2016"));
+    video.addEventListener("ended", () => { // no loop of its own: that leaves the last frame also where it was paused
+      if (this.video !== video || !this.playing) return;
+      video.currentTime = 0;
+      this.play(true);
+    });
     video.addEventListener("error", () => {
       if (this.video !== video || !this.all) return;
       this.note.hidden = false;
@@ -147,6 +156,8 @@ export class Player {
     this.close();
     this.all = all;
     this.frame = 0;
+    this.wanted = -1;
+    this.again = false;
     this.names.forEach((name) => name.remove());
     this.names = all.videos.map(() => make("div", "name", this.stage));
     this.slider.max = String(all.frames - 1);
@@ -161,6 +172,7 @@ export class Player {
   close() {
     const { video } = this;
     this.video = document.createElement("video"); // what the old one still says is not for us
+    this.play(false);
     video.pause();
     video.removeAttribute("src");
     video.load();
@@ -210,15 +222,22 @@ export class Player {
 
   /** @param {number} seconds */
   shown(seconds) {
-    if (!this.all) return;
+    if (!this.all || this.video.readyState < 2) return; // no picture: while it seeks
     this.frame = frameAt(seconds, this.all);
+    if (!this.video.seeking) this.wanted = -1;
     this.draw();
+  }
+
+  /** The frame that a step begins at. */
+  get at() {
+    return this.wanted >= 0 ? this.wanted : this.frame;
   }
 
   draw() {
     const { all, places } = this;
     const picture = this.canvas.getContext("2d");
     if (!all || !places || !picture) return;
+    if (this.video.readyState < 2 && this.video.seeking) return; // the picture of before stays
     const mode = this.mode.value;
     const order = mode === MODES[0] ? all.videos.map((_, i) => i) : this.two();
     const split = this.wiped * this.stage.clientWidth;
@@ -266,33 +285,37 @@ export class Player {
     this.time.textContent = clock(this.frame, all, t);
   }
 
+  /** @param {boolean} playing */
+  play(playing) {
+    this.playing = playing;
+    this.playButton.textContent = playing ? "\u2016" : "\u25b6";
+    if (!playing) this.video.pause();
+    else this.video.play().catch(() => {}); // a page may forbid it
+  }
+
   toggle() {
-    if (!this.all) return;
-    if (this.video.paused) this.video.play().catch(() => {});
-    else this.video.pause();
+    if (this.all) this.play(!this.playing);
   }
 
   /** @param {number} by */
   step(by) {
-    this.video.pause();
-    this.seek(this.wanted >= 0 ? this.wanted + by : this.frame + by);
+    this.play(false);
+    this.seek(this.at + by);
   }
 
   /** @param {number} frame */
   seek(frame) {
     if (!this.all) return;
     this.wanted = within(frame, this.all);
-    if (this.video.seeking) return; // when it is done
-    this.video.currentTime = timeOf(this.wanted, this.all);
-    this.frame = this.wanted;
-    this.wanted = -1;
+    this.again = this.video.seeking;
+    if (!this.again) this.video.currentTime = timeOf(this.wanted, this.all);
   }
 
   /** @param {KeyboardEvent} event */
   key(event) {
     if (!this.all || event.ctrlKey || event.metaKey || event.altKey) return;
     const inChoice = event.target instanceof HTMLSelectElement;
-    const frame = inChoice ? null : frameForKey(event.key, this.frame, this.all);
+    const frame = inChoice ? null : frameForKey(event.key, this.at, this.all);
     const space = event.key === " " && !inChoice && !(event.target instanceof HTMLButtonElement);
     if (frame === null && !space) {
       if (inChoice || event.key === "Delete" || event.key === "Backspace") event.stopPropagation(); // Delete would delete the node
@@ -301,7 +324,7 @@ export class Player {
     event.preventDefault();
     event.stopPropagation(); // the canvas listens for arrow keys
     if (space) return this.toggle();
-    this.video.pause();
+    this.play(false);
     this.seek(/** @type {number} */ (frame));
   }
 }
