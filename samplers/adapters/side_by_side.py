@@ -19,6 +19,7 @@ KEY_FRAMES = 24  # frames from one to the next: what a player decodes at most to
 KIND = replace(FORMATS["mp4 (h264)"], options=(("g", str(KEY_FRAMES)), ("preset", "veryfast")))
 CRF = 18
 PAGE, TEXT, FAINT = "#17191e", "#f2f3f5", "#9aa1ad"
+WIDEST_CELL = 1024  # pixels of a frame in the sheet
 EDGE, LINE, SIDE = 8, 20, 150  # pixels of the sheet: between frames, of a line of text, of the names at its left
 
 
@@ -90,7 +91,10 @@ class Sheet:
     def __init__(self, clips: Sequence[Clip], names: Sequence[str], columns: int, height: int):
         self.lengths, rate = shared_frames(clips), shared_rate(clips)
         self.moments = moments(max(self.lengths), columns)
-        self.sizes = [(max(1, round(height * clip.width / clip.height)), height) for clip in clips]
+        self.sizes = []
+        for clip in clips:
+            tall = max(1, min(height, int(WIDEST_CELL * clip.height / clip.width)))
+            self.sizes.append((min(WIDEST_CELL, max(1, round(tall * clip.width / clip.height))), tall))
         self.cell = max(width for width, _ in self.sizes) + EDGE
         self.height = height
         font = ImageFont.load_default(14)

@@ -121,6 +121,11 @@ def test_the_sheet_shows_evenly_spaced_frames_and_says_where_a_video_ends():
     assert result.args[0].shape[0] == 1 and result.args[0].ndim == 4
 
 
+def test_the_sheet_of_a_very_wide_video_has_a_bound():
+    result = run(torch.rand(3, 2, 4000, 3), columns=24, sheet_height=512)
+    assert max(result.args[0].shape) < 4000 and shown(result)[0]["videos"][0]["box"][2] <= 4096
+
+
 def test_one_frame_and_one_video_are_allowed():
     result = run(numbered(1))
     player, frames = shown(result)

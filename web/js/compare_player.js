@@ -172,6 +172,7 @@ export class Player {
   close() {
     const { video } = this;
     this.video = document.createElement("video"); // what the old one still says is not for us
+    this.all = null;
     this.play(false);
     video.pause();
     video.removeAttribute("src");
@@ -287,6 +288,7 @@ export class Player {
 
   /** @param {boolean} playing */
   play(playing) {
+    playing = playing && (this.all?.frames ?? 0) > 1;
     this.playing = playing;
     this.playButton.textContent = playing ? "\u2016" : "\u25b6";
     if (!playing) this.video.pause();
