@@ -43,13 +43,15 @@ COLUMNS = (  # title, width in pixels, and the nodes in it; column 0 holds the n
         "LongTakeLoadRun",
     )),
     ("5. Decode and save", 480, (
-        "VAEDecode", "VAEDecodeTiled", "ImageStitch", "ImageScaleBy", "CreateVideo", "LongTakeDecodeToVideo",
+        "VAEDecode", "VAEDecodeTiled", "ImageScaleBy", "CreateVideo", "LongTakeDecodeToVideo",
         "LongTakeEncodeVideo", "SaveVideo",
     )),
+    ("6. Compare", 640, ("LongTakeCompare",)),
 )  # fmt: skip
 # Pixels of what is drawn in a node: by web/, or the video that it has made.
 DRAWN = {
     "LongTakePromptTimeline": 280, "LongTakeWindowScheduler": 450, "LongTakeLoadRun": 150, "LongTakeDecodeToVideo": 340,
+    "LongTakeCompare": 540,
 }  # fmt: skip
 HEAD, GAP, GROUP_HEAD = 30, 30, 50  # pixels: a node's title bar, space between nodes, a group's title
 ROOM = 780  # pixels under a sampler: while it runs, ComfyUI shows its preview there, and we the filmstrip
@@ -118,6 +120,38 @@ def make_note(text, title, width):
     return {**note, "widgets_values": [text], "color": "#432", "bgcolor": "#653"}, 40 + 17 * lines
 
 
+def column_of(kind):
+    return next(i for i, (_, _, kinds) in enumerate(COLUMNS) if kind in kinds)
+
+
+def place(columns, nodes):
+    """Give each node its place and size; columns: per column [(id, height)]. Returns the groups around them."""
+    groups, x = [], 0
+    for (title, width, _), members in zip(COLUMNS, columns, strict=True):
+        if not members:
+            continue
+        y = 0
+        for node_id, height in members:
+            nodes[node_id] |= {"pos": [x, y], "size": [width, height]}
+            y += height + HEAD + GAP + (ROOM if nodes[node_id]["type"] in SAMPLERS else 0)
+        if title != "Start here":
+            bounding = [x - 20, -HEAD - GROUP_HEAD, width + 40, y + GROUP_HEAD]
+            group = {"id": len(groups) + 1, "title": title, "bounding": bounding, "color": "#3f789e"}
+            groups.append({**group, "font_size": 24, "flags": {}})
+        x += width + 80
+    return groups
+
+
+def ordered(nodes, links):
+    """The nodes as they are saved, each after its sources. links: [(id, source, slot, target, ...)]."""
+    done = []
+    while len(done) < len(nodes):
+        done += [i for i in nodes if i not in done and all(s in done for _, s, _, t, *_ in links if t == i)]
+    first = ("id", "type", "pos", "size", "flags", "order", "mode")
+    saved = [{"id": i, "flags": {}, "order": order, "mode": 0, **nodes[i]} for order, i in enumerate(done)]
+    return [{**{key: node[key] for key in first}, **node} for node in saved]
+
+
 def build(name, graph, definitions, notes):
     graph = {int(node_id): node for node_id, node in graph.items()}
     columns = [[] for _ in COLUMNS]  # per column: (id, node, height)
@@ -131,8 +165,7 @@ def build(name, graph, definitions, notes):
     next_id = max(graph) + 1
     for node_id, item in graph.items():
         kind = item["class_type"]
-        column = next(i for i, (_, _, kinds) in enumerate(COLUMNS) if kind in kinds)
-        add(node_id, *make_node(kind, definitions[kind], item["inputs"], item["_meta"]["title"]), column)
+        add(node_id, *make_node(kind, definitions[kind], item["inputs"], item["_meta"]["title"]), column_of(kind))
     for key, text in notes.items():
         if key.split()[0] == name:
             column = int(key.split()[1])
@@ -153,31 +186,13 @@ def build(name, graph, definitions, notes):
             if isinstance(value, list):
                 connect(int(value[0]), value[1], node_id, input_name)
 
-    groups, x = [], 0
-    for (title, width, _), members in zip(COLUMNS, columns, strict=True):
-        if not members:
-            continue
-        y = 0
-        for node_id, height in members:
-            nodes[node_id] |= {"pos": [x, y], "size": [width, height]}
-            y += height + HEAD + GAP + (ROOM if nodes[node_id]["type"] in SAMPLERS else 0)
-        if title != "Start here":
-            bounding = [x - 20, -HEAD - GROUP_HEAD, width + 40, y + GROUP_HEAD]
-            group = {"id": len(groups) + 1, "title": title, "bounding": bounding, "color": "#3f789e"}
-            groups.append({**group, "font_size": 24, "flags": {}})
-        x += width + 80
-
-    done = []  # execution order: a node after its sources
-    while len(done) < len(nodes):
-        done += [i for i in nodes if i not in done and all(s in done for _, s, _, t, *_ in links if t == i)]
-    first = ("id", "type", "pos", "size", "flags", "order", "mode")
-    saved = [{"id": i, "flags": {}, "order": order, "mode": 0, **nodes[i]} for order, i in enumerate(done)]
+    groups = place(columns, nodes)
     return {
         "id": str(uuid.uuid5(uuid.NAMESPACE_URL, "longtake/" + name)),
         "revision": 0,
         "last_node_id": max(nodes),
         "last_link_id": len(links),
-        "nodes": [{**{key: node[key] for key in first}, **node} for node in saved],
+        "nodes": ordered(nodes, links),
         "links": links,
         "groups": groups,
         "config": {},

@@ -4,6 +4,7 @@ import av
 import comfy.utils
 import numpy
 import torch
+from comfy_api.latest import InputImpl
 
 
 class Reader:
@@ -11,7 +12,9 @@ class Reader:
 
     def __init__(self, video, start: int = 0, size: tuple[int, int] | None = None):
         self.size, self.file, self.images = size, None, None
-        source = video.get_stream_source() if hasattr(video, "get_stream_source") else None
+        # frames that are in memory: core would encode them first, and ComfyUI 0.3 fails at that
+        in_memory = isinstance(video, InputImpl.VideoFromComponents) or not hasattr(video, "get_stream_source")
+        source = None if in_memory else video.get_stream_source()
         begin, length = video.get_active_trim_window() if hasattr(video, "get_active_trim_window") else (0, 0)
         if isinstance(source, str):
             self.file = av.open(source)

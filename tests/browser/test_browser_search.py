@@ -9,6 +9,7 @@ WORDS = {
     "long video": WINDOWS, "sliding": WINDOWS, "loop": WINDOWS, "context window": WINDOWS, "GLC": WINDOWS,
     "prompt schedule": TIMELINE, "prompt travel": TIMELINE, "multi prompt": TIMELINE, "storyboard": TIMELINE,
     "scenes": TIMELINE, "freenoise": "Noise Reinit", "consistency": "SynCoS Coupled KSampler",
+    "side by side": "Compare Videos", "contact sheet": "Compare Videos",
 }  # fmt: skip
 EMPTY = {"last_node_id": 0, "last_link_id": 0, "nodes": [], "links": [], "groups": [], "version": 0.4}
 

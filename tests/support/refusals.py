@@ -42,9 +42,8 @@ SOURCES["LONGTAKE_WINDOWS"][0]["inputs"] |= defaults("LongTakeWindowScheduler")
 
 def graph(node_id: str, **values) -> dict:
     """A graph with one node of ours, "1", all of its inputs right but for `values`, and an output node behind it."""
-    inputs = defaults(node_id) | {
-        i.id: [i.io_type, SOURCES[i.io_type][1]] for i in NODES[node_id].GET_SCHEMA().inputs if i.io_type in SOURCES
-    }
+    types = {i.id: str(i.get_io_type()).split(",")[0] for i in NODES[node_id].GET_SCHEMA().inputs}
+    inputs = defaults(node_id) | {name: [kind, SOURCES[kind][1]] for name, kind in types.items() if kind in SOURCES}
     nodes = {"1": {"class_type": node_id, "inputs": inputs | values}}
     nodes["2"] = {"class_type": "PreviewAny", "inputs": {"source": ["1", 0]}}
     for kind, (node, _) in SOURCES.items():

@@ -1,9 +1,12 @@
 """A video in pieces becomes the latent of core's whole encode; of classes that see all of it, core's tiles'."""
 
+from fractions import Fraction
+
 import av
 import pytest
 import torch
 from comfy_api.latest import InputImpl
+from comfy_api.util import VideoComponents
 from longtake.nodes.video import LongTakeEncodeVideo
 from longtake.samplers.adapters import encoding
 from longtake.samplers.adapters.video_read import Reader
@@ -75,6 +78,15 @@ def test_a_file_is_read_frame_by_frame(clip):
     assert frames == 9 and (latent["samples"] - vae.encode(images[8:17])).abs().max() <= 1e-4
     latent, _, _ = LongTakeEncodeVideo.execute(video, vae, 32, 24, 0, 1, 64, 16).args
     assert latent["samples"].shape == (1, 16, 1, 3, 4)
+
+
+def test_frames_in_memory_are_taken_as_they_are(clip):
+    """What Create Video gives."""
+    images = clip[1]
+    video = InputImpl.VideoFromComponents(VideoComponents(images=images, frame_rate=Fraction(12)))
+    vae = built("wan21")
+    latent, fps, frames = LongTakeEncodeVideo.execute(video, vae, 0, 0, 8, 9, 64, 16).args
+    assert (fps, frames) == (12, 9) and latent["samples"].equal(encoded(vae, images[8:17]))
 
 
 def test_a_trimmed_video_is_read_within_its_bounds(clip):

@@ -46,3 +46,17 @@ export function takePlace(node, root) {
   if (root.isConnected || node.graph !== app.canvas?.graph) return;
   document.querySelector(`[data-node-id="${CSS.escape(String(node.id))}"] .${root.classList[0]}`)?.replaceWith(root);
 }
+
+const TIGHT = 8; // px of spare height that nobody has made on purpose
+
+/**
+ * A node grows and shrinks with what is in it.
+ * @param {any} node @param {number} by px that what is in it has become taller
+ * @param {boolean} [still] spare height is filled first; else its text boxes keep it
+ */
+export function grow(node, by, still = false) {
+  const need = node.computeSize()[1];
+  const spare = node.size[1] - (need - by) > TIGHT;
+  node.setSize([node.size[0], Math.max(need, still ? (spare ? node.size[1] : need) : node.size[1] + by)]);
+  app.canvas?.setDirty(true, true);
+}

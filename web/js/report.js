@@ -6,7 +6,7 @@
 import { app } from "../../../scripts/app.js";
 // @ts-ignore
 import { api } from "../../../scripts/api.js";
-import { make, passWheel, takePlace } from "./dom.js";
+import { grow, make, passWheel, takePlace } from "./dom.js";
 import { nodeById } from "./filmstrip_logic.js";
 import { t } from "./i18n.js";
 import { parts, refusals } from "./report_logic.js";
@@ -31,6 +31,7 @@ const STYLE = `
 .longtake-report td { padding: 1px 8px 1px 0; vertical-align: top; }
 .longtake-report tr > :not(:last-child) { white-space: nowrap; font-variant-numeric: tabular-nums; }
 .longtake-report tr:first-child { color: var(--descrip-text); }
+.longtake-report[data-of=LongTakeCompare] tr > * { white-space: normal; min-width: 60px; }
 .longtake-report .refused { color: var(--error-text, #e05252); white-space: pre-wrap; }
 `;
 
@@ -38,9 +39,11 @@ const STYLE = `
 const reports = new WeakMap();
 
 class Report {
-  /** @param {any} node */
-  constructor(node) {
+  /** @param {any} node @param {string} name what it is called @param {boolean} still see grow */
+  constructor(node, name, still) {
     this.node = node;
+    this.name = name;
+    this.still = still;
     this.text = this.refused = "";
     const root = (this.root = make("details", "longtake-report"));
     root.dataset.of = node.comfyClass;
@@ -69,14 +72,13 @@ class Report {
     const by = this.height() - this.fitted;
     if (!by) return;
     this.fitted += by;
-    node.setSize([node.size[0], Math.max(node.computeSize()[1], node.size[1] + by)]);
-    app.canvas?.setDirty(true, true);
+    grow(node, by, this.still);
   }
 
   draw() {
     takePlace(this.node, this.root);
     const { summary, body, text, refused } = this;
-    summary.textContent = refused ? t("Refused: see below") : text ? t("Report") : t("Report: none yet");
+    summary.textContent = refused ? t("Refused: see below") : text ? this.name : t("{name}: none yet", { name: this.name });
     summary.classList.toggle("refused", Boolean(refused));
     body.replaceChildren();
     if (refused) make("p", "refused", body).textContent = refused;
@@ -101,9 +103,9 @@ class Report {
   }
 }
 
-/** Give a node its report, beneath the widgets that it has now. @param {any} node */
-export function addReport(node) {
-  const report = new Report(node);
+/** Give a node its report, beneath the widgets that it has now. @param {any} node @param {string} [name] @param {boolean} [still] */
+export function addReport(node, name = t("Report"), still = false) {
+  const report = new Report(node, name, still);
   reports.set(node, report);
   const executed = node.onExecuted;
   node.onExecuted = function (/** @type {any} */ output) {
