@@ -105,7 +105,7 @@ class LongTakeRedoSpan(io.ComfyNode):
 
     @classmethod
     @bounded(REDO)
-    def execute(cls, samples, by, event, start, end, fps, compression, pull=0.0, positive=None) -> io.NodeOutput:
+    def execute(cls, samples, by, event, start, end, fps, compression, pull, positive=None) -> io.NodeOutput:
         latent = video(REDO, samples)
         frames = latent.shape[2]
         total = pixel_length(frames, compression)

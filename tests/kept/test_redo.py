@@ -28,7 +28,8 @@ def video(model):
 
 
 def redo(latent, **values):
-    widgets = {"by": "frames", "event": 1, "start": 0.0, "end": 4.0, "fps": 16.0, "compression": C, **values}
+    widgets = {"by": "frames", "event": 1, "start": 0.0, "end": 4.0, "fps": 16.0, "compression": C,
+               "pull": 0.0, **values}  # fmt: skip
     return LongTakeRedoSpan.execute({"samples": latent}, **widgets).args
 
 
