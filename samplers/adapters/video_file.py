@@ -38,8 +38,15 @@ class Format:
     options: tuple = ()
 
 
+
+def x264_options() -> tuple:
+    """x264's AVX-512 code for mbtree reads memory that nobody has written, so that the same frames make other files."""
+    capability = getattr(torch.backends.cpu, "get_cpu_capability", str)()
+    return (("x264-params", "asm=AVX2"),) if capability == "AVX512" else ()
+
+
 FORMATS = {
-    "mp4 (h264)": Format("mp4", "mp4", "libx264", "yuv420p", "aac", 51),
+    "mp4 (h264)": Format("mp4", "mp4", "libx264", "yuv420p", "aac", 51, options=x264_options()),
     "mp4 (h265)": Format("mp4", "mp4", "libx265", "yuv420p", "aac", 51, options=(("x265-params", "log-level=error"),)),
     "mp4 (av1)": Format("mp4", "mp4", "libsvtav1", "yuv420p", "aac", 63, options=(("preset", "6"),)),
     "webm (vp9)": Format("webm", "webm", "libvpx-vp9", "yuv420p", "libopus", 63,
