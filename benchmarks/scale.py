@@ -189,11 +189,11 @@ def decoded_lines(part: str, scales, rows) -> list[str]:
     ours, core = rows["Decode to Video"], rows["core"]
     ratio = {s: {k: ours[s][k] / core[s][k] for k in ("seconds", "cpu", "size")} for s in scales}
     ratios = [f"x{s} {ratio[s]['seconds']:.2f} ({ratio[s]['cpu']:.2f})" for s in scales]
-    growth = ours[max(scales)]["bytes"] / ours[min(scales)]["bytes"]
+    growth = (ours[max(scales)]["bytes"] - ours[min(scales)]["bytes"]) / MIB
     sizes = [f"x{s} {ratio[s]['size']:.2f}" for s in scales]
     said = (
         f"Decode to Video / core, seconds (processor's): {', '.join(ratios)}. Peak of Decode to Video, x{max(scales)} "
-        f"/ x{min(scales)}: {growth:.2f}. Size of the file against core's: {', '.join(sizes)}."
+        f"less x{min(scales)}: {growth:+.0f} MiB. Size of the file against core's: {', '.join(sizes)}."
     )
     return [*lines, "", said]
 
