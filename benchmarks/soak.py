@@ -3,11 +3,11 @@
     COMFYUI_PATH=... python -m benchmarks soak --kills 30 --cycles 200 [--minutes 60] [--seed 0] [--write]
 
 A real headless ComfyUI with the demo model, over graphs with windows that shift, VMCR, SynCoS, a multi-step sampler and
-a decode into a file. --kills: the server is killed (SIGKILL) at a random moment, started again and
-given the same graph, five times, then left to finish: the latent or the file must be that of an uninterrupted run, byte
-for byte. --cycles: queue, cancel after a random
-time, many times in one server; every tenth cycle and the last are left to finish and compared. Memory, threads, open
-files and the files on the disk are counted after each. Exits with 1 where anything differs, leaks or is left behind.
+a decode into a file. --kills: the server is killed (SIGKILL) at a random moment, started again and given the same
+graph, five times, then left to finish: the latent or the file must be that of an uninterrupted run, byte for byte.
+--cycles: queue, cancel after a random time, many times in one server; every tenth cycle and the last are left to finish
+and compared. Memory, threads, open files and the files on the disk are counted after each. Exits with 1 where anything
+differs, leaks or is left behind.
 """
 
 import contextlib
