@@ -2,11 +2,12 @@
 
     COMFYUI_PATH=... python -m benchmarks soak --kills 30 --cycles 200 [--minutes 60] [--seed 0] [--write]
 
-A real headless ComfyUI with the demo model, over graphs with windows that shift, VMCR, SynCoS and a multi-step sampler.
---kills: the server is killed (SIGKILL) at a random moment, started again and given the same graph, five times, then
-left to finish: the latent must be that of an uninterrupted run, byte for byte. --cycles: queue, cancel after a random
-time, many times in one server; every tenth cycle and the last are left to finish and compared. Memory, threads, open
-files and the files on the disk are counted after each. Exits with 1 where anything differs, leaks or is left behind.
+A real headless ComfyUI with the demo model, over graphs with windows that shift, VMCR, SynCoS, a multi-step sampler and
+a decode into a file. --kills: the server is killed (SIGKILL) at a random moment, started again and given the same
+graph, five times, then left to finish: the latent or the file must be that of an uninterrupted run, byte for byte.
+--cycles: queue, cancel after a random time, many times in one server; every tenth cycle and the last are left to finish
+and compared. Memory, threads, open files and the files on the disk are counted after each. Exits with 1 where anything
+differs, leaks or is left behind.
 """
 
 import contextlib
@@ -21,11 +22,13 @@ import sys
 import tempfile
 import threading
 import time
+from collections import Counter
 from pathlib import Path
 
 import psutil
 from safetensors.torch import load_file
 
+from ..samplers.adapters import video_file
 from ..tools.environment import StartError
 from ..tools.headless import GraphError, Server
 from . import command
@@ -35,7 +38,8 @@ IN_A_ROW = 5  # kills of one run, before it is left to finish
 WARM = 20  # cycles before memory is watched
 MOST_SLOPE = 0.1  # MB per cycle
 SAVE, KEEP = "90", "91"  # ids of the nodes that are added
-VARIANTS = ("windows", "vmcr", "syncos", "multistep")
+VARIANTS = ("windows", "vmcr", "syncos", "multistep", "decode")
+DECODED, PIECES = 481, 90  # frames of "decode"; the most of its pieces (of 4 frames) before a kill
 
 
 def api(name: str) -> dict:
@@ -44,6 +48,8 @@ def api(name: str) -> dict:
 
 def graph(variant: str, seed: int, kept: bool = True) -> dict:
     """A small graph of one kind, whose latent is saved; kept: with a checkpoint after every step."""
+    if variant == "decode":
+        return decode_graph(seed)
     nodes = api({"syncos": "syncos_two", "vmcr": "glc_x3"}.get(variant, "glc_windows"))
     nodes = {key: node for key, node in nodes.items() if node["class_type"] not in OUTPUTS}
     for node in nodes.values():
@@ -66,6 +72,22 @@ def graph(variant: str, seed: int, kept: bool = True) -> dict:
     return nodes
 
 
+def decode_graph(seed: int) -> dict:
+    """Noise, decoded into a file."""
+    nodes = {
+        "1": ("LongTakeDemoBackbone", {}),
+        "2": ("EmptyHunyuanLatentVideo", {"width": 64, "height": 64, "length": DECODED, "batch_size": 1}),
+        "3": ("RandomNoise", {"noise_seed": seed}),
+        "4": ("BasicScheduler", {"model": ["1", 0], "scheduler": "simple", "steps": 1, "denoise": 1.0}),
+        "5": ("AddNoise", {"model": ["1", 0], "noise": ["3", 0], "sigmas": ["4", 0], "latent_image": ["2", 0]}),
+        SAVE: ("LongTakeDecodeToVideo", {
+            "samples": ["5", 0], "vae": ["1", 2], "fps": 16.0, "filename_prefix": "soak/decode", "crf": 20,
+            "format": "mp4 (h264)", "folder": "output", "window": 64, "overlap": 16, "tile_size": 0,
+        }),
+    }  # fmt: skip
+    return {key: {"class_type": kind, "inputs": inputs} for key, (kind, inputs) in nodes.items()}
+
+
 OUTPUTS = ("VAEDecode", "ImageScaleBy", "CreateVideo", "SaveVideo")
 SAMPLERS = ("KSampler", "SamplerCustomAdvanced", "LongTakeSynCoSKSampler")
 
@@ -83,17 +105,16 @@ class Bench:
     def runs(self) -> Path:
         return self.output / "longtake" / "runs"
 
-    def latent(self, server, nodes: dict, on_event=lambda event, data: None) -> bytes:
-        entry = server.queue(nodes, on_event)
-        (name,) = (file["filename"] for file in entry["outputs"][SAVE]["latents"])
-        path = self.output / "soak" / name
-        data = load_file(path)["latent_tensor"].numpy().tobytes()
+    def result(self, server, nodes: dict, on_event=lambda event, data: None) -> bytes:
+        """The latent that a graph saves, or the file that it decodes into."""
+        (path,) = server.files(server.queue(nodes, on_event))
+        data = load_file(path)["latent_tensor"].numpy() if path.suffix == ".latent" else path.read_bytes()
         path.unlink()
-        return data
+        return bytes(data)
 
     def whole(self, server, variant: str, seed: int) -> bytes:
         if (variant, seed) not in self.expected:
-            self.expected[variant, seed] = self.latent(server, graph(variant, seed, kept=False))
+            self.expected[variant, seed] = self.result(server, graph(variant, seed, kept=False))
         return self.expected[variant, seed]
 
 
@@ -102,52 +123,69 @@ def broken(log: str) -> list[str]:
     return [line for line in log.splitlines() if "is not used" in line]
 
 
-def kill_often(bench: Bench, kills: int, pick: random.Random) -> list[str]:
-    """What went wrong, in words."""
-    wrong, done = [], 0
+def kill_often(bench: Bench, kills: int, pick: random.Random) -> tuple[list[str], dict[str, int]]:
+    """(What went wrong, in words; kills by where the run was)."""
+    wrong, done = [], Counter()
     with bench.server() as server:
         for variant in VARIANTS:
             bench.whole(server, variant, 1)
     for variant in itertools.cycle(VARIANTS):
-        if done >= kills:
-            return wrong
+        if done.total() >= kills:
+            return wrong, done
         steps = []
-        while len(steps) < IN_A_ROW and killed(bench, variant, pick, steps, wrong):
-            done += 1
+        while len(steps) < IN_A_ROW and (where := killed(bench, variant, pick, steps, wrong)):
+            done[where] += 1
         with bench.server() as server:
-            same = bench.latent(server, graph(variant, 1)) == bench.whole(server, variant, 1)
+            same = bench.result(server, graph(variant, 1)) == bench.whole(server, variant, 1)
             steps.append(resumed(server))
             wrong += broken(log_of(server))
         if not same:
             wrong.append(f"{variant}: another video after kills")
-        video = "the same video" if same else "ANOTHER VIDEO"
-        print(f"{variant}: {len(steps) - 1} kills, resumed after steps {steps}: {video}", flush=True)
+        if variant == "decode" and sorted(steps[:-1]) != steps[:-1]:
+            wrong.append(f"{variant}: frames that were on the disk are gone: {steps}")
+        video, what = "the same video" if same else "ANOTHER VIDEO", "frames" if variant == "decode" else "steps"
+        print(f"{variant}: {len(steps) - 1} kills, resumed after {what} {steps}: {video}", flush=True)
         for path in bench.runs.rglob("*.safetensors"):
             path.unlink()
 
 
-def killed(bench: Bench, variant: str, pick: random.Random, steps: list[int], wrong: list[str]) -> bool:
-    """Whether a server was killed in the run, at a random moment within the steps that follow; False: it came to the
-    run's end before. `steps` and `wrong` get what its log says."""
+def killed(bench: Bench, variant: str, pick: random.Random, steps: list[int], wrong: list[str]) -> str:
+    """Where in the run a server was killed, at a random moment within the steps that follow; "": it came to the run's
+    end before. `steps` and `wrong` get what is there then."""
     server = bench.server()
-    after, moment = pick.randrange(1, 4), pick.random()
+    decodes = variant == "decode"
+    after, moment = pick.randrange(1, PIECES if decodes else 4), pick.random()
     times: list[float] = []
+    where = ""
 
     def kill(event, data):
+        nonlocal where
         if event == "progress":
             times.append(time.perf_counter())
             if len(times) > after:
+                # SynCoS tells of its iterations by parts of a step
+                where = "in the decode" if decodes else "in SynCoS's inner loop" if data["value"] % 1 else "in steps"
                 time.sleep(moment * 1.2 * (times[-1] - times[-2]))
                 psutil.Process(server.process.pid).kill()
 
     gone = True
     with contextlib.suppress(StartError), server:  # of a server that is gone; its log stays
-        bench.latent(server, graph(variant, 1), kill)
+        same = bench.result(server, graph(variant, 1), kill) == bench.expected[variant, 1]
         gone = False
+        if not same:
+            wrong.append(f"{variant}: another video after kills")
     if gone:
-        steps.append(resumed(server))
+        steps.append(on_disk(bench) if decodes else resumed(server))
         wrong += broken(log_of(server))
-    return gone
+    return where if gone else ""
+
+
+def on_disk(bench: Bench) -> int:
+    """Frames of a decode that the next one does not have to do."""
+    kind = video_file.FORMATS["mp4 (h264)"]
+    parts = [video_file.packets_of(path, kind, (64, 64)) for path in bench.output.rglob("*.part.mp4")]
+    frames = max((sum(1 for _ in packets) for packets in parts), default=0)
+    return frames // video_file.SEGMENT * video_file.SEGMENT
 
 
 def log_of(server) -> str:
@@ -155,9 +193,9 @@ def log_of(server) -> str:
 
 
 def resumed(server) -> int:
-    """Steps that a server's last run did not have to do."""
-    found = re.findall(r"resumes after step (\d+)", log_of(server))
-    return int(found[-1]) if found else 0
+    """Steps, or frames of a decode, that a server's last run did not have to do."""
+    found = re.findall(r"resumes after step (\d+)|went on from frame (\d+)", log_of(server))
+    return int("".join(found[-1])) if found else 0
 
 
 def cancel_often(bench: Bench, cycles: int, minutes: float, pick: random.Random) -> tuple[list[str], dict]:
@@ -171,13 +209,13 @@ def cancel_often(bench: Bench, cycles: int, minutes: float, pick: random.Random)
             variant, finish = pick.choice(VARIANTS), cycle % 10 == 9 or cycle == cycles - 1
             nodes = graph(variant, 2 if finish else pick.randrange(3, 2**31))
             if finish:
-                if bench.latent(server, nodes) != bench.whole(server, variant, 2):
+                if bench.result(server, nodes) != bench.whole(server, variant, 2):
                     wrong.append(f"cycle {cycle + 1}: another video of {variant}")
             else:
                 timer = threading.Timer(pick.uniform(0.0, 2.0), server.interrupt)
                 timer.start()
                 with contextlib.suppress(GraphError):
-                    bench.latent(server, nodes)
+                    bench.result(server, nodes)
                 timer.cancel()
                 timer.join()
             memory.append(process.memory_info().rss / 1e6)
@@ -215,10 +253,11 @@ def main(argv) -> None:
     with tempfile.TemporaryDirectory(prefix="longtake-soak-") as folder:
         bench = Bench(Path(folder))
         if args.kills:
-            found = kill_often(bench, args.kills, pick)
+            found, places = kill_often(bench, args.kills, pick)
             wrong += found
             said = "; ".join(found) or "every video as uninterrupted"
-            lines.append(f"- {args.kills} kills at random moments: {said}.")
+            counts = ", ".join(f"{count} {place}" for place, count in places.items())
+            lines.append(f"- {sum(places.values())} kills at random moments ({counts}): {said}.")
         if args.cycles:
             found, seen = cancel_often(bench, args.cycles, args.minutes, pick)
             wrong += found

@@ -24,7 +24,7 @@ BT709 = 1
 
 @dataclass(frozen=True)
 class Format:
-    """A kind of file. crf: the largest quality value of its codec, None where it has none; deep: 16 bits per colour
+    """A kind of file. crf: the largest quality value of its codec, None where it has none; deep: 10 bits per colour
     are handed to the encoder; shown: whether browsers play it."""
 
     extension: str
@@ -38,8 +38,14 @@ class Format:
     options: tuple = ()
 
 
+def x264_options() -> tuple:
+    """x264's AVX-512 code for mbtree reads memory that nobody has written, so that the same frames make other files."""
+    capability = getattr(torch.backends.cpu, "get_cpu_capability", str)()
+    return (("x264-params", "asm=AVX2"),) if capability == "AVX512" else ()
+
+
 FORMATS = {
-    "mp4 (h264)": Format("mp4", "mp4", "libx264", "yuv420p", "aac", 51),
+    "mp4 (h264)": Format("mp4", "mp4", "libx264", "yuv420p", "aac", 51, options=x264_options()),
     "mp4 (h265)": Format("mp4", "mp4", "libx265", "yuv420p", "aac", 51, options=(("x265-params", "log-level=error"),)),
     "mp4 (av1)": Format("mp4", "mp4", "libsvtav1", "yuv420p", "aac", 63, options=(("preset", "6"),)),
     "webm (vp9)": Format("webm", "webm", "libvpx-vp9", "yuv420p", "libopus", 63,
@@ -65,6 +71,21 @@ def as_bt709(target) -> None:
     for name in ("color_primaries", "color_trc", "colorspace", "color_range"):
         if hasattr(target, name):  # frames of older PyAVs lack some
             setattr(target, name, BT709)
+
+
+def ten_bits(image: torch.Tensor) -> av.VideoFrame:
+    """[H, W, 3] in 0..1 as yuv422p10le, BT.709. Not by FFmpeg, whose conversion of 16 bits per colour leaves pixels to
+    chance where the width is no multiple of 32."""
+    height, width = image.shape[:2]
+    r, g, b = image.float().cpu().clamp(0, 1).unbind(-1)
+    y = 0.2126 * r + 0.7152 * g + 0.0722 * b
+    blue, red = ((c.view(height, -1, 2).mean(-1) * 896 + 512) for c in ((b - y) / 1.8556, (r - y) / 1.5748))
+    frame = av.VideoFrame(width, height, "yuv422p10le")
+    for plane, values in zip(frame.planes, (y * 876 + 64, blue, red), strict=True):
+        rows = torch.zeros(height, plane.line_size // 2, dtype=torch.int16)
+        rows[:, : values.shape[1]] = values.round().to(torch.int16)
+        plane.update(rows.numpy())
+    return frame
 
 
 class Disk:
@@ -146,14 +167,12 @@ class Writer:
     def _frame(self, image: torch.Tensor) -> av.VideoFrame:
         """As core's Save Video makes it: cut, not rounded."""
         if self.kind.deep:
-            array = (image * 65535).clamp(0, 65535).to(torch.int32).cpu().numpy().astype("uint16")
-            frame = av.VideoFrame.from_ndarray(array, format="rgb48le")
+            frame = ten_bits(image)
         else:
             frame = av.VideoFrame.from_ndarray((image * 255).clamp(0, 255).byte().cpu().numpy(), format="rgb24")
-        if self.kind.pixels == "bgr0":
-            frame = frame.reformat(format="bgr0")
-        else:
-            frame = frame.reformat(format=self.kind.pixels, dst_colorspace=BT709)
+            bt709 = {} if self.kind.pixels == "bgr0" else {"dst_colorspace": BT709}
+            frame = frame.reformat(format=self.kind.pixels, **bt709)
+        if self.kind.pixels != "bgr0":
             as_bt709(frame)
         frame.pts, frame.time_base = self.frames, 1 / self.rate
         return frame

@@ -15,11 +15,13 @@ import torch
 from longtake.samplers.adapters import run_files, run_folders
 from longtake.samplers.adapters.checkpoint import CheckpointSettings
 from safetensors.torch import save_file
+from support import killed_runs
+from support.children import DEADLINE, context, ended, error_of, started
 from support.kept_runs import EVERY, STEPS, calls, counted, cut_off, output, sample, wan  # noqa: F401
+from support.killed_runs import SAMPLER
 
 pytestmark = pytest.mark.usefixtures("one_thread", "output")
-SAMPLER = "dpmpp_2m"
-posix = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no fork")
+posix = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGKILL and no limit of a file's size")
 
 
 @pytest.fixture(scope="module")
@@ -49,38 +51,13 @@ def again(model, caplog):
     return video, count, [r.getMessage() for r in caplog.records if r.levelno >= logging.WARNING]
 
 
-def in_child(work) -> int:
-    """work() in a process of its own; its status, negative: killed by that signal."""
-    child = os.fork()
-    if child == 0:
-        try:
-            work()
-        except BaseException as error:
-            os.write(2, f"{type(error).__name__}: {error}\n".encode())
-            os._exit(3)
-        os._exit(0)
-    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-
-
 @posix
 @pytest.mark.parametrize("what", ["replace", "fsync", "unlink"])
-def test_a_kill_at_any_moment_of_a_write_leaves_a_run_that_resumes(model, whole, output, monkeypatch, what):  # noqa: F811
+def test_a_kill_at_any_moment_of_a_write_leaves_a_run_that_resumes(model, whole, output, what):  # noqa: F811
     """Killed before the 1st, 2nd, ... time that a file is flushed, renamed or deleted, until the run gets through."""
-    real = getattr(os, what)
-
-    def killed(number):
-        count = itertools.count()
-
-        def call(*args, **kwargs):
-            if next(count) == number:
-                os.kill(os.getpid(), signal.SIGKILL)
-            return real(*args, **kwargs)
-
-        monkeypatch.setattr(os, what, call)
-        sample(model, SAMPLER, settings=EVERY)
-
     for number in itertools.count():
-        if (status := in_child(lambda number=number: killed(number * 3))) == 0:
+        status = ended(started(killed_runs.killed_before, output, what, number * 3))
+        if status == 0:
             break
         assert status == -signal.SIGKILL
         resumed, count = counted(model, SAMPLER, settings=EVERY)
@@ -91,17 +68,9 @@ def test_a_kill_at_any_moment_of_a_write_leaves_a_run_that_resumes(model, whole,
 
 
 @posix
-def test_a_full_disk_ends_the_run_and_keeps_the_state_before(model, whole, run, capfd):
-    import resource
-
-    def full():
-        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-        resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))  # what a file may have
-        sample(model, SAMPLER, settings=EVERY)
-
+def test_a_full_disk_ends_the_run_and_keeps_the_state_before(model, whole, run, output):  # noqa: F811
     states = run_files.step_files(run)
-    assert in_child(full) == 3
-    error = capfd.readouterr().err.strip().splitlines()[-1]
+    error = error_of(killed_runs.on_a_full_disk, output)
     assert "Checkpoint (LongTakeCheckpoint" in error and str(run.parent) in error and "File too large" in error
     assert run_files.step_files(run) == states and not list(run.glob("*.part"))
     resumed, count = counted(model, SAMPLER, settings=EVERY)
@@ -197,14 +166,9 @@ def test_folders_that_are_links_or_others_are_left_alone(model, run, output):  #
 
 @posix
 def test_two_servers_leave_each_others_runs_alone(model, whole, run, caplog):
-    ready, done = os.pipe(), os.pipe()
-    child = os.fork()
-    if child == 0:  # the other server, in the middle of this run
-        with run_folders.locked(run) as ours:
-            os.write(ready[1], b"1" if ours else b"0")
-            os.read(done[0], 1)
-        os._exit(0)
-    assert os.read(ready[0], 1) == b"1"
+    held, done = context.Event(), context.Event()
+    child = started(killed_runs.holding, run, held, done)  # the other server, in the middle of this run
+    assert held.wait(DEADLINE)
     files = sorted(os.listdir(run))
     video, count, _ = again(model, caplog)
     assert torch.equal(video, whole) and count == STEPS  # a run of its own
@@ -212,8 +176,8 @@ def test_two_servers_leave_each_others_runs_alone(model, whole, run, caplog):
     (kept,) = [r for r in run_folders.kept_runs() if r.name == run.name]
     assert not run_folders.delete(kept) and run_folders.prune(0, 0, run) != [kept]
     assert sorted(os.listdir(run)) == files
-    os.write(done[1], b"1")
-    os.waitpid(child, 0)
+    done.set()
+    assert ended(child) == 0
     assert again(model, caplog)[1] == STEPS - 4  # the lock went with the process
 
 
