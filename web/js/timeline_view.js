@@ -37,6 +37,8 @@ import { TimelineTools } from "./timeline_tools.js";
  * @property {(selected: number) => void} select
  * @property {() => void} typed the prompt's field was left
  * @property {(frames: number) => void} setLength
+ * @property {(selected: number) => void} redo
+ * @property {(selected: number) => string} whyNotRedo empty: it can be
  * @property {() => void} resized what is below the timeline has another height
  */
 

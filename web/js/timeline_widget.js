@@ -13,6 +13,7 @@ import { api } from "../../../scripts/api.js";
 import { app } from "../../../scripts/app.js";
 import { takePlace } from "./dom.js";
 import { isOpen } from "./graph.js";
+import { redoEvent, whyNot } from "./redo_event.js";
 import { t } from "./i18n.js";
 import { canSet, findVideo, findWindows, sourceOf, valueOf, widgetOf } from "./timeline_graph.js";
 import { linkedTexts } from "./timeline_linked.js";
@@ -85,6 +86,8 @@ export class TimelineWidget {
             },
             typed: () => this.typed(),
             setLength: (frames) => this.edits.setLength(frames),
+            redo: (selected) => redoEvent(this, selected),
+            whyNotRedo: (selected) => whyNot(this, selected),
             resized: () => this.node.setDirtyCanvas?.(true, true),
         });
         this.attach();
