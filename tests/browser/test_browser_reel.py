@@ -55,7 +55,8 @@ class Reel:
             f"""() => {{
                 const {{ reel, blocks }} = {VIEW};
                 const place = parseFloat(reel.screen.style.backgroundPosition);
-                return [Number(reel.lane.ariaValueNow), parseFloat(reel.head.style.left), Math.round((place * (reel.picture.frames.length - 1)) / 100),
+                const thumb = Math.round((place * (reel.picture.frames.length - 1)) / 100);
+                return [Number(reel.lane.ariaValueNow), parseFloat(reel.head.style.left), thumb,
                     blocks.flatMap((b, i) => (b.root.classList.contains('lt-here') ? [i] : []))];
             }}"""
         )
@@ -81,7 +82,8 @@ def test_a_runs_frames_lie_in_the_timelines_time(comfy, renderer):
             const {{ reel, sheet }} = {VIEW}, whole = sheet.getBoundingClientRect();
             return [...reel.lane.children].map((cell) => {{
                 const box = cell.getBoundingClientRect();
-                return [(box.left + box.width / 2 - whole.left) / whole.width, parseFloat(cell.style.backgroundPosition)];
+                const middle = (box.left + box.width / 2 - whole.left) / whole.width;
+                return [middle, parseFloat(cell.style.backgroundPosition)];
             }});
         }}"""
     )

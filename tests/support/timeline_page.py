@@ -88,8 +88,8 @@ class Timeline:
             self.page.mouse.up()
 
     def drag_times(self, border):
-        """Milliseconds of 60 pointer moves that drag a border, with the layout that each causes, the quickest first; and
-        of the slowest without it."""
+        """Milliseconds of 60 pointer moves that drag a border, with the layout that each causes, the quickest first;
+        and of the slowest without it."""
         return self.page.evaluate(
             """async (border) => {
             const view = window.app.graph.getNodeById(1).longtakeTimeline.view, out = [];

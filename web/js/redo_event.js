@@ -6,7 +6,7 @@ import { api } from "../../../scripts/api.js";
 // @ts-ignore: served by ComfyUI
 import { app } from "../../../scripts/app.js";
 import { t } from "./i18n.js";
-import { freeTop, lastRun, nextSeed, planRedo, REDO, sameRun, seedOf, users } from "./redo_plan.js";
+import { freeTop, isRedo, lastRun, nextSeed, planRedo, REDO, sameRun, seedOf, users } from "./redo_plan.js";
 import { linkOf, setValue, settable, sourceOf, valueOf, widgetOf } from "./timeline_graph.js";
 import { running } from "./timeline_linked.js";
 
@@ -32,6 +32,7 @@ export function whyNot({ node, view, linked }, event) {
 /** @param {TimelineWidget} timeline @param {number} event from 0 */
 export async function redoEvent(timeline, event) {
     const history = await api.fetchApi(`/history?max_items=${RUNS}`).then((/** @type {Response} */ answer) => answer.json()).catch(() => ({}));
+    await timeline.flush(); // what was just typed goes into the copy
     const { node } = timeline;
     if (!node.graph || whyNot(timeline, event)) return; // meanwhile
     const plan = planRedo(node, event + 1);
@@ -63,7 +64,7 @@ function take(span, event) {
     setValue(span, "by", "event", app.canvas);
     setValue(span, "event", event, app.canvas);
     show(span);
-    if (was === null || was === event) return;
+    if (was === null || was === event || valueOf(span, "event").value !== event) return;
     say("info", t("Redo Span makes event {event} now", { event }), t("Event {was} is again as the first sampler made it.", { was }));
 }
 
@@ -99,8 +100,11 @@ function add({ node, view }, { sampler, chain = [], path = [] }, event, control)
     again.title = t("Event {event} again", { event });
     again.setSize([again.size[0], again.computeSize()[1]]); // without the original's pictures
     own.longtakeTimeline.view.state.selected = event - 1;
-    for (const [from, copy] of copies) rewire(from, copy, copies, seed);
-    const uses = users(end).filter((use) => use.node.comfyClass !== REDO);
+    for (const [from, copy] of copies) {
+        const other = (/** @type {any} */ input) => (from === sampler && input.type === "LATENT") || (from === seed?.node && input.name === seed.name);
+        rewire(from, copy, copies, other);
+    }
+    const uses = users(end).filter((use) => !isRedo(use.node));
     const slot = (/** @type {any} */ one) => one.outputs.findIndex((/** @type {any} */ output) => output.type === "LATENT");
     end.connect(uses[0]?.from ?? slot(end), span, span.findInputSlot("samples"));
     own.connect(0, span, span.findInputSlot("positive"));
@@ -117,11 +121,14 @@ function add({ node, view }, { sampler, chain = [], path = [] }, event, control)
     return span;
 }
 
-/** Give a copy the links of its original; its latent and its seed are others. @param {any} from @param {any} copy @param {Map<any, any>} copies @param {{name: string} | null} seed */
-function rewire(from, copy, copies, seed) {
+/**
+ * Give a copy the links of its original, from copies where there are.
+ * @param {any} from @param {any} copy @param {Map<any, any>} copies @param {(input: any) => boolean} other which inputs get others
+ */
+function rewire(from, copy, copies, other) {
     for (const input of from.inputs ?? []) {
         const link = linkOf(from, input.link);
-        if (!link || input.type === "LATENT" || input.name === seed?.name) continue;
+        if (!link || other(input)) continue;
         const source = sourceOf(from, input.name)?.node;
         if (source) (copies.get(source) ?? source).connect(link.origin_slot, copy, copy.findInputSlot(input.name));
     }

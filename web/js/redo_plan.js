@@ -22,6 +22,9 @@ const GAP = 60;
 /** @param {any} node @param {"inputs" | "outputs"} side @param {string[]} types */
 const has = (node, side, ...types) => Boolean(node[side]?.some((/** @type {any} */ slot) => types.includes(slot.type)));
 
+/** A Redo Span that is on. @param {any} node */
+export const isRedo = (node) => node.comfyClass === REDO && !OFF.includes(node.mode);
+
 /** Whether a node samples: a latent goes in and comes out, and no prompt does. @param {any} node */
 const samples = (node) =>
     node.comfyClass !== REDO && !node.subgraph && !OFF.includes(node.mode) &&
@@ -53,14 +56,14 @@ const redoes = (span, event) => widgetOf(span, "by")?.value === "event" && Numbe
  */
 export function planRedo(timeline, event) {
     const near = reached([timeline], "outputs", DOWN);
-    const own = near.filter((node) => node.comfyClass === REDO && !OFF.includes(node.mode));
+    const own = near.filter(isRedo);
     if (own.length) return { span: own.find((span) => redoes(span, event)) ?? own.at(-1) };
     const [sampler, ...others] = near.filter(samples);
     if (!sampler) return { why: "none" };
     if (others.length) return { why: "several" };
     const chain = new Set([sampler]);
     for (const one of chain) {
-        const spans = behind(one).filter((node) => node.comfyClass === REDO && !OFF.includes(node.mode));
+        const spans = behind(one).filter(isRedo);
         const found = spans.find((span) => redoes(span, event));
         if (found) return { span: found };
         const next = spans.flatMap(behind).find(samples);

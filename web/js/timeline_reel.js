@@ -20,8 +20,10 @@ export class TimelineReel {
     constructor(view, bottom) {
         this.view = view;
         this.bottom = bottom;
-        /** @type {Picture | null} what is shown, or soon */
+        /** @type {Picture | null} */
         this.picture = null;
+        /** @type {Picture | null} what is to be shown, as soon as it can be read */
+        this.asked = null;
         this.ready = false; // whether it can be seen
         this.url = "";
         this.aspect = 1;
@@ -59,8 +61,8 @@ export class TimelineReel {
 
     /** Show frames, or nothing. @param {Picture | null} picture */
     async show(picture) {
-        if (picture === this.picture) return;
-        this.picture = picture;
+        if (picture === this.asked) return;
+        this.asked = picture;
         if (!picture) {
             this.close();
             this.view.draw();
@@ -71,10 +73,11 @@ export class TimelineReel {
         const image = new Image();
         image.src = url;
         await image.decode().catch(() => {}); // what cannot be read has no size
-        if (this.picture !== picture || !image.naturalWidth) {
+        if (this.asked !== picture || !image.naturalWidth) {
             URL.revokeObjectURL(url); // a newer one has come, or it is no picture: the one before stays
             return;
         }
+        this.picture = picture;
         this.aspect = image.naturalWidth / picture.frames.length / image.naturalHeight;
         this.#take(url);
         const first = !this.ready;
@@ -105,7 +108,7 @@ export class TimelineReel {
         this.pause();
         this.#take("");
         this.#hide(true);
-        this.picture = null;
+        this.picture = this.asked = null;
     }
 
     /** @param {number} width px of the track */

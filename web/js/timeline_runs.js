@@ -13,6 +13,8 @@ import { DOWN, reached } from "./timeline_graph.js";
 /** @typedef {import("./reel_logic.js").Picture} Picture */
 /** @typedef {{live: Picture | null, done: Picture | null}} Runs the run that goes on, and the last one that was done */
 
+const MOST = 16; // timelines of a workflow
+
 /** By workflow, then by node. @type {WeakMap<object, Map<string, Runs>>} */
 const kept = new WeakMap();
 
@@ -49,6 +51,8 @@ function add(node, detail) {
     const { state } = detail;
     runs.live = state === "stopped" ? null : (pictureOf(detail) ?? runs.live);
     if (state === "done") Object.assign(runs, { done: runs.live ?? runs.done, live: null });
+    all.delete(keyOf(node)); // the last one is the newest
     all.set(keyOf(node), runs);
+    if (all.size > MOST) all.delete([...all.keys()][0]);
     node.longtakeTimeline.look();
 }

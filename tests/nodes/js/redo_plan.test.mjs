@@ -1,7 +1,7 @@
 // "Redo this event" without the page (web/js/redo_plan.js). Run: node --test tests/nodes/js/redo_plan.test.mjs
 import assert from "node:assert/strict";
 import test from "node:test";
-import { freeTop, lastRun, nextSeed, planRedo, sameRun, seedOf } from "../../../web/js/redo_plan.js";
+import { freeTop, isRedo, lastRun, nextSeed, planRedo, sameRun, seedOf } from "../../../web/js/redo_plan.js";
 
 const TIMELINE = { kind: "LongTakePromptTimeline", out: ["CONDITIONING", "STRING"] };
 const KSAMPLER = { kind: "KSampler", out: ["LATENT"], widgets: { seed: 5 } };
@@ -84,6 +84,7 @@ test("a Redo Span that is there: of this timeline, or of the same event behind i
     const off = again(2);
     off.getNodeById(11).mode = 4;
     assert.deepEqual(plan(off, 2).chain, [3]);
+    assert.deepEqual([again(2), off].map((g) => isRedo(g.getNodeById(11))), [true, false]);
     const round = plain({ 5: [span(1), { samples: [3, 0] }] });
     round.links.set(99, { origin_id: 5, origin_slot: 0, target_id: 3, target_slot: 1 });
     round.getNodeById(5).outputs[0].links.push(99);
