@@ -8,10 +8,10 @@ pytestmark = pytest.mark.browser
 
 TIMELINE, SPAN, SAMPLER, DECODE = "LongTakePromptTimeline", "LongTakeRedoSpan", "KSampler", "VAEDecode"
 NODES = """() => window.app.graph._nodes.map((node) => ({
-    id: node.id, type: node.type, title: node.title, box: [...node.pos, ...node.size],
+    id: Number(node.id), type: node.type, title: node.title, box: [...node.pos, ...node.size],
     from: Object.fromEntries((node.inputs ?? []).filter((i) => i.link != null).map((i) => {
         const link = window.app.graph.links.get(i.link);
-        return [i.name, [link.origin_id, link.origin_slot]];
+        return [i.name, [Number(link.origin_id), link.origin_slot]];
     })),
     values: Object.fromEntries((node.widgets ?? []).map((w) => [w.name, w.value])),
 }))"""
@@ -72,7 +72,7 @@ class Graph:
         return " ".join(text for text in texts if "legacy design" not in text)  # core's own
 
     def selected(self):
-        return self.page.evaluate("() => Object.values(window.app.canvas.selected_nodes).map((n) => n.id)")
+        return self.page.evaluate("() => Object.values(window.app.canvas.selected_nodes).map((n) => Number(n.id))")
 
 
 def changed(one, other):

@@ -225,18 +225,22 @@ def test_200_events_drag_as_quickly_with_frames(comfy, renderer):
     t = Timeline(comfy, events="\n".join(f"{i * 50}: event {i}" for i in range(200)), length=10_000, fps=24)
     t.settle()
     sampler = str(comfy.page.evaluate(SAMPLER))
-    frames = [round(i * 9996 / 95 / 4) * 4 for i in range(96)]
-    reel = {"node": sampler, "state": "done", "reel": picture(96), "reel_frames": frames}
-    comfy.page.evaluate(SEND, reel)
-    t[".lt-reel"].wait_for()
     t.page.evaluate(f"() => {VIEW}.select(100)")
     for _ in range(7):
         if t["button.lt-in"].is_enabled():
             t["button.lt-in"].click()
-    assert t[".lt-reel i"].count() <= 200
+    without, _ = t.drag_times(99)
+    t.until("!text.includes('\\n5000: ')")
+    t.settle()
+    frames = [round(i * 9996 / 95 / 4) * 4 for i in range(96)]
+    reel = {"node": sampler, "state": "done", "reel": picture(96), "reel_frames": frames}
+    comfy.page.evaluate(SEND, reel)
+    t[".lt-reel"].wait_for()
+    assert 0 < t[".lt-reel i"].count() <= 200
     times, _ = t.drag_times(99)
-    print(f"drag: median {times[len(times) // 2]:.1f} ms")
-    assert times[len(times) // 4] < FRAME_MS
+    print(f"drag: median {times[len(times) // 2]:.1f} ms, without frames {without[len(without) // 2]:.1f} ms")
+    # Other programs share the machine: the faster quarter shows what a move costs.
+    assert times[len(times) // 4] < max(FRAME_MS, 1.3 * without[len(without) // 4])
 
 
 def test_what_is_no_picture_is_not_shown(comfy, renderer):

@@ -146,6 +146,7 @@ function place(columns, sampler) {
         let y = top;
         for (const node of column) {
             node.pos = [left, y];
+            node.id = -1; // a copy's is "undefined" in newer front-ends
             graph.add(node);
             y += node.size[1] + APART;
         }
