@@ -124,7 +124,8 @@ def masked(samples: dict, latent: torch.Tensor, made: range, compression: int, p
     total = pixel_length(latent.shape[2], compression)
     report = f"pixel frames {first} to {last} of {total} are made (latent {made.start} to {made.stop - 1})"
     rest = {key: value for key, value in samples.items() if key != "noise_mask"}
-    return io.NodeOutput({**rest, "samples": latent, "noise_mask": mask_over_time(latent, made, pull)}, *more, report)
+    out = {**rest, "samples": latent, "noise_mask": mask_over_time(latent, made, pull)}
+    return io.NodeOutput(out, *more, report, ui={"longtake_report": [report]})
 
 
 class LongTakeContinue(io.ComfyNode):

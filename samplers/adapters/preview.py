@@ -24,6 +24,7 @@ logger = logging.getLogger(__name__)
 
 EVENT = "longtake.preview"
 FRAMES = 16  # most frames of a strip
+REEL = 96  # most frames of the picture that is sent once, with the end of a run
 SHARE = 0.01  # of the sampling time, for making strips
 CELL = (48, 96)  # least and most pixels of a frame's height in the strip
 
@@ -75,10 +76,12 @@ class Filmstrip:
         self.shapes, self.clock = shapes, clock
         self.start, self.done, self.spent, self.last = clock(), 0, 0.0, 0.0
         self.before: int | None = None  # steps of an earlier run, which took no time now
+        self.reel: dict = {}  # of the last step, for the event of the end
 
     def event(self, state: str = "running", **extra) -> None:
         """state: running, done or stopped; step: steps done; elapsed and left: seconds (left None: not known yet);
-        with a picture, image: JPEG in base64, its frames side by side, and frames: their places in pixel frames."""
+        with a picture, image: JPEG in base64, its frames side by side, and frames: their places in pixel frames; at the
+        end, reel and reel_frames: the same with more frames."""
         elapsed = self.clock() - self.start
         made = self.done - (self.before or 0)
         left = elapsed / made * (self.steps - self.done) if made else None
@@ -88,15 +91,21 @@ class Filmstrip:
         begun = self.clock()
         if self.spent + self.last > SHARE * (begun - self.start):
             return self.event()
+        image, frames = self.picture(x0, FRAMES)
+        if image is None:
+            return self.event()
+        self.event(image=image, frames=frames)
+        self.last = self.clock() - begun
+        self.spent += self.last
+
+    def picture(self, x0: torch.Tensor, most: int) -> tuple[str | None, list[int]]:
+        """A JPEG of up to `most` frames, and their places in pixel frames; None for what is no video."""
         if self.shapes is not None and len(self.shapes) > 1:  # audio and video packed into one
             x0 = comfy.utils.unpack_latents(x0, self.shapes)[0]
         if x0.ndim != 5:
-            return self.event()
-        indices = strip_indices(x0.shape[2])
-        picture = jpeg(strip_image(self.previewer, x0, indices))
-        self.event(image=picture, frames=[self.compression * i for i in indices])
-        self.last = self.clock() - begun
-        self.spent += self.last
+            return None, []
+        indices = strip_indices(x0.shape[2], most)
+        return jpeg(strip_image(self.previewer, x0, indices)), [self.compression * i for i in indices]
 
     def callback(self, then):
         """A sampler callback that calls `then` (or None) first."""
@@ -109,6 +118,9 @@ class Filmstrip:
                 self.before = self.done if step else 0
             try:
                 self.show(x0)
+                if self.done == self.steps:
+                    image, frames = self.picture(x0, REEL)
+                    self.reel = {"reel": image, "reel_frames": frames} if image else {}
             except Exception:  # a picture must not end hours of sampling
                 logger.warning("LongTake preview: no filmstrip for step %d.", self.done, exc_info=True)
 
@@ -147,6 +159,6 @@ def filmstrip_wrapper(compression: int):
             state = "done"
             return out
         finally:
-            strip.event(state)
+            strip.event(state, **(strip.reel if state == "done" else {}))
 
     return wrapper

@@ -2,27 +2,14 @@
 
 import base64
 import io
-import sys
-from pathlib import Path
 
 import pytest
-from longtake.tools.headless import Server
 from PIL import Image
 from support.browser import RENDERERS, open_page
 from support.graphs import api_graph, ui_graph
-from support.paths import COMFYUI_PATH
 
 SCHEDULER, SAMPLER = "LongTakeWindowScheduler", "KSampler"
 SMALL = {"length": 97, "steps": 3}  # a video of three windows
-
-
-@pytest.fixture(scope="module")
-def preview_server(tmp_path_factory):
-    """A ComfyUI whose user wants previews."""
-    base = tmp_path_factory.mktemp("comfyui")
-    extra = ["--preview-method", "latent2rgb"]
-    with Server(COMFYUI_PATH, Path(sys.executable), base, base / "output", extra=extra) as server:
-        yield server
 
 
 @pytest.fixture(scope="module")
@@ -301,6 +288,8 @@ def test_a_run_sends_filmstrips(preview_server):
     image = Image.open(io.BytesIO(base64.b64decode(pictures[0]["image"])))
     assert image.format == "JPEG" and image.size == (16 * 48, 48) and len(pictures[0]["frames"]) == 16
     assert events[0]["left"] is None and events[2]["left"] > 0 and events[-1]["left"] == 0
+    assert [e["state"] for e in events if "reel" in e] == ["done"]
+    assert events[-1]["reel_frames"] == list(range(0, 97, 4))
 
 
 @pytest.mark.parametrize("windows", ["of the model", "of the sampler"])

@@ -84,3 +84,23 @@ def test_a_run_leaves_its_report_in_the_node(comfy, ids):
     (saved,) = [node for node in comfy.serialized()["nodes"] if node["type"] == TIMELINE]
     (kept,) = [node for node in ui_graph("timeline")["nodes"] if node["type"] == TIMELINE]
     assert len(saved["widgets_values"]) == len(kept["widgets_values"])
+
+
+@pytest.mark.parametrize("name, kind, words", [
+    ("redo_event", "LongTakeRedoSpan", "pixel frames 33 to 64 of 97 are made (latent 9 to 16)"),
+    ("continue", "LongTakeContinue", "pixel frames 97 to 192 of 193 are made (latent 25 to 48)"),
+])  # fmt: skip
+def test_nodes_behind_a_finished_video_say_what_they_made(comfy, renderer, name, kind, words):
+    graph = comfy.load(name)
+    comfy.set_all(SMALL)
+    (node,) = [node for node in graph["nodes"] if node["type"] == kind]
+    comfy.focus(node["id"])
+    summary = report(comfy, kind).locator("summary")
+    assert summary.text_content() == "Report: none yet"
+    comfy.queue()
+    assert comfy.wait_idle()["status"]["status_str"] == "success"
+    summary.filter(has_text=re.compile("^Report$")).click()
+    line = report(comfy, kind).locator("p")
+    assert line.is_visible() and line.text_content() == words
+    (saved,) = [one for one in comfy.serialized()["nodes"] if one["type"] == kind]
+    assert saved["widgets_values"] == [SMALL.get("fps") if value == 16 else value for value in node["widgets_values"]]

@@ -211,27 +211,7 @@ def test_200_events_in_a_narrow_node(comfy, renderer, width, record_property):
             t["button.lt-in"].click()
     assert overflow(t) == []
     handle = t[".lt-handle"].nth(99)
-    times, handler = t.page.evaluate(
-        """async () => {
-            const view = window.app.graph.getNodeById(1).longtakeTimeline.view, out = [];
-            const handle = view.handles[99], box = handle.getBoundingClientRect(), y = box.y + 20;
-            const x = box.x + box.width / 2;
-            const send = (type, x) => handle.dispatchEvent(new PointerEvent(type,
-                { bubbles: true, clientX: x, clientY: y, button: 0, pointerId: 1 }));
-            view.sheet.setPointerCapture = () => {};
-            send('pointerdown', x);
-            for (let k = 0; k < 60; k++) {
-                const began = performance.now();
-                send('pointermove', x + 30 * Math.sin(k / 4));
-                view.sheet.offsetWidth;  // with the layout that it causes
-                out.push(performance.now() - began);
-                await new Promise(requestAnimationFrame);
-            }
-            send('pointerup', x + 9);
-            delete view.sheet.setPointerCapture;
-            return [out.sort((a, b) => a - b), view.input.slowest];
-        }"""
-    )
+    times, handler = t.drag_times(99)
     median, slowest = times[len(times) // 2], times[-1]
     measured = f"drag: median {median:.1f} ms, slowest {slowest:.1f} ms; without layout, slowest {handler:.1f} ms"
     record_property("drag", measured)

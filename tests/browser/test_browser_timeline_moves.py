@@ -79,9 +79,9 @@ def test_menu(comfy, renderer):
         ["Add an event after this one", "Insert"], ["Duplicate the event", "D"], ["Split the event", "S"],
         ["Set the duration", "T"], ["Edit the prompt", "Enter"], ["Delete the event", "Delete"],
         ["Move the event earlier", "Ctrl+Left"], ["Move the event later", "Ctrl+Right"],
-        ["Give all events the same duration", "E"],
+        ["Give all events the same duration", "E"], ["Redo this event", "no sampler gets its prompts"],
     ]  # fmt: skip
-    assert [row[0] for row, off in rows if off] == ["Move the event later"]
+    assert [row[0].strip() for row, off in rows if off] == ["Move the event later", "Redo this event"]
     menu.locator(".lt-duplicate").click()
     menu.wait_for(state="detached")
     t.until("text.split('sunset').length === 3")

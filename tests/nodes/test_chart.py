@@ -358,6 +358,20 @@ def test_strip_is_a_jpeg_and_the_callback_of_core_comes_first(previewer):
     assert image.format == "JPEG" and image.size == (5 * 48, 48) and order[1]["frames"] == [0, 4, 8, 12, 16]
 
 
+def test_the_last_step_leaves_a_picture_of_more_frames(previewer):
+    strip = preview.Filmstrip(previewer, 4, 2, lambda event: None)
+    callback = strip.callback(None)
+    callback(0, torch.zeros(1, 16, 74, 8, 8), None, 2)
+    assert strip.reel == {}
+    callback(1, torch.zeros(1, 16, 74, 8, 8), None, 2)
+    assert strip.reel["reel_frames"] == [4 * i for i in range(74)]
+    assert Image.open(io.BytesIO(base64.b64decode(strip.reel["reel"]))).size == (74 * 48, 48)
+    callback(1, torch.zeros(1, 16, 307, 8, 8), None, 2)
+    assert len(strip.reel["reel_frames"]) == preview.REEL and strip.reel["reel_frames"][-1] == 1224
+    callback(1, torch.zeros(1, 16, 8, 8), None, 2)  # an image
+    assert strip.reel == {}
+
+
 def test_a_latent_that_cannot_be_shown_ends_no_run(previewer, caplog):
     events = []
     strip = preview.Filmstrip(previewer, 4, 5, events.append)

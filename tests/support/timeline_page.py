@@ -87,6 +87,32 @@ class Timeline:
         if drop:
             self.page.mouse.up()
 
+    def drag_times(self, border):
+        """Milliseconds of 60 pointer moves that drag a border, with the layout that each causes, the quickest first;
+        and of the slowest without it."""
+        return self.page.evaluate(
+            """async (border) => {
+            const view = window.app.graph.getNodeById(1).longtakeTimeline.view, out = [];
+            const handle = view.handles[border], box = handle.getBoundingClientRect(), y = box.y + 20;
+            const x = box.x + box.width / 2;
+            const send = (type, x) => handle.dispatchEvent(new PointerEvent(type,
+                { bubbles: true, clientX: x, clientY: y, button: 0, pointerId: 1 }));
+            view.sheet.setPointerCapture = () => {};
+            send('pointerdown', x);
+            for (let k = 0; k < 60; k++) {
+                const began = performance.now();
+                send('pointermove', x + 30 * Math.sin(k / 4));
+                view.sheet.offsetWidth;  // with the layout that it causes
+                out.push(performance.now() - began);
+                await new Promise(requestAnimationFrame);
+            }
+            send('pointerup', x + 9);
+            delete view.sheet.setPointerCapture;
+            return [out.sort((a, b) => a - b), view.input.slowest];
+        }""",
+            border,
+        )
+
     def shown(self):
         """What the blocks show: [(prompt, left %, width %)]."""
         return self.page.evaluate(

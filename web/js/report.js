@@ -12,6 +12,7 @@ import { t } from "./i18n.js";
 import { parts, refusals } from "./report_logic.js";
 
 const WIDGET = "longtake_report";
+const ALONE = ["LongTakeRedoSpan", "LongTakeContinue"]; // nodes that get nothing of ours but their report
 const FOLDED = 26; // px
 const MARGIN = 20; // that the canvas renderer leaves around a DOM widget
 const LOOKS_MS = [300, 1000, 3000, 10000]; // after a graph begins to be queued
@@ -153,5 +154,10 @@ app.registerExtension({
     api.addEventListener("promptQueued", tell);
     // Newer versions dispatch nothing more where all of a graph was refused.
     api.addEventListener("promptQueueing", () => LOOKS_MS.forEach((ms) => setTimeout(tell, ms)));
+  },
+
+  /** @param {any} node */
+  nodeCreated(node) {
+    if (ALONE.includes(node.comfyClass)) addReport(node);
   },
 });

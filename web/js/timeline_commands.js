@@ -23,6 +23,7 @@ import {
  * @property {(key: string, command: boolean) => boolean} pressed whether a key, with Ctrl or Cmd, means it
  * @property {(view: TimelineView) => boolean} can whether it would do something
  * @property {(view: TimelineView) => void} run
+ * @property {(view: TimelineView) => string} [why] why it would do nothing; such a command leaves the events as they are
  */
 
 /** @param {...string} names */
@@ -112,10 +113,19 @@ export const COMMANDS = [
         },
         run: (view) => view.apply({ line: spreadEvenly(view.state.line), selected: view.state.selected }),
     },
+    {
+        id: "redo",
+        label: () => t("Redo this event"),
+        keys: () => "",
+        pressed: () => false,
+        why: (view) => view.actions.whyNotRedo(view.state.selected),
+        can: (view) => count(view) > 0,
+        run: (view) => view.actions.redo(view.state.selected),
+    },
 ];
 
 /** @param {string} id */
 export const command = (id) => /** @type {Command} */ (COMMANDS.find((one) => one.id === id));
 
 /** Whether a command can be given now. @param {Command} one @param {TimelineView} view */
-export const enabled = (one, view) => view.state.editable && one.can(view);
+export const enabled = (one, view) => (one.why ? !one.why(view) : view.state.editable) && one.can(view);

@@ -10,16 +10,16 @@ const WINDOW_NODES = {
     LongTakeSynCoSKSampler: ["window_length", "stride"],
     LongTakeSynCoSSampler: ["window_length", "stride"],
 };
-const DOWN = ["CONDITIONING", "GUIDER", "*"]; // outputs that lead from a prompt to its sampler
+export const DOWN = ["CONDITIONING", "GUIDER", "*"]; // outputs that lead from a prompt to its sampler
 const UP = ["MODEL", "GUIDER", "SAMPLER", "*"]; // inputs that lead from a sampler to what makes its windows
 export const TO_SAMPLER = ["MODEL", "GUIDER", "*"]; // outputs that lead from windows to their sampler
 const LATENTS = ["LATENT", "*"]; // inputs that lead from a sampler to the node that makes its latent
 const LONGER = "LongTakeContinue"; // makes a longer video of the latent that goes in
-const OFF = [2, 4]; // modes: muted, bypassed
+export const OFF = [2, 4]; // modes: muted, bypassed
 const MOST_NODES = 1000; // that one search looks at
 
 /** @param {any} node @param {any} id of a link, null for none */
-const linkOf = (node, id) => (id == null ? null : (node.graph?.links?.get?.(id) ?? node.graph?.links?.[id]));
+export const linkOf = (node, id) => (id == null ? null : (node.graph?.links?.get?.(id) ?? node.graph?.links?.[id]));
 
 /** The node an input's value comes from, if it is linked. @param {any} node @param {string} name */
 export function sourceOf(node, name) {
@@ -47,7 +47,7 @@ export function valueOf(node, name) {
  * Nodes that can be reached from some nodes, these included, nearest first.
  * @param {any[]} from @param {"inputs" | "outputs"} side @param {string[]} types
  */
-function reached(from, side, types) {
+export function reached(from, side, types) {
     const found = new Set(from);
     for (const node of found) {
         if (found.size > MOST_NODES) break;
@@ -73,7 +73,7 @@ function pick(nodes) {
 }
 
 /** Where a widget's value can be set: its own node, or the node of one value that it is linked to. @param {any} node @param {string} name */
-function settable(node, name) {
+export function settable(node, name) {
     const source = sourceOf(node, name);
     if (!source) return { node, widget: widgetOf(node, name) };
     const [widget, ...rest] = source.node?.widgets?.filter((/** @type {any} */ one) => one.name !== "control_after_generate") ?? [];

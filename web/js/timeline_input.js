@@ -18,12 +18,14 @@ export class TimelineInput {
         this.slowest = 0;
         /** @type {Drag | null} */
         this.drag = null;
+        this.scrubs = false; // whether the pointer moves the playhead
         this.#listen();
     }
 
     /** Give a drag up, without drawing. */
     stop() {
         this.drag = null;
+        this.scrubs = false;
     }
 
     #listen() {
@@ -34,7 +36,9 @@ export class TimelineInput {
         sheet.addEventListener("pointerup", () => this.#endDrag(true));
         sheet.addEventListener("pointercancel", () => this.#endDrag(false));
         sheet.addEventListener("lostpointercapture", () => this.#endDrag(false));
-        sheet.addEventListener("dblclick", () => this.view.edit());
+        sheet.addEventListener("dblclick", (event) => {
+            if (!this.view.reel.takes(/** @type {Node} */ (event.target))) this.view.edit();
+        });
         sheet.addEventListener("contextmenu", (event) => this.#menu(event));
         root.addEventListener("keydown", (event) => this.#keyDown(event));
         editor.addEventListener("input", () => {
@@ -68,6 +72,12 @@ export class TimelineInput {
         const handle = /** @type {HTMLElement | null} */ (target.closest(".lt-handle"));
         const onBlock = target.closest(".lt-block");
         event.preventDefault(); // no text selection
+        if (this.view.reel.takes(target)) {
+            this.scrubs = true;
+            this.view.sheet.setPointerCapture(event.pointerId);
+            this.view.reel.lane.focus({ preventScroll: true });
+            return this.#scrub(event);
+        }
         const index = handle ? Number(handle.dataset.border) : eventAt(line, this.#frameAt(event));
         this.view.select(index); // of a border, the event behind it: the arrow keys then move this border
         this.view.focus();
@@ -82,12 +92,20 @@ export class TimelineInput {
     /** @param {PointerEvent} event */
     #pointerMove(event) {
         const drag = this.drag;
+        if (this.scrubs) this.#scrub(event);
         if (!drag) return;
         const began = performance.now();
         this.#scrollAtEdge(event);
         if (drag.kind === "border") this.#dragBorder(drag.index, this.#frameAt(event));
         else this.#dragBlock(event);
         this.slowest = Math.max(this.slowest, performance.now() - began);
+    }
+
+    /** @param {PointerEvent} event */
+    #scrub(event) {
+        this.#scrollAtEdge(event);
+        this.view.reel.pause();
+        this.view.reel.seek(Math.floor(this.#frameAt(event)));
     }
 
     /** @param {PointerEvent} event */
@@ -136,6 +154,7 @@ export class TimelineInput {
     /** @param {boolean} keep */
     #endDrag(keep) {
         const drag = this.drag;
+        this.scrubs = false;
         if (!drag) return;
         this.drag = null;
         const { line, selected } = this.view.state;
@@ -179,7 +198,10 @@ export class TimelineInput {
             event.stopPropagation();
             if (key === "Enter") run = () => this.view.focus(); // leaving the field takes what it says
             if (key === "Escape") run = () => this.#leaveDuration();
-        } else if (this.view.track.contains(target)) {
+        } else if (key === " " && this.view.reel.ready && target.tagName !== "BUTTON" && target.tagName !== "INPUT") {
+            run = () => this.view.reel.toggle();
+        } else if (target === this.view.reel.lane) run = this.view.reel.keys(key);
+        else if (this.view.track.contains(target)) {
             const command = event.ctrlKey || event.metaKey;
             const side = { ArrowLeft: -1, ArrowRight: 1 }[key];
             const one = event.altKey ? undefined : COMMANDS.find(({ pressed }) => pressed(key, command));

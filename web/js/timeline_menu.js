@@ -40,7 +40,7 @@ export class TimelineMenu {
             item.setAttribute("role", "menuitem");
             item.disabled = !enabled(one, this.view);
             make("span", "", item).textContent = one.label();
-            make("span", "", item).textContent = one.keys();
+            make("span", "", item).textContent = (item.disabled && one.why?.(this.view)) || one.keys();
             item.addEventListener("pointermove", () => item.focus());
             item.addEventListener("click", () => {
                 this.close();

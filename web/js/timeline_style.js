@@ -6,7 +6,7 @@ export const MIN_HEIGHT = 276;
 
 export const STYLE = `
 .longtake-timeline { display: flex; flex-direction: column; gap: 4px; width: 100%; height: 100%; min-width: 0;
-    min-height: calc(${MIN_HEIGHT - 20}px + var(--rows, 0px)); padding: 6px; box-sizing: border-box; overflow: hidden; contain: inline-size; border-radius: 8px;
+    min-height: calc(${MIN_HEIGHT - 20}px + var(--rows, 0px) + var(--reel, 0px) + var(--monitor, 0px)); padding: 6px; box-sizing: border-box; overflow: hidden; contain: inline-size; border-radius: 8px;
     background: var(--comfy-menu-bg, #353535); color: var(--input-text, #ddd); font: 12px/1.3 Inter, Arial, sans-serif;
     --back: var(--comfy-input-bg, #222); --line: var(--border-color, #4e4e4e); --dim: var(--descrip-text, #999);
     --accent: var(--p-primary-color, #3b82f6); user-select: none; cursor: default; }
@@ -31,18 +31,36 @@ export const STYLE = `
 .longtake-timeline .lt-field::-webkit-calendar-picker-indicator { display: none !important; }
 .longtake-timeline .lt-view { flex: none; overflow-x: auto; overflow-y: hidden; border-radius: 5px;
     background: var(--back); border: 1px solid var(--line); scrollbar-width: thin; }
-.longtake-timeline .lt-sheet { position: relative; contain: layout; height: calc(92px + var(--rows, 0px)); min-width: 100%; overflow: clip; }
+.longtake-timeline .lt-sheet { position: relative; contain: layout; height: calc(92px + var(--rows, 0px) + var(--reel, 0px)); min-width: 100%; overflow: clip; }
 .longtake-timeline .lt-ruler { position: absolute; inset: 0 0 auto 0; height: 18px; color: var(--dim); font-size: 10px;
     border-bottom: 1px solid var(--line); overflow: hidden; cursor: pointer; }
 .longtake-timeline .lt-tick { position: absolute; top: 0; bottom: 0; padding: 2px 0 0 4px; border-left: 1px solid
     var(--line); white-space: nowrap; font-variant-numeric: tabular-nums; pointer-events: none; }
-.longtake-timeline .lt-global { position: absolute; inset: 22px 2px auto 2px; height: 18px; border-radius: 4px;
+.longtake-timeline .lt-global { position: absolute; inset: calc(22px + var(--reel, 0px)) 2px auto 2px; height: 18px; border-radius: 4px;
     line-height: 18px; font-size: 11px; color: var(--dim); overflow: clip;
     background: color-mix(in srgb, var(--dim) 16%, transparent); }
 .longtake-timeline .lt-global span { position: sticky; left: 0; display: inline-block; padding: 0 6px; overflow: hidden;
     text-overflow: ellipsis; white-space: nowrap; }
-.longtake-timeline .lt-track { position: absolute; inset: 44px 0 calc(2px + var(--rows, 0px)) 0;
+.longtake-timeline .lt-track { position: absolute; inset: calc(44px + var(--reel, 0px)) 0 calc(2px + var(--rows, 0px)) 0;
     touch-action: none; }
+.longtake-timeline .lt-reel { position: absolute; inset: 19px 0 auto 0; height: calc(var(--reel, 0px) - 1px); contain: strict; cursor: pointer;
+    outline: none; touch-action: none; }
+.longtake-timeline .lt-reel:focus-visible { box-shadow: inset 0 0 0 2px var(--accent); }
+.longtake-timeline .lt-reel i { position: absolute; top: 0; bottom: 0; z-index: -1; border-right: 1px solid var(--back); }
+.longtake-timeline .lt-reel i, .longtake-timeline .lt-screen { background: var(--picture) no-repeat 0 0 / calc(100% * var(--count)) 100%; }
+.longtake-timeline .lt-playhead { position: absolute; top: 0; bottom: 0; width: 1px; z-index: 5; pointer-events: none;
+    background: var(--input-text, #ddd); }
+.longtake-timeline .lt-playhead::before { content: ""; position: absolute; left: -4px; top: 9px; border: 4.5px solid transparent;
+    border-top: 7px solid var(--input-text, #ddd); border-bottom: 0; }
+.longtake-timeline .lt-block.lt-here::before { content: ""; position: absolute; inset: 0 0 auto 0; height: 3px; background: var(--input-text, #ddd); }
+.longtake-timeline .lt-bottom { flex: 1 1 48px; display: flex; gap: 6px; min-height: calc(48px + var(--monitor, 0px)); min-width: 0; }
+.longtake-timeline .lt-monitor { flex: none; display: flex; flex-direction: column; gap: 3px; min-width: 72px; max-width: 50%; }
+.longtake-timeline .lt-screen { flex: none; align-self: center; border-radius: 4px; background-color: #000; }
+.longtake-timeline .lt-bar { flex: none; display: flex; align-items: center; gap: 4px; height: 20px; font-size: 11px; color: var(--dim);
+    white-space: nowrap; font-variant-numeric: tabular-nums; }
+.longtake-timeline .lt-bar button { flex: none; width: 22px; height: 20px; padding: 2px; border: 0; border-radius: 4px; background: var(--back);
+    color: var(--input-text, #ddd); cursor: pointer; }
+.longtake-timeline .lt-bar svg { display: block; width: 16px; height: 16px; fill: currentColor; stroke: currentColor; stroke-width: 2; }
 .longtake-timeline .lt-windows { position: absolute; inset: auto 0 1px 0; contain: strict; }
 .longtake-timeline .lt-windows svg { display: block; width: 100%; height: 100%; }
 .longtake-timeline .lt-windows path { fill: color-mix(in srgb, hsl(var(--hue) 55% 50%) 55%, var(--back)); }
@@ -87,7 +105,7 @@ export const STYLE = `
 .longtake-timeline .lt-info b { color: var(--input-text, #ddd); flex: none; }
 .longtake-timeline .lt-info i { flex: none; width: 10px; height: 10px; margin-top: 3px; border-radius: 3px;
     background: hsl(var(--hue) 55% 50%); }
-.longtake-timeline textarea { flex: 1 1 48px; min-height: 48px; width: 100%; margin: 0; padding: 5px 7px; resize: none;
+.longtake-timeline textarea { flex: 1 1 0; min-width: 0; margin: 0; padding: 5px 7px; resize: none;
     border: 1px solid var(--line); border-radius: 5px; background: var(--back); color: inherit; font: inherit;
     line-height: 1.4; outline: none; user-select: text; unicode-bidi: plaintext; }
 .longtake-timeline textarea:focus { border-color: var(--accent); }

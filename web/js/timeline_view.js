@@ -9,9 +9,10 @@ import { TimelineInput } from "./timeline_input.js";
 import { TimelineMenu } from "./timeline_menu.js";
 import { clamp, formatTime, hue, moveBorder, parseTime, setDuration, ticks } from "./timeline_model.js";
 import { TimelineNotices } from "./timeline_notices.js";
+import { TimelineReel } from "./timeline_reel.js";
 import { TimelineRows } from "./timeline_rows.js";
 import { make } from "./dom.js";
-import { percent, STYLE } from "./timeline_style.js";
+import { MIN_HEIGHT, percent, STYLE } from "./timeline_style.js";
 import { TimelineTools } from "./timeline_tools.js";
 
 /** @typedef {import("./timeline_model.js").Timeline} Timeline */
@@ -37,6 +38,8 @@ import { TimelineTools } from "./timeline_tools.js";
  * @property {(selected: number) => void} select
  * @property {() => void} typed the prompt's field was left
  * @property {(frames: number) => void} setLength
+ * @property {(selected: number) => void} redo
+ * @property {(selected: number) => string} whyNotRedo empty: it can be
  * @property {() => void} resized what is below the timeline has another height
  */
 
@@ -92,13 +95,13 @@ export class TimelineView {
         this.duration = make("input", "lt-field", this.info);
         this.duration.setAttribute("aria-label", t("Duration of the selected event"));
         this.duration.title = t("Duration (T): seconds, or frames with f");
-        this.editor = make("textarea", "", this.root);
+        const bottom = make("div", "lt-bottom", this.root);
+        this.reel = new TimelineReel(this, bottom);
+        this.editor = make("textarea", "", bottom);
         this.editor.dir = "auto";
         this.editor.setAttribute("aria-label", t("Prompt of the selected event"));
         this.notices = new TimelineNotices(this.root);
         this.menu = new TimelineMenu(this);
-        /** @type {number | undefined} where a split cuts; undefined: in the middle */
-        this.cut = undefined;
         /** @type {{root: HTMLElement, text: HTMLElement, time: HTMLElement}[]} */
         this.blocks = [];
         /** @type {HTMLElement[]} */
@@ -114,12 +117,14 @@ export class TimelineView {
     /** Follow the size of the element; stop() ends it. */
     start() {
         this.observer.observe(this.scroller);
+        this.observer.observe(this.reel.bottom);
     }
 
     stop() {
         this.observer.disconnect();
         this.menu.close();
         this.input.stop();
+        this.reel.close();
     }
 
     // Drawing. Elements are used again, so that a focused block keeps the focus.
@@ -146,6 +151,7 @@ export class TimelineView {
         this.blocks.forEach(({ root }, i) => root.classList.toggle("lt-unused", unused.includes(i)));
         this.rows.draw(events.length ? windows : null, selected, length, width);
         this.root.style.setProperty("--rows", `${this.rows.height}px`);
+        this.reel.draw(width);
         this.globalLane.style.maxWidth = `${100 / this.zoom}%`;
         this.globalLane.textContent = this.state.globalPrompt.trim().slice(0, LONGEST_LABEL) || t("no global prompt");
         this.globalLane.title = this.state.globalPrompt ? t("The global prompt holds for the whole video") : "";
@@ -300,6 +306,18 @@ export class TimelineView {
         if (!events.length) return;
         this.actions.select(clamp(i, 0, events.length - 1));
         this.#scrollToSelected();
+    }
+
+    /** Where a split cuts: at the playhead, where it is in the event; undefined: in the middle. */
+    get cut() {
+        const { line, selected } = this.state;
+        const { ready, frame } = this.reel;
+        return ready && line.events[selected]?.start < frame && frame < line.events[selected].end ? frame : undefined;
+    }
+
+    /** Pixels that it needs. */
+    get height() {
+        return MIN_HEIGHT + this.rows.height + this.notices.height + this.reel.height;
     }
 
     newPrompt() {

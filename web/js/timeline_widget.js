@@ -13,6 +13,7 @@ import { api } from "../../../scripts/api.js";
 import { app } from "../../../scripts/app.js";
 import { takePlace } from "./dom.js";
 import { isOpen } from "./graph.js";
+import { redoEvent, whyNot } from "./redo_event.js";
 import { t } from "./i18n.js";
 import { canSet, findVideo, findWindows, sourceOf, valueOf, widgetOf } from "./timeline_graph.js";
 import { linkedTexts } from "./timeline_linked.js";
@@ -20,7 +21,7 @@ import { fromAnswer, latentFrames, toEdit } from "./timeline_model.js";
 import { TimelineEdits } from "./timeline_edits.js";
 import { passOn } from "./timeline_page.js";
 import { fitWays, notices } from "./timeline_remedies.js";
-import { MIN_HEIGHT } from "./timeline_style.js";
+import { shownFor } from "./timeline_runs.js";
 import { TimelineView } from "./timeline_view.js";
 
 /** @typedef {import("./timeline_model.js").Timeline} Timeline */
@@ -85,6 +86,8 @@ export class TimelineWidget {
             },
             typed: () => this.typed(),
             setLength: (frames) => this.edits.setLength(frames),
+            redo: (selected) => redoEvent(this, selected),
+            whyNotRedo: (selected) => whyNot(this, selected),
             resized: () => this.node.setDirtyCanvas?.(true, true),
         });
         this.attach();
@@ -92,7 +95,7 @@ export class TimelineWidget {
 
     attach() {
         const { node, view } = this;
-        const options = { serialize: false, hideOnZoom: false, getMinHeight: () => MIN_HEIGHT + view.rows.height + view.notices.height };
+        const options = { serialize: false, hideOnZoom: false, getMinHeight: () => view.height };
         const widget = node.addDOMWidget("timeline", "longtake_timeline", view.root, options);
         widget.serialize = false; // values are saved by position; this one is none
         // Behind what runs now: loading sets one widget after the other.
@@ -144,6 +147,7 @@ export class TimelineWidget {
         const { node, view } = this;
         if (!node.graph) return;
         takePlace(node, view.root);
+        view.reel.show(shownFor(node));
         const numbers = ["length", "fps", "blend"].map((name) => valueOf(node, name));
         const linked = Boolean(sourceOf(node, "events"));
         const texts = this.linkedTexts(linked);
