@@ -43,7 +43,7 @@ def read_graph(name):
     nodes = json.loads((WORKFLOWS / "api" / f"{name}.json").read_text(encoding="utf-8")).values()
     by_kind = {node["class_type"]: node["inputs"] for node in reversed(list(nodes))}
     length = max(node["inputs"]["length"] for node in nodes if node["class_type"] in LENGTHS)
-    fps = by_kind["CreateVideo"]["fps"]
+    fps = (by_kind.get("CreateVideo") or by_kind["LongTakeDecodeToVideo"])["fps"]
     windows = by_kind.get("LongTakeWindowScheduler")
     sampler = by_kind.get("LongTakeSynCoSKSampler") or by_kind.get("LongTakeSynCoSSampler")
     window, stride = (
