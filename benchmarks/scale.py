@@ -219,8 +219,9 @@ def main(argv=None):
         part, *what = json.loads(args.one)
         print(json.dumps(sample(*what) if part == "sampling" else decode(part, *what)))
         return
+    words = ["--parts", *args.parts, *(["--scales", *map(str, args.scales)] if args.scales else []), "--write"]
     lines = [
-        "# Length: time and memory", "", f"Written by `{command.line('scale', '--write')}` (torch {torch.__version__}, "
+        "# Length: time and memory", "", f"Written by `{command.line('scale', *words)}` (torch {torch.__version__}, "
         f"Python {platform.python_version()}, {psutil.cpu_count()} processors). Seconds, in brackets the processor's "
         "of all threads, and the peak of the process's memory above what it held before.",
     ]  # fmt: skip
