@@ -1,6 +1,7 @@
 """Several videos, beside each other in one file and as a contact sheet, frame by frame: never all in memory."""
 
 import contextlib
+from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -74,11 +75,10 @@ def scaled(image: torch.Tensor, width: int, height: int) -> torch.Tensor:
 
 def fitted(text: str, font, width: float) -> str:
     """A text, cut at its end to a width in pixels."""
-    if font.getlength(text) <= width:
+    if len(text) <= width and font.getlength(text) <= width:  # hardly a sign is narrower than a pixel
         return text
-    while text and font.getlength(text + "...") > width:
-        text = text[:-1]
-    return text + "..."
+    fits = bisect_right(range(int(width)), width, key=lambda count: font.getlength(text[:count] + "..."))
+    return text[: max(fits - 1, 0)] + "..."
 
 
 def to_tensor(page: Image.Image) -> torch.Tensor:
