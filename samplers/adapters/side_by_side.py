@@ -17,7 +17,8 @@ from .video_file import FORMATS, FULL, Writer
 from .video_read import Reader
 
 KEY_FRAMES = 24  # frames from one to the next: what a player decodes at most to seek
-KIND = replace(FORMATS["mp4 (h264)"], options=(("g", str(KEY_FRAMES)), ("preset", "veryfast")))
+H264 = FORMATS["mp4 (h264)"]
+KIND = replace(H264, options=(*H264.options, ("g", str(KEY_FRAMES)), ("preset", "veryfast")))
 CRF = 18
 PAGE, TEXT, FAINT = "#17191e", "#f2f3f5", "#9aa1ad"
 WIDEST_CELL = 1024  # pixels of a frame in the sheet

@@ -149,6 +149,10 @@ def test_the_slowest_videos_are_written_too():
     assert player["fps"] == 0.01 and [read(part(frame, player["videos"][0]["box"])) for frame in frames] == [0, 1, 2]
 
 
+def test_the_encoder_is_held_to_what_makes_the_same_file():
+    assert set(video_file.FORMATS["mp4 (h264)"].options) <= set(side_by_side.KIND.options)
+
+
 def test_one_frame_and_one_video_are_allowed():
     result = run(numbered(1))
     player, frames = shown(result)
