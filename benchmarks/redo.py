@@ -92,7 +92,7 @@ class Bench:
         new = self.prompts(subject, [first, other, third], frames)
         old = self.sample(self.empty(frames), self.prompts(subject, [first, second, third], frames), number)
         untouched = self.sample(self.empty(frames), new, number)
-        redo = LongTakeRedoSpan.execute({"samples": old}, "event", 2, 0.0, 4.0, FPS, COMPRESSION, self.args.pull, new)
+        redo = LongTakeRedoSpan.execute({"samples": old}, "event", 2, 0.0, 4.0, FPS, COMPRESSION, new, self.args.pull)
         masked = redo.args[0]
         redone = self.sample(masked, new, number + 1000)
         kept = masked["noise_mask"][0, 0, :, 0, 0] == 0

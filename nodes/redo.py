@@ -87,14 +87,14 @@ class LongTakeRedoSpan(io.ComfyNode):
                 ),
                 Float("fps", default=16.0, min=0.01, max=1000.0, step=0.1, tooltip="Frames per second, for seconds."),
                 compression_input(),
-                Float(
-                    "pull", default=0.3, min=0.0, max=1.0, step=0.05,
-                    tooltip="How much of what was there the first and last made frame get at every step, halved with "
-                    "each latent frame further in: hides the border. 0: none; 0.2 to 0.4; 1: that frame stays.",
-                ),
                 io.Conditioning.Input(
                     "positive", optional=True,
                     tooltip="The Prompt Timeline whose event is meant, with its new text; for by event.",
+                ),
+                Float(
+                    "pull", default=0.0, min=0.0, max=1.0, step=0.05, optional=True,
+                    tooltip="How much of what was there the first and last made frame get at every step, halved with "
+                    "each latent frame further in: hides the border. 0: none; 0.2 to 0.4; 1: that frame stays.",
                 ),
             ],
             outputs=[
@@ -105,16 +105,16 @@ class LongTakeRedoSpan(io.ComfyNode):
 
     @classmethod
     @bounded(REDO)
-    def execute(cls, samples, by, event, start, end, fps, compression, pull, positive=None) -> io.NodeOutput:
+    def execute(cls, samples, by, event, start, end, fps, compression, positive=None, pull=0.0) -> io.NodeOutput:
         latent = video(REDO, samples)
         frames = latent.shape[2]
         total = pixel_length(frames, compression)
         try:
             first, last = wanted(by, event, start, end, fps, total, spans_of(positive, total) if by == "event" else [])
             made = latent_span(first, last, frames, compression)
+            return masked(samples, latent, made, compression, pull)
         except ValueError as error:
             raise ValueError(f"{REDO}: {error}") from error
-        return masked(samples, latent, made, compression, pull)
 
 
 def masked(samples: dict, latent: torch.Tensor, made: range, compression: int, pull: float, *more) -> io.NodeOutput:

@@ -5,6 +5,7 @@ same part (what feeds the same input of matched nodes); then what is left, by cl
 """
 
 import contextlib
+import json
 import re
 from collections import deque
 from collections.abc import Sequence
@@ -12,12 +13,12 @@ from dataclasses import dataclass, field
 from graphlib import CycleError, TopologicalSorter
 from numbers import Real
 
-from .checks import shown
-
 NOT_THERE = "not there"
 LONGEST = 160  # signs of a cell
 SECRET = re.compile(
-    r"(^|_)(api_?key|key|token|pass(word|wd|phrase)|secret|auth(_\w+|orization)?|credentials?)$", re.IGNORECASE
+    r"(^|[\W_]|(?-i:(?<=[a-z])(?=[A-Z])))"  # where a word of the name begins
+    r"(api_?key|key|token|pass(word|wd|phrase)|secret|auth(_\w+|orization)?|credentials?)$",
+    re.IGNORECASE,
 )
 
 
@@ -90,7 +91,7 @@ def matched(graph: dict, ends: Sequence[str]) -> tuple[list[Row], list[dict[str,
 
         for node in own:
             row = next((earlier[node] for earlier in places if node in earlier), None)
-            if row:
+            if row and branch not in row.nodes:  # two nodes of this one may each be another's
                 put(node, row)
         left = [node for node in own if node not in place]
         while left:
@@ -117,8 +118,12 @@ def depths(graph: dict) -> dict[str, int]:
     return found
 
 
+def one_line(text: str) -> str:
+    return " ".join(text.split())
+
+
 def title(graph: dict, node: str) -> str:
-    return str((graph[node].get("_meta") or {}).get("title") or "")
+    return one_line(str((graph[node].get("_meta") or {}).get("title") or ""))
 
 
 def named(graph: dict, rows: Sequence[Row], names: dict[str, str]) -> list[str]:
@@ -147,7 +152,7 @@ def plain(value):
 
 
 def text_of(value) -> str:
-    return value if isinstance(value, str) else shown(value)
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=repr)
 
 
 def equal(a, b) -> bool:
@@ -213,7 +218,7 @@ def branch_names(graph: dict, ends: Sequence[str | None], letters: Sequence[str]
     titles = [title(graph, end) if end in graph else "" for end in ends]
     if len(set(titles)) < len(titles) or not all(titles):
         titles = list(letters)
-    return [name.strip() or titles[i] for i, name in enumerate([*given, *[""] * len(titles)][: len(titles)])]
+    return [one_line(name) or own for name, own in zip([*given, *[""] * len(titles)], titles, strict=False)]
 
 
 def as_markdown(differences: Sequence[Difference], names: Sequence[str]) -> str:

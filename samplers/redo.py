@@ -34,6 +34,7 @@ def mask_over_time(latent: torch.Tensor, made: range, pull: float = 0.0) -> torc
     """pull: the share of what was there that the made frame next to a kept one gets at every step; half of it for each
     frame further in, down to LEAST. So the new part sets out from the old one and arrives at it over some frames: drawn
     at every step, a frame that gets 0.3 ends up close to the old one, and one that gets 0.03 is free but leans to it.
+    Raises ValueError where it leaves nothing to make.
     """
     mask = torch.zeros(1, 1, *latent.shape[2:])
     mask[:, :, made.start : made.stop] = 1
@@ -42,6 +43,8 @@ def mask_over_time(latent: torch.Tensor, made: range, pull: float = 0.0) -> torc
         while share >= LEAST and at in made:
             mask[:, :, at] = mask[:, :, at].clamp(max=1 - share)
             share, at = share / 2, at + inward
+    if not mask.any():
+        raise ValueError(f"pull ({pull}): nothing is made of a span of {len(made)} latent frames; set it below 1")
     return mask
 
 

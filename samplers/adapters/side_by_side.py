@@ -1,6 +1,7 @@
 """Several videos, beside each other in one file and as a contact sheet, frame by frame: never all in memory."""
 
 import contextlib
+from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -16,7 +17,8 @@ from .video_file import FORMATS, FULL, Writer
 from .video_read import Reader
 
 KEY_FRAMES = 24  # frames from one to the next: what a player decodes at most to seek
-KIND = replace(FORMATS["mp4 (h264)"], options=(("g", str(KEY_FRAMES)), ("preset", "veryfast")))
+H264 = FORMATS["mp4 (h264)"]
+KIND = replace(H264, options=(*H264.options, ("g", str(KEY_FRAMES)), ("preset", "veryfast")))
 CRF = 18
 PAGE, TEXT, FAINT = "#17191e", "#f2f3f5", "#9aa1ad"
 WIDEST_CELL = 1024  # pixels of a frame in the sheet
@@ -74,11 +76,10 @@ def scaled(image: torch.Tensor, width: int, height: int) -> torch.Tensor:
 
 def fitted(text: str, font, width: float) -> str:
     """A text, cut at its end to a width in pixels."""
-    if font.getlength(text) <= width:
+    if len(text) <= width and font.getlength(text) <= width:  # hardly a sign is narrower than a pixel
         return text
-    while text and font.getlength(text + "...") > width:
-        text = text[:-1]
-    return text + "..."
+    fits = bisect_right(range(int(width)), width, key=lambda count: font.getlength(text[:count] + "..."))
+    return text[: max(fits - 1, 0)] + "..."
 
 
 def to_tensor(page: Image.Image) -> torch.Tensor:

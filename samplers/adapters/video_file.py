@@ -130,7 +130,7 @@ class Writer:
         if kind.container in ("mp4", "mov"):
             # fragments: what is written can be played without the end of the file
             options["movflags"] = "frag_keyframe+delay_moov+default_base_moof+use_metadata_tags"
-            options["min_frag_duration"] = str(int(SEGMENT / 2 / self.rate * 1_000_000))
+            options["min_frag_duration"] = str(min(int(SEGMENT / 2 / self.rate * 1_000_000), 2**31 - 1))
         else:
             options["fflags"] = "+bitexact"  # no random ids
         self.container = av.open(self.disk, "w", format=kind.container, options=options)

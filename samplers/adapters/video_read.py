@@ -18,6 +18,9 @@ class Reader:
         begin, length = video.get_active_trim_window() if hasattr(video, "get_active_trim_window") else (0, 0)
         if isinstance(source, str):
             self.file = av.open(source)
+            if not self.file.streams.video:
+                self.close()
+                raise ValueError("there is no picture in the file")
             stream = self.file.streams.video[0]
             stream.thread_type = "AUTO"
             self.rate = float(stream.average_rate or 1)

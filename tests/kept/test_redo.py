@@ -28,8 +28,7 @@ def video(model):
 
 
 def redo(latent, **values):
-    widgets = {"by": "frames", "event": 1, "start": 0.0, "end": 4.0, "fps": 16.0, "compression": C,
-               "pull": 0.0, **values}  # fmt: skip
+    widgets = {"by": "frames", "event": 1, "start": 0.0, "end": 4.0, "fps": 16.0, "compression": C, **values}
     return LongTakeRedoSpan.execute({"samples": latent}, **widgets).args
 
 
@@ -102,6 +101,19 @@ def test_the_videos_own_ends_are_not_pulled(video):
         masked, _ = redo(video, start=start, end=end, pull=0.4)
         made = masked["noise_mask"][0, 0, :, 0, 0]
         assert torch.allclose(made[made > 0], torch.tensor(weights))
+
+
+def test_a_pull_that_leaves_nothing_to_make_is_refused(video):
+    words = r"Redo Span \(LongTakeRedoSpan\): pull \(1.0\): nothing is made of a span of 2"
+    with pytest.raises(ValueError, match=words):
+        redo(video, start=9.0, end=17.0, pull=1.0)
+    masked, _ = redo(video, start=9.0, end=21.0, pull=1.0)
+    assert masked["noise_mask"][0, 0, :, 0, 0].tolist() == [0.0] * 4 + [0.5] + [0.0] * 9
+
+
+def test_prompts_from_before_pull_are_what_they_were():
+    required, optional = (LongTakeRedoSpan.INPUT_TYPES()[kind] for kind in ("required", "optional"))
+    assert "pull" not in required and optional["pull"][1]["default"] == 0.0
 
 
 def test_an_event_is_the_timelines(video):

@@ -131,7 +131,24 @@ def test_long_texts_are_cut_to_where_they_differ(graph):
     assert max(len(a), len(b)) < LONGEST
 
 
-@pytest.mark.parametrize("name", ["api_key", "token", "auth_token", "password", "key", "secret", "apikey", "auth"])
+def test_a_branch_with_the_nodes_of_two_others():
+    graph = {"A": node("Load", file="a"), "B": node("Load", file="b"), "M": node("Merge", one=["A", 0], two=["B", 0])}
+    graph |= {f"s{p}": node("Sample", model=[p, 0]) for p in "ABM"}
+    assert found(graph, ("sA", "sB", "sM")) == [
+        ("Load 1: file", "a", "b", "a"),
+        ("Load 2", NOT_THERE, NOT_THERE, "file b"),
+        ("Merge", NOT_THERE, NOT_THERE, "there"),
+    ]
+
+
+def test_lists_are_cut_to_where_they_differ(graph):
+    graph["as"]["inputs"]["sigmas"], graph["bs"]["inputs"]["sigmas"] = [*range(99), 1], [*range(99), 2]
+    ((_, a, b),) = found(graph)
+    assert a.endswith("98, 1]") and b.endswith("98, 2]") and len(a) < LONGEST
+
+
+@pytest.mark.parametrize("name", ["api_key", "token", "auth_token", "password", "key", "secret", "apikey", "auth",
+                                  "x-api-key", "accessToken", "HF token"])
 def test_secrets_are_not_shown(graph, name):
     graph["as"]["inputs"][name], graph["bs"]["inputs"][name] = "sesame", "swordfish"
     graph["bx"] = node("Anchor", model=["bw", 0], **{name: "rosebud"})
@@ -140,7 +157,7 @@ def test_secrets_are_not_shown(graph, name):
     assert "not shown" in text and not any(word in text for word in ("sesame", "swordfish", "rosebud"))
 
 
-@pytest.mark.parametrize("name", ["keyframes", "tokens", "seed", "author"])
+@pytest.mark.parametrize("name", ["keyframes", "tokens", "seed", "author", "monkey", "bytoken"])
 def test_what_only_sounds_like_a_secret_is_shown(graph, name):
     graph["as"]["inputs"][name], graph["bs"]["inputs"][name] = "sesame", "swordfish"
     assert "sesame" in str(found(graph))
@@ -159,6 +176,8 @@ def test_titles_name_branches_and_nodes(graph):
     assert branch_names(graph, ["ad", "bd"], "ab", ["", " mine "]) == ["Left", "mine"]
     assert branch_names(graph, ["ad", "ad"], "ab", ["", "x", "y"]) == ["a", "x"]
     assert branch_names({}, [None, None], "ac", []) == ["a", "c"]
+    graph["ad"]["_meta"]["title"] = "two\nlines"  # a table has one
+    assert branch_names(graph, ["ad", "bd"], "ab", ["", "a\n\tb"]) == ["two lines", "a b"]
     graph["aw"]["_meta"] = graph["bw"]["_meta"] = {"title": "My windows"}
     graph["bw"]["inputs"]["overlap"] = 1
     assert found(graph) == [("My windows: overlap", "8", "1")]

@@ -2,6 +2,7 @@
 
 import gc
 import re
+import time
 
 import av
 import comfy.model_management
@@ -68,6 +69,14 @@ def written(tmp_path, frames, fps=16.0, name="clip.mp4", size=(48, 64)):
     return InputImpl.VideoFromFile(str(path))
 
 
+def sound(path):
+    with av.open(str(path), "w") as file:
+        stream = file.add_stream("aac", rate=44100, layout="mono")
+        frame = av.AudioFrame.from_ndarray(numpy.zeros((1, 4410), "float32"), format="fltp", layout="mono")
+        frame.sample_rate = 44100
+        file.mux([*stream.encode(frame), *stream.encode(None)])
+
+
 def test_each_frame_stands_in_its_box_and_the_shorter_video_holds_its_last():
     wide, square = numbered(40, 128, 48), numbered(25, 64, 64)
     player, frames = shown(run(wide, square))
@@ -126,6 +135,24 @@ def test_the_sheet_of_a_very_wide_video_has_a_bound():
     assert max(result.args[0].shape) < 4000 and shown(result)[0]["videos"][0]["box"][2] <= 4096
 
 
+def test_a_name_of_any_length_is_cut_to_its_place():
+    font, name = side_by_side.ImageFont.load_default(14), "name " * 4000
+    begun = time.perf_counter()
+    cut = side_by_side.fitted(name, font, 4000)
+    assert time.perf_counter() - begun < 2 and cut.endswith("...") and name.startswith(cut[:-3])
+    assert font.getlength(cut) <= 4000 < font.getlength(name[: len(cut) - 2] + "...")
+    assert side_by_side.fitted("name", font, 60) == "name" and side_by_side.fitted("name", font, -6) == "..."
+
+
+def test_the_slowest_videos_are_written_too():
+    player, frames = shown(run(numbered(3), fps=0.01))
+    assert player["fps"] == 0.01 and [read(part(frame, player["videos"][0]["box"])) for frame in frames] == [0, 1, 2]
+
+
+def test_the_encoder_is_held_to_what_makes_the_same_file():
+    assert set(video_file.FORMATS["mp4 (h264)"].options) <= set(side_by_side.KIND.options)
+
+
 def test_one_frame_and_one_video_are_allowed():
     result = run(numbered(1))
     player, frames = shown(result)
@@ -155,12 +182,16 @@ def test_alpha_is_left_out_and_half_precision_taken():
     (torch.zeros(5, 48, 64), r"video_b: an IMAGE of the shape \[5, 48, 64\]"),
     ("no video", r"video_b: this VIDEO cannot be read"),
     ("cut off", r"video_b: no frames in it"),
+    ("sound", r"video_b: this VIDEO cannot be read: there is no picture in the file"),
 ])  # fmt: skip
 def test_bad_videos_are_named_and_leave_nothing(tmp_path, video, words):
     if isinstance(video, str):
         written(tmp_path, 70)
         data = (tmp_path / "clip.mp4").read_bytes()
-        (tmp_path / "bad.mp4").write_bytes(b"no video" * 99 if video == "no video" else data[:400])
+        if video == "sound":
+            sound(tmp_path / "bad.mp4")
+        else:
+            (tmp_path / "bad.mp4").write_bytes(b"no video" * 99 if video == "no video" else data[:400])
         video = InputImpl.VideoFromFile(str(tmp_path / "bad.mp4"))
     with pytest.raises(ValueError, match=r"Compare Videos \(LongTakeCompare\): " + words):
         run(numbered(5), video)
