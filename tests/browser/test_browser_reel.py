@@ -182,6 +182,23 @@ def test_frames_stay_over_an_undo_and_with_their_workflow(comfy, renderer):
     assert comfy.page.evaluate(f"() => {VIEW}.reel.picture.image") == before
 
 
+def test_frames_are_of_the_workflow_that_was_queued(comfy, renderer):
+    """The user goes on in another one with the same ids: before the first frames come, and while they come."""
+    r = Reel(comfy, steps=20)
+    r.comfy.queue()
+    r.page.wait_for_function(f"() => {VIEW}.reel.ready && {VIEW}.reel.picture.frames.length === 16", timeout=60_000)
+    r.comfy.queue()  # the same graph again, from the cache: nothing is sent
+    comfy.set_all({"seed": next(seeds)})
+    r.comfy.queue()
+    other = Reel(comfy)
+    assert comfy.wait_idle()["status"]["status_str"] == "success"
+    other.page.wait_for_timeout(800)
+    assert not other.lane.is_visible()
+    comfy.command("Workspace.PreviousOpenedWorkflow")
+    r.page.wait_for_function(f"n => {VIEW}.reel.picture?.frames.length === n", arg=len(FRAMES), timeout=20_000)
+    r.lane.wait_for()
+
+
 def test_a_cancelled_run_leaves_the_frames_of_the_one_before(comfy, renderer):
     r = Reel(comfy, steps=400)
 

@@ -8,7 +8,7 @@ import { addReport } from "./report.js";
 import { api } from "../../../scripts/api.js";
 import { sourceOf } from "./timeline_graph.js";
 import { ranIn, running } from "./timeline_linked.js";
-import { take } from "./timeline_runs.js";
+import { take, watch } from "./timeline_runs.js";
 import { TimelineWidget } from "./timeline_widget.js";
 
 const NODE = "LongTakePromptTimeline";
@@ -16,6 +16,7 @@ const NODE = "LongTakePromptTimeline";
 app.registerExtension({
     name: "longtake.timeline",
     setup() {
+        watch(api);
         api.addEventListener("longtake.preview", (/** @type {any} */ event) => take(event.detail, NODE));
         api.addEventListener("execution_success", async (/** @type {any} */ event) => {
             const nodes = running(app.rootGraph ?? app.graph, NODE).filter(([, node]) => sourceOf(node, "events"));
