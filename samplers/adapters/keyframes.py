@@ -34,9 +34,7 @@ class Keyframes:
         return {"concat_latent_image": latent, "concat_mask": mask.expand(-1, -1, -1, *self.latent_size)}
 
     def vace(self, strength: float, progress: Callable[[int], None]) -> dict:
-        # core's own sum, which rounds: what is kept is taken off its middle and put back
-        kept = {i: (image - GREY) + GREY for i, image in self.images.items()}
-        inactive = self._encoded(kept, self.frames, progress)
+        inactive = self._encoded(self.images, self.frames, progress)
         some = min(self.frames, 1 + _memory(self.vae))  # grey frames, after which all that come are equal
         grey = self._encoded({}, some, lambda done: None)
         grey = torch.cat([grey, grey[:, :, -1:].expand(-1, -1, self.frames - some, -1, -1)], dim=2)
