@@ -1,5 +1,7 @@
 """Prompt Timeline, the node: the CONDITIONING in ComfyUI's own sampling, with ComfyUI's own CLIP and model classes."""
 
+import re
+
 import comfy.hooks
 import comfy.model_management
 import comfy.model_patcher
@@ -68,6 +70,24 @@ def test_conditioning(clip):
     assert not set(NEVER) & set(conditioning[0][1])
     assert all(NEVER.items() <= c[1].items() for c in conditioning[1:])
     assert "cross-fade 8 frames" in report and "a city, night" in report
+
+
+CAT, DOG = "(a cat:1.3) runs", "a dog sleeps on a (red:0.7) (mat:1.25)"
+
+
+@pytest.mark.parametrize(("events", "texts"), [
+    (f"{CAT} | {DOG}", (CAT, DOG)), (f"0s: {CAT}\n3s: {DOG}", (CAT, DOG)), (f"[0-3s] {CAT}\n[3-6s] {DOG}", (CAT, DOG)),
+    (f'{{"0": "{CAT}", "3s": "{DOG}"}}', (CAT, DOG)), (f"{CAT}\n{DOG}", (f"{CAT}\n{DOG}",)), ("(3:1.2) | (a cat:1.3)",
+    ("(3:1.2)", "(a cat:1.3)")), ("0: (a cat:1.3), 48: (a dog:0.7)", ("(a cat:1.3)", "(a dog:0.7)")),
+], ids=range(7))  # fmt: skip
+def test_weights_in_an_event_are_no_times_and_reach_the_encoder(clip, events, texts):
+    _, *conditioning = run(clip, events=events)[0]
+    assert len(conditioning) == len(texts)
+    for (tensor, _), text in zip(conditioning, texts, strict=True):
+        plain, unweighted = (
+            comfy_nodes.CLIPTextEncode().encode(clip, f"a city, {one}")[0][0][0]
+            for one in (text, re.sub(r"\((.*?):[0-9.]+\)", r"\1", text)))
+        assert torch.equal(tensor, plain) and not torch.equal(plain, unweighted)
 
 
 def test_equal_texts_share_one_encoding_on_the_cpu(clip, monkeypatch):

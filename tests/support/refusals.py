@@ -25,14 +25,14 @@ SOURCES = {  # type of an input: (node that makes it, output)
     "HOOKS": ({"class_type": "CombineHooks2", "inputs": {}}, 0),
     "LONGTAKE_WINDOWS": ({"class_type": "LongTakeWindowScheduler", "inputs": {"model": ["MODEL", 0]}}, 1),
 }  # fmt: skip
-FILLED = {"events": "a | b", "reply": ""}  # widgets whose default no run takes
+FILLED = {("LongTakePromptTimeline", "events"): "a | b"}  # widgets whose default no run takes
 
 
 def defaults(node_id: str) -> dict:
     """A value that is right for every widget of a node."""
     out = {}
     for widget in widgets(NODES[node_id]):
-        value = FILLED.get(widget.id, widget.default) if widget.io_type == "STRING" else widget.default
+        value = FILLED.get((node_id, widget.id), widget.default)
         out[widget.id] = widget.options[0] if value is None and widget.io_type == "COMBO" else value
     return out
 
