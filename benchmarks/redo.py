@@ -37,7 +37,7 @@ def parse(argv):
     parser.add_argument("--scenarios", type=int, default=24)
     parser.add_argument("--frames", type=int, default=145, help="pixel frames, 4n + 1")
     parser.add_argument("--steps", type=int, default=24)
-    parser.add_argument("--pull", type=float, default=0.3, help="Redo Span's")
+    parser.add_argument("--pull", type=float, default=0.5, help="Redo Span's")
     parser.add_argument("--write", action="store_true", help="write results/redo.md")
     return parser.parse_args(argv)
 

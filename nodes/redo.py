@@ -92,9 +92,9 @@ class LongTakeRedoSpan(io.ComfyNode):
                     tooltip="The Prompt Timeline whose event is meant, with its new text; for by event.",
                 ),
                 Float(
-                    "pull", default=0.0, min=0.0, max=1.0, step=0.05, optional=True,
-                    tooltip="How much of what was there the first and last made frame get at every step, halved with "
-                    "each latent frame further in: hides the border. 0: none; 0.2 to 0.4; 1: that frame stays.",
+                    "pull", default=0.5, min=0.0, max=1.0, step=0.05, optional=True,
+                    tooltip="How much of what was there the first and last made frame get at every step, a fifth of it "
+                    "the frame further in: hides the border. 0: none; 0.3 to 0.6; 1: that frame stays.",
                 ),
             ],
             outputs=[
@@ -105,7 +105,7 @@ class LongTakeRedoSpan(io.ComfyNode):
 
     @classmethod
     @bounded(REDO)
-    def execute(cls, samples, by, event, start, end, fps, compression, positive=None, pull=0.0) -> io.NodeOutput:
+    def execute(cls, samples, by, event, start, end, fps, compression, positive=None, pull=0.5) -> io.NodeOutput:
         latent = video(REDO, samples)
         frames = latent.shape[2]
         total = pixel_length(frames, compression)

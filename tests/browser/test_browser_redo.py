@@ -103,7 +103,7 @@ def test_an_event_is_made_anew_and_nothing_else(comfy, renderer):
     assert len(g.nodes()) == len(before) + 3 and g.selected() == [span["id"]]
     assert overlapping({i: n for i, n in g.nodes().items() if i not in before or i == sampler["id"]}) == []
     assert span["from"] == {"samples": [sampler["id"], 0], "positive": [copy["id"], 0]}
-    wanted = {"by": "event", "event": 2, "fps": SMALL["fps"], "compression": 4, "pull": 0.3}
+    wanted = {"by": "event", "event": 2, "fps": SMALL["fps"], "compression": 4, "pull": 0.5}
     assert {name: span["values"][name] for name in wanted} == wanted
     assert again["from"] == {
         **sampler["from"], "positive": [copy["id"], 0], "latent_image": [span["id"], 0]

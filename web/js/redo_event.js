@@ -16,7 +16,6 @@ const RUNS = 100; // of the history
 const CONTROL = "control_after_generate"; // ComfyUI's widget behind a seed
 const APART = 60; // px between new nodes
 const BELOW = 300; // px, for what ComfyUI shows in a sampler
-const PULL = 0.3; // of a new Redo Span; graphs that were saved without it have 0
 const TOAST_MS = 15_000;
 
 /** Why an event cannot be redone; empty: it can. @param {TimelineWidget} timeline @param {number} event from 0 */
@@ -111,7 +110,7 @@ function add({ node, view }, { sampler, chain = [], path = [] }, event, control)
     own.connect(0, span, span.findInputSlot("positive"));
     span.connect(0, again, again.inputs.findIndex((/** @type {any} */ input) => input.type === "LATENT"));
     for (const use of uses) again.connect(again.outputs[use.from]?.type === "LATENT" ? use.from : slot(again), use.node, use.input);
-    const values = { by: "event", event, fps: valueOf(node, "fps").value, compression: view.state.step, pull: PULL };
+    const values = { by: "event", event, fps: valueOf(node, "fps").value, compression: view.state.step };
     for (const [name, value] of Object.entries(values)) setValue(span, name, value, app.canvas);
     if (seed && last) {
         const copy = copies.get(seed.node);
