@@ -3,6 +3,7 @@
 import gc
 import re
 import time
+from types import SimpleNamespace
 
 import av
 import comfy.model_management
@@ -41,8 +42,7 @@ def read(picture):
 
 
 def run(*videos, graph=None, **settings):
-    node = LongTakeCompare.PREPARE_CLASS_CLONE({Hidden: value for Hidden, value in
-                                                (("PROMPT", graph), ("UNIQUE_ID", "9"))})  # fmt: skip
+    node = type("Run", (LongTakeCompare,), {"hidden": SimpleNamespace(prompt=graph, unique_id="9")})
     given = dict(zip((f"video_{letter}" for letter in "abcdef"), videos, strict=False))
     values = {"labels": "", "fps": 16.0, "height": 96, "columns": 5, "sheet_height": 48} | settings
     return node.execute(**given, **values)
