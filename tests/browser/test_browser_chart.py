@@ -174,6 +174,7 @@ def test_chart_survives_a_switch_of_renderers(comfy, loaded, renderer):
 
 @pytest.mark.browser
 def test_filmstrip_appears_while_a_run_goes(comfy, renderer):
+    comfy.open()
     graph, ids = small_graph()
     (sampler,) = [n for n in graph["nodes"] if n["id"] == ids[SAMPLER]]
     sampler["widgets_values"][0] = list(RENDERERS).index(renderer)  # a new seed: a run, not a result from the cache
