@@ -41,6 +41,8 @@ class Filmstrip {
     this.count = 0;
     /** @type {import("./filmstrip_logic.js").Preview | null} */
     this.preview = null;
+    /** The picture that came last; most steps have none. @type {HTMLImageElement | null} */
+    this.newest = null;
     const root = (this.root = document.createElement("div"));
     root.className = "longtake-filmstrip";
     root.setAttribute("role", "group");
@@ -106,10 +108,10 @@ class Filmstrip {
     this.attach();
     const url = pictureUrl(preview.image);
     if (!url || !preview.frames?.length) return;
-    const picture = new Image();
+    const picture = (this.newest = new Image());
     picture.src = url;
     await picture.decode().catch(() => {}); // a picture that cannot be read has no size
-    if (!picture.naturalWidth || this.preview !== preview) return; // or a newer one has come
+    if (!picture.naturalWidth || this.newest !== picture) return; // or a newer one has come
     const count = preview.frames.length;
     const aspect = picture.naturalWidth / count / picture.naturalHeight;
     const changed = count !== this.count || aspect !== this.aspect;
