@@ -19,10 +19,6 @@ NODE = "Event Keyframes (LongTakeEventKeyframes)"
 MODELS = ("i2v", "vace")
 
 
-def numbered(events):
-    event_numbers(events)
-
-
 class LongTakeEventKeyframes(io.ComfyNode):
     @classmethod
     def define_schema(cls):
@@ -70,7 +66,7 @@ class LongTakeEventKeyframes(io.ComfyNode):
 
     @classmethod
     def validate_inputs(cls, events):
-        return verdict(cls, NODE, numbered, events=events)
+        return verdict(cls, NODE, event_numbers, events=events)
 
     @classmethod
     @bounded(NODE)

@@ -15,15 +15,15 @@ import torch
 from .windows import pixel_length
 
 
-def event_numbers(text: str) -> list[int]:
+def event_numbers(events: str) -> list[int]:
     """The numbers of "1, 3, 4"; none: in order. Raises ValueError."""
-    words = re.split(r"[,\s]+", text.strip()) if text.strip() else []
+    words = re.split(r"[,\s]+", events.strip()) if events.strip() else []
     if any(not re.fullmatch(r"[0-9]{1,6}", word) for word in words):
-        raise ValueError(f"events ({text}): must be numbers of events, counted from 1, such as 1, 3, 4; or empty")
+        raise ValueError(f"events ({events}): must be numbers of events, counted from 1, such as 1, 3, 4; or empty")
     numbers = [int(word) for word in words]
     twice = next((n for i, n in enumerate(numbers) if n in numbers[:i]), None)
     if twice is not None:
-        raise ValueError(f"events ({text}): event {twice} is named twice; an event has one image")
+        raise ValueError(f"events ({events}): event {twice} is named twice; an event has one image")
     return numbers
 
 
@@ -46,7 +46,7 @@ def holding(pixel: float, compression: int) -> int:
 
 def shown_at(latent_frame: int, compression: int) -> int:
     """The pixel frame on which a latent frame's image stands: its last."""
-    return pixel_length(latent_frame + 1, compression) - 1
+    return compression * latent_frame
 
 
 def image_mask(given: Sequence[int], frames: int, compression: int) -> torch.Tensor:

@@ -11,7 +11,8 @@ import torch
 
 from .windows import Window, latent_length
 
-FALL, LEAST = 5, 0.03  # a smaller share of the old frame is none
+FALL = 5  # of the old video's share, from one made frame to the next
+LEAST = 0.03  # a smaller share is none
 
 
 def latent_span(start: float, end: float, frames: int, compression: int) -> range:
@@ -32,9 +33,8 @@ def latent_span(start: float, end: float, frames: int, compression: int) -> rang
 
 def mask_over_time(latent: torch.Tensor, made: range, pull: float = 0.0) -> torch.Tensor:
     """pull: the share of what was there that the made frame next to a kept one gets at every step; a fifth of it the
-    frame further in, and so on down to LEAST. So the new part sets out from the old one and arrives at it over two or
-    three frames: drawn at every step, a frame that gets 0.5 ends up at the old one, one that gets 0.1 on its way there.
-    Wider ramps (a half instead of a fifth) hide a border no better, and leave the event less room to be seen.
+    frame further in, and so on down to LEAST. So the new part sets out from the old one and arrives at it over two
+    latent frames: drawn at every step, a frame that gets 0.5 ends up near the old one, one that gets 0.1 between both.
     Raises ValueError where it leaves nothing to make.
     """
     mask = torch.zeros(1, 1, *latent.shape[2:])

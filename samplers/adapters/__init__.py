@@ -17,6 +17,7 @@ replay, run_digest, run_files, run_folders   what of a run is needed, which run 
 references, ltx_shift    frames in the latent before the video's own; LTX-Video's noise shift
 decoding, encoding       a video through any VAE in pieces of time: vae_streams, vae_twin, vae_windows, vae_pieces
 decode_file, video_file, video_read, png_frames   files that are written piece by piece, and read
+keyframes   images on frames, for models that take them (../keyframes.py)
 side_by_side   several videos in one file, and a contact sheet
 file_lock   the system's lock on a file
 """

@@ -18,6 +18,7 @@ from einops import rearrange
 from latent_preview import Latent2RGBPreviewer, LatentPreviewMethod
 from PIL import Image
 
+from ..side_by_side import moments
 from .progress import running_server
 
 logger = logging.getLogger(__name__)
@@ -27,12 +28,6 @@ FRAMES = 16  # most frames of a strip
 REEL = 96  # most frames of the picture that is sent once, with the end of a run
 SHARE = 0.01  # of the sampling time, for making strips
 CELL = (48, 96)  # least and most pixels of a frame's height in the strip
-
-
-def strip_indices(frames: int, most: int = FRAMES) -> list[int]:
-    """Up to `most` of the latent frames, evenly spread, the first and the last among them."""
-    count = min(frames, most)
-    return [round(i * (frames - 1) / max(count - 1, 1)) for i in range(count)]
 
 
 def strip_image(previewer, x0: torch.Tensor, indices: list[int]) -> Image.Image:
@@ -53,7 +48,7 @@ def frames_of(x0: torch.Tensor, latent_format) -> torch.Tensor | None:
     None where the format has no colours."""
     if x0.ndim != 5 or latent_format.latent_rgb_factors is None:
         return None
-    indices = strip_indices(x0.shape[2])
+    indices = moments(x0.shape[2], FRAMES)
     wide = rearrange(x0[:1, :, indices], "b c f h w -> b c 1 h (f w)").float().cpu()
     picture = np.array(colours_of(latent_format).decode_latent_to_preview(wide).convert("RGB"))
     return torch.from_numpy(picture).view(picture.shape[0], len(indices), -1, 3).transpose(0, 1).contiguous()
@@ -104,7 +99,7 @@ class Filmstrip:
             x0 = comfy.utils.unpack_latents(x0, self.shapes)[0]
         if x0.ndim != 5:
             return None, []
-        indices = strip_indices(x0.shape[2], most)
+        indices = moments(x0.shape[2], most)
         return jpeg(strip_image(self.previewer, x0, indices)), [self.compression * i for i in indices]
 
     def callback(self, then):

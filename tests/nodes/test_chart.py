@@ -18,6 +18,7 @@ from longtake.nodes.windows import LongTakeWindowScheduler, chart, chart_image, 
 from longtake.samplers.adapters import preview
 from longtake.samplers.cost import run_cost
 from longtake.samplers.glc.paths import GlobalPath, dilated_windows, gamma
+from longtake.samplers.side_by_side import moments
 from longtake.samplers.windows import WindowSettings, local_windows
 from PIL import Image
 
@@ -283,8 +284,8 @@ def test_server_has_the_route(comfy_server):
 
 
 def test_strip_frames_span_the_video():
-    assert preview.strip_indices(1) == [0] and preview.strip_indices(3) == [0, 1, 2]
-    indices = preview.strip_indices(74)
+    assert moments(1, preview.FRAMES) == [0] and moments(3, preview.FRAMES) == [0, 1, 2]
+    indices = moments(74, preview.FRAMES)
     assert len(indices) == 16 and indices[0] == 0 and indices[-1] == 73 and indices == sorted(set(indices))
 
 

@@ -1,6 +1,7 @@
 """The example graphs: real node definitions, core's own validation, and UI and API versions that agree."""
 
 import asyncio
+import re
 import sys
 
 import execution
@@ -97,6 +98,15 @@ def test_templates_of_ones_own_models_come_before_the_demos():
     assert demo == sorted(demo)
     for name in names:  # no sign that a file system or an address has to escape
         assert not set(file_name(name)) & set("%#?&+:*\"<>|/\\'")
+
+
+def test_the_readme_names_templates_by_what_they_are_called():
+    text = (WORKFLOWS.parent / "README.md").read_text("utf-8")
+    titles = re.findall(r"template \*([^*]+)\*", text)
+    assert titles and set(titles) <= {entry["title"] for entry in INDEX["templates"]}
+    files = re.findall(r'"(\d\d [^"]+)"', text)
+    assert files and set(files) <= {file_name(entry["name"]) for entry in INDEX["templates"]}
+    assert not re.search(r"[Tt]emplate \d", text)  # numbers move
 
 
 @pytest.mark.parametrize("name", NAMES)
