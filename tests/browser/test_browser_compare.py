@@ -87,6 +87,11 @@ def test_the_playhead_is_the_same_for_all_to_the_frame(comfy, player):
                        ("End", 39), ("ArrowRight", 39), ("ArrowLeft", 38), ("PageUp", 22)):  # fmt: skip
         go(comfy, key, frame)
         assert comfy.page.evaluate(READ) == [frame, min(frame, SHORT - 1)]
+    go(comfy, "Home", 0)
+    player.evaluate("""root => { // quicker than the video can seek
+        for (let i = 0; i < 3; i++) root.dispatchEvent(new KeyboardEvent("keydown", { key: "ArrowRight" }));
+    }""")
+    time_is(comfy, "frame 3 of")
     names = player.locator(".name")
     assert names.all_text_contents() == ["a", "my short one"]
     go(comfy, "End", 39)

@@ -225,7 +225,7 @@ export class Player {
   shown(seconds) {
     if (!this.all || this.video.readyState < 2) return; // no picture: while it seeks
     this.frame = frameAt(seconds, this.all);
-    if (!this.video.seeking) this.wanted = -1;
+    if (!this.video.seeking && !this.again) this.wanted = -1;
     this.draw();
   }
 
