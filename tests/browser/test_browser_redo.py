@@ -141,11 +141,11 @@ def test_one_undo_takes_it_back(comfy, renderer):
     assert len(after) == len(before) + 3
     comfy.page.wait_for_timeout(500)
     comfy.page.evaluate("() => window.app.canvas.canvas.focus()")
-    comfy.page.keyboard.press("Control+z")
+    comfy.undo()
     comfy.page.wait_for_function("n => window.app.graph._nodes.length === n", arg=len(before))
     assert brief() == before
     comfy.page.wait_for_timeout(700)  # until ComfyUI has undone it
-    comfy.page.keyboard.press("Control+y")
+    comfy.undo("y")
     comfy.page.wait_for_function("n => window.app.graph._nodes.length === n", arg=len(after))
     assert brief() == after
 

@@ -170,7 +170,7 @@ def test_frames_stay_over_an_undo_and_with_their_workflow(comfy, renderer):
     r.page.keyboard.press("Delete")
     r.page.wait_for_function(f"() => {VIEW}.blocks.length === 2")
     r.page.wait_for_timeout(700)
-    r.page.keyboard.press("Control+z")
+    comfy.undo()
     r.page.wait_for_function(f"() => {VIEW}.blocks.length === 3")
     r.lane.wait_for()
     assert comfy.page.evaluate(f"() => {VIEW}.reel.picture.image") == before

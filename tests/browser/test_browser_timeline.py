@@ -101,11 +101,11 @@ def test_keys_and_undo(comfy, renderer):
         for _ in range(8):
             if t.text() == text:
                 break
-            press("Control+z")
+            t.comfy.undo()
             t.page.wait_for_timeout(700)
         t.wait_for(text)
         t.settle()
-    press("Control+y")
+    t.comfy.undo("y")
     t.wait_for(typed)
     t.settle()
 

@@ -169,6 +169,20 @@ class ComfyPage:
         """The graph as it would be queued."""
         return self.page.evaluate("async () => (await window.app.graphToPrompt()).output")
 
+    def undo(self, key="z"):
+        """Ctrl+Z (or another key of ComfyUI's undo), held until it is through, as a hand does it.
+
+        0.3.75 takes a step of its own when Control comes up while the graph is still being made anew, and with that
+        there is nothing left to do again.
+        """
+        self.page.keyboard.down("Control")
+        self.page.keyboard.press(key)
+        self.page.wait_for_function(
+            """() => new Promise((resolve) => requestAnimationFrame(() => requestAnimationFrame(() =>
+                resolve(!window.app.extensionManager.workflow.activeWorkflow.changeTracker._restoringState))))"""
+        )
+        self.page.keyboard.up("Control")
+
     def missing(self):
         """Types of nodes that this ComfyUI does not have."""
         return self.page.evaluate(

@@ -396,4 +396,5 @@ def zoo() -> dict[str, Model]:
 @functools.cache
 def patcher(name: str) -> comfy.model_patcher.ModelPatcher:
     """The ModelPatcher of a model, built once; clone it before changing its options."""
-    return (zoo() | audio_video())[name].build()
+    with torch.inference_mode(False):  # as ComfyUI loads models, whichever test is the first to ask
+        return (zoo() | audio_video())[name].build()
