@@ -97,6 +97,31 @@ def test_it_is_added_with_sockets_and_four_widgets(comfy, renderer, found):
         assert links == {name for name, value in inside[kind].items() if isinstance(value, list)}
 
 
+def test_what_is_inside_shows_the_length_set_outside(comfy, renderer):
+    """And what is set inside is set outside."""
+    node = add(comfy)
+    last = """() => window.app.canvas.graph.nodes.find((n) => n.comfyClass === "LongTakeWindowScheduler")
+        ?.widgets.find((w) => w.name === "longtake_chart").element.querySelector(".axis :last-child")?.textContent"""
+    for frames in (161, 641):
+        comfy.widget(node, "length", frames)
+        comfy.page.mouse.click(5, 600)  # ComfyUI sees that the graph has changed
+        comfy.page.evaluate(
+            """id => {
+                const node = window.app.graph.getNodeById(id);
+                window.app.canvas.openSubgraph(node.subgraph, node);
+            }""",
+            node,
+        )
+        comfy.page.wait_for_function(f"last => ({last})() === last", arg=str(frames - 1))
+        total = comfy.page.locator(".longtake-timeline .lt-total")
+        total.get_by_text(f"{frames} frames", exact=True).wait_for()
+        total.locator("input").fill("97f")
+        total.locator("input").press("Enter")
+        comfy.page.wait_for_function(f"last => ({last})() === last", arg="96")
+        comfy.page.evaluate("() => window.app.canvas.setGraph(window.app.graph)")
+        assert comfy.widget(node, "length") == 97
+
+
 def test_a_video_of_the_length_set_outside_is_made(comfy, renderer):
     node = add(comfy)
     comfy.page.evaluate(ADD)

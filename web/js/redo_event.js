@@ -7,13 +7,12 @@ import { api } from "../../../scripts/api.js";
 import { app } from "../../../scripts/app.js";
 import { t } from "./i18n.js";
 import { freeTop, isRedo, lastRun, nextSeed, planRedo, REDO, sameRun, seedOf, users } from "./redo_plan.js";
-import { linkOf, setValue, settable, sourceOf, valueOf, widgetOf } from "./timeline_graph.js";
+import { CONTROL, linkOf, setValue, settable, sourceOf, valueOf, widgetOf } from "./timeline_graph.js";
 import { running } from "./timeline_linked.js";
 
 /** @typedef {import("./timeline_widget.js").TimelineWidget} TimelineWidget */
 
 const RUNS = 100; // of the history
-const CONTROL = "control_after_generate"; // ComfyUI's widget behind a seed
 const APART = 60; // px between new nodes
 const BELOW = 300; // px, for what ComfyUI shows in a sampler
 const TOAST_MS = 15_000;

@@ -16,14 +16,19 @@ export const TO_SAMPLER = ["MODEL", "GUIDER", "*"]; // outputs that lead from wi
 const LATENTS = ["LATENT", "*"]; // inputs that lead from a sampler to the node that makes its latent
 const LONGER = "LongTakeContinue"; // makes a longer video of the latent that goes in
 export const OFF = [2, 4]; // modes: muted, bypassed
+export const CONTROL = "control_after_generate"; // a widget that goes with a value and is none
 const MOST_NODES = 1000; // that one search looks at
 
 /** @param {any} node @param {any} id of a link, null for none */
 export const linkOf = (node, id) => (id == null ? null : (node.graph?.links?.get?.(id) ?? node.graph?.links?.[id]));
 
+/** @param {any} node @param {string} name of an input or its widget */
+const inputOf = (node, name) =>
+    node.inputs?.find((/** @type {any} */ slot) => slot.widget?.name === name || slot.name === name);
+
 /** The node an input's value comes from, if it is linked. @param {any} node @param {string} name */
 export function sourceOf(node, name) {
-    const input = node.inputs?.find((/** @type {any} */ slot) => slot.widget?.name === name || slot.name === name);
+    const input = inputOf(node, name);
     if (input?.link == null) return null;
     return { node: node.graph?.getNodeById?.(linkOf(node, input.link)?.origin_id) };
 }
@@ -32,15 +37,34 @@ export function sourceOf(node, name) {
 export const widgetOf = (node, name) => node.widgets?.find((/** @type {any} */ widget) => widget.name === name);
 
 /**
+ * Whose widget decides a value: the node's own, or that of the node that it is linked to, out of subgraphs as well.
+ * Several widgets: that node makes its value of more than the first. None: not known before the run.
+ * @param {any} node @param {string} name @returns {{node: any, widgets: any[]}}
+ */
+function decides(node, name) {
+    const input = inputOf(node, name);
+    const { graph } = node;
+    const link = input && linkOf(node, input.link);
+    if (!link) return { node, widgets: [widgetOf(node, name)] };
+    if (link.origin_id !== graph.inputNode?.id) {
+        const source = graph.getNodeById(link.origin_id);
+        return { node: source, widgets: source?.widgets?.filter((/** @type {any} */ one) => one.name !== CONTROL) ?? [] };
+    }
+    const root = graph.rootGraph ?? graph;
+    const around = [root, ...(root.subgraphs?.values() ?? [])].flatMap((each) => each.nodes).filter((each) => each.subgraph === graph);
+    const outside = graph.inputs?.[link.origin_slot]?.name;
+    return around.length === 1 ? decides(around[0], outside) : { node: undefined, widgets: [] };
+}
+
+/**
  * The value of a widget, or that of the first widget of the node it is linked to; unknown: that one has none of its kind.
  * @param {any} node @param {string} name
  */
 export function valueOf(node, name) {
-    const source = sourceOf(node, name);
     const own = widgetOf(node, name)?.value;
-    const linked = source?.node?.widgets?.[0]?.value;
-    const known = typeof linked === typeof own;
-    return { value: source && known ? linked : own, unknown: Boolean(source) && !known };
+    const decided = decides(node, name).widgets[0]?.value;
+    const known = typeof decided === typeof own;
+    return { value: known ? decided : own, unknown: !known };
 }
 
 /**
@@ -74,10 +98,8 @@ function pick(nodes) {
 
 /** Where a widget's value can be set: its own node, or the node of one value that it is linked to. @param {any} node @param {string} name */
 export function settable(node, name) {
-    const source = sourceOf(node, name);
-    if (!source) return { node, widget: widgetOf(node, name) };
-    const [widget, ...rest] = source.node?.widgets?.filter((/** @type {any} */ one) => one.name !== "control_after_generate") ?? [];
-    return { node: source.node, widget: rest.length ? undefined : widget };
+    const { node: owner, widgets } = decides(node, name);
+    return { node: owner, widget: widgets.length === 1 ? widgets[0] : undefined };
 }
 
 /** @param {any} node @param {string} name */

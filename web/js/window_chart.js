@@ -9,6 +9,7 @@ import { make, passWheel, svg, takePlace } from "./dom.js";
 import { isOpen } from "./graph.js";
 import { addReport } from "./report.js";
 import { t } from "./i18n.js";
+import { valueOf } from "./timeline_graph.js";
 import {
   at, axis, findRun, headline, notes, readout, requestBody, ROW, stepForKey, stepPaths, WEIGHTS, weightPaths, WIDTH,
 } from "./window_chart_logic.js";
@@ -159,11 +160,11 @@ class WindowChart {
   body() {
     const { node } = this;
     const graph = node.graph;
-    const widgets = Object.fromEntries(
-      node.widgets.filter((/** @type {any} */ w) => !w.name.startsWith("longtake_")).map((/** @type {any} */ w) => [w.name, w.value]),
-    );
+    const value = (/** @type {any} */ of, /** @type {string} */ name) => valueOf(of, name).value;
+    const names = node.widgets.map((/** @type {any} */ w) => w.name).filter((/** @type {string} */ name) => !name.startsWith("longtake_"));
+    const widgets = Object.fromEntries(names.map((/** @type {string} */ name) => [name, value(node, name)]));
     const link = (/** @type {any} */ id) => graph.getLink?.(id) ?? graph.links[id];
-    const run = findRun(node, link, (id) => graph.getNodeById(id));
+    const run = findRun(node, link, (id) => graph.getNodeById(id), value);
     return JSON.stringify(requestBody(widgets, run, this.step, node.properties?.longtake_compression ?? 0));
   }
 

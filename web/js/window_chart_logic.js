@@ -167,9 +167,10 @@ export function stepForKey(key, step, steps) {
  * @param {any} node the scheduler; its first output is the MODEL
  * @param {(id: any) => any} link a link by its id: {origin_id, target_id}
  * @param {(id: any) => any} find a node by its id
+ * @param {(node: any, name: string) => any} [value] of a node's widget
  * @returns {Run}
  */
-export function findRun(node, link, find) {
+export function findRun(node, link, find, value = widgetValue) {
   /** @type {Run} */
   const run = {};
   const seen = new Set([node]);
@@ -184,10 +185,10 @@ export function findRun(node, link, find) {
         seen.add(next);
         queue.push(next);
         for (const name of /** @type {const} */ (["steps", "cfg"])) {
-          const value = widgetValue(next, name);
-          if (run[name] === undefined && typeof value === "number") run[name] = value;
+          const found = value(next, name);
+          if (run[name] === undefined && typeof found === "number") run[name] = found;
         }
-        const latent = latentOf(next, link, find);
+        const latent = latentOf(next, link, find, value);
         run.length ??= latent?.length;
         run.compression ??= latent && COMPRESSION.find(([type]) => type.test(latent.type))?.[1];
       }
@@ -204,10 +205,13 @@ function widgetValue(node, name) {
 /** Frames per latent frame of the models whose empty latents these are; 4 for all others that we know. @type {[RegExp, number][]} */
 const COMPRESSION = [[/LTXV/, 8], [/Mochi/, 6], [/^EmptyCosmosLatent/, 8]];
 
-/** The latent that a sampler starts from. @param {any} node @param {(id: any) => any} link @param {(id: any) => any} find */
-function latentOf(node, link, find) {
+/**
+ * The latent that a sampler starts from.
+ * @param {any} node @param {(id: any) => any} link @param {(id: any) => any} find @param {(node: any, name: string) => any} value
+ */
+function latentOf(node, link, find, value) {
   for (let at = node, hops = 0; at && hops < 20; hops++) {
-    const length = hops ? widgetValue(at, "length") : undefined;
+    const length = hops ? value(at, "length") : undefined;
     if (typeof length === "number") return { length, type: String(at.comfyClass ?? at.type) };
     const input = at.inputs?.find((/** @type {any} */ i) => i.type === "LATENT" && i.link != null);
     at = input && find(link(input.link)?.origin_id);

@@ -9,7 +9,7 @@ const load = async (name) => {
     return import(`data:text/javascript,${encodeURIComponent(source)}`);
 };
 const { stack, shapes, windowAt } = await load("timeline_windows");
-const { findVideo, findWindows, valueOf } = await load("timeline_graph");
+const { findVideo, findWindows, settable, valueOf } = await load("timeline_graph");
 
 const windows = [
     { start: 0, end: 49, events: [[0, 1]] },
@@ -65,7 +65,7 @@ function graph(...nodes) {
             const id = links.size + 1;
             links.set(id, { origin_id: origin, target_id: node.id });
             node.inputs.push({ name: widget ?? kind, type: kind, link: id, widget: widget && { name: widget } });
-            made.getNodeById(origin).outputs.push({ type: kind, links: [id] });
+            made.getNodeById(origin)?.outputs.push({ type: kind, links: [id] });
         }
     }
     return made;
@@ -131,4 +131,25 @@ test("values that come from links", () => {
     assert.deepEqual(valueOf(node, "window_length"), { value: 97, unknown: false });
     assert.deepEqual(valueOf(node, "overlap"), { value: 24, unknown: true });
     assert.deepEqual(valueOf(node, "fuse"), { value: "pyramid", unknown: false });
+});
+
+test("values that come from around a subgraph", () => {
+    const number = { id: 8, type: "PrimitiveInt", widgets: { value: 97 } };
+    const inner = graph(loader, scheduler(3, { from: [["MODEL", 1], ["INT", -10, "window_length"]] }));
+    Object.assign(inner, { inputNode: { id: -10 }, inputs: [{ name: "frames" }] });
+    const node = inner.getNodeById(3);
+    [...inner.links.values()].find((link) => link.origin_id === -10).origin_slot = 0;
+    const around = (...nodes) => {
+        const root = graph(number, ...nodes.map((rest, i) => ({ id: 20 + i, type: "sub", subgraph: inner, widgets: { frames: 161 }, ...rest })));
+        inner.rootGraph = Object.assign(root, { subgraphs: new Map([["a", inner]]) });
+        return root;
+    };
+    const root = around({});
+    assert.deepEqual(valueOf(node, "window_length"), { value: 161, unknown: false });
+    assert.equal(settable(node, "window_length").node, root.getNodeById(20));
+    around({ from: [["INT", 8, "frames"]] });
+    assert.deepEqual(valueOf(node, "window_length"), { value: 97, unknown: false });
+    around({}, {}); // two videos of one subgraph: neither's
+    assert.deepEqual(valueOf(node, "window_length"), { value: 49, unknown: true });
+    assert.equal(settable(node, "window_length").widget, undefined);
 });
