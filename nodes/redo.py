@@ -9,6 +9,7 @@ from ..samplers.redo import latent_span, longer, mask_over_time
 from ..samplers.windows import pixel_length
 from ._api import io
 from ._checks import bounded
+from ._search import described
 from ._widgets import Combo, Float
 
 REDO = "Redo Span (LongTakeRedoSpan)"
@@ -65,8 +66,11 @@ class LongTakeRedoSpan(io.ComfyNode):
             node_id="LongTakeRedoSpan",
             display_name="Redo Span",
             category="LongTake",
-            description="Marks one event of a finished video, or a span of time, to be sampled anew with another seed, "
-            "prompt or denoise. All other latent frames stay bit for bit; windows over the border see them.",
+            **described(
+                "Marks one event of a finished video, or a span of time, to be sampled anew with another seed, "
+                "prompt or denoise. All other latent frames stay bit for bit; windows over the border see them.",
+                "redo", "re-roll", "inpaint in time", "video inpaint", "fix a part", "retake",
+            ),
             inputs=[
                 io.Latent.Input("samples", tooltip="The finished video: a sampler's latent, Load Latent, VAE Encode."),
                 Combo(
@@ -135,8 +139,11 @@ class LongTakeContinue(io.ComfyNode):
             node_id="LongTakeContinue",
             display_name="Continue Video",
             category="LongTake",
-            description="Makes a finished video longer: what is there stays bit for bit, new frames are sampled behind "
-            "it with windows that see its end. Any number of times.",
+            **described(
+                "Makes a finished video longer: what is there stays bit for bit, new frames are sampled behind "
+                "it with windows that see its end. Any number of times.",
+                "extend", "continue", "outpaint in time", "longer video", "append",
+            ),
             inputs=[
                 io.Latent.Input("samples", tooltip="The finished video: a sampler's latent, Load Latent, VAE Encode."),
                 io.Int.Input(

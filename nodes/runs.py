@@ -8,6 +8,7 @@ from ..samplers.adapters.run_files import Unreadable
 from ..samplers.adapters.run_folders import kept_runs, latent_of, run_names
 from ._api import io
 from ._checks import bounded
+from ._search import described
 from ._widgets import Combo, Float
 
 LOAD = "Load Run (LongTakeLoadRun)"
@@ -44,8 +45,11 @@ class LongTakeCheckpoint(io.ComfyNode):
             node_id="LongTakeCheckpoint",
             display_name="Checkpoint (resume)",
             category="LongTake",
-            description="Keeps a sampling run in ComfyUI's output folder. The same graph queued again resumes it where "
-            "it was cancelled, failed or killed: the video is bit for bit the uninterrupted one.",
+            **described(
+                "Keeps a sampling run in ComfyUI's output folder. The same graph queued again resumes it where "
+                "it was cancelled, failed or killed: the video is bit for bit the uninterrupted one.",
+                "resume", "save progress", "interrupted", "crash", "cancelled",
+            ),
             inputs=[
                 io.Sampler.Input(
                     "sampler", tooltip="From KSamplerSelect, VMCR Refiner or SynCoS Sampler; this node comes last."
@@ -88,8 +92,11 @@ class LongTakeLoadRun(io.ComfyNode):
             node_id="LongTakeLoadRun",
             display_name="Load Run",
             category="LongTake",
-            description="The video that a kept run has predicted so far, cancelled, failed or still running: to decode "
-            "it as it is, or to go on from it.",
+            **described(
+                "The video that a kept run has predicted so far, cancelled, failed or still running: to decode "
+                "it as it is, or to go on from it.",
+                "resume", "recover", "interrupted", "cancelled", "partial video",
+            ),
             inputs=[
                 Combo(
                     "run", options=[NEWEST, *run_names()], default=NEWEST,

@@ -13,6 +13,7 @@ from ..samplers.adapters.decoding import Decoding, in_pieces, videos
 from ..samplers.adapters.video_read import Reader
 from ._api import InputImpl, io, ui
 from ._checks import bounded, verdict
+from ._search import described
 from ._widgets import Combo, Float
 
 NODE, ENCODE = "Decode to Video (LongTakeDecodeToVideo)", "Encode Video (LongTakeEncodeVideo)"
@@ -45,10 +46,13 @@ class LongTakeDecodeToVideo(io.ComfyNode):
             node_id="LongTakeDecodeToVideo",
             display_name="Decode to Video",
             category="LongTake",
-            description="Decodes a latent of any length straight into a video file: in pieces of time, with the state "
-            "that the VAE carries from one to the next, so that the frames are those of VAE Decode and the memory does "
-            "not grow with the length. What is written can be played while it grows, and a decode that was cancelled "
-            "or killed goes on when the same graph is queued again.",
+            **described(
+                "Decodes a latent of any length straight into a video file: in pieces of time, with the state that the "
+                "VAE carries from one to the next, so that the frames are those of VAE Decode and the memory does not "
+                "grow with the length. What is written can be played while it grows, and a decode that was cancelled "
+                "or killed goes on when the same graph is queued again.",
+                "VAE decode", "save video", "stream", "out of memory", "OOM", "tiled",
+            ),
             inputs=[
                 io.Latent.Input("samples", tooltip="The video's latent, of any length. A batch gives a file for each "
                                 "video."),
@@ -169,8 +173,11 @@ class LongTakeEncodeVideo(io.ComfyNode):
             node_id="LongTakeEncodeVideo",
             display_name="Encode Video",
             category="LongTake",
-            description="Encodes a video file of any length into a latent, in pieces of time: the file's frames are "
-            "never all in memory. The other way round: Decode to Video.",
+            **described(
+                "Encodes a video file of any length into a latent, in pieces of time: the file's frames are "
+                "never all in memory. The other way round: Decode to Video.",
+                "VAE encode", "load video", "video to latent", "stream",
+            ),
             inputs=[
                 io.Video.Input("video", tooltip="The video, from Load Video or any node with a VIDEO output."),
                 io.Vae.Input("vae", tooltip="The VAE of the model that is to take the latent. Exact: Wan, LTX (newer "
