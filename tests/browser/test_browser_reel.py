@@ -199,6 +199,19 @@ def test_frames_are_of_the_workflow_that_was_queued(comfy, renderer):
     r.lane.wait_for()
 
 
+def test_frames_wait_for_a_workflow_that_was_left_before_the_first_came(comfy, renderer):
+    Reel(comfy, steps=20)
+    comfy.queue()  # the next one waits for this one
+    r = Reel(comfy)
+    comfy.queue()
+    other = Reel(comfy)
+    assert comfy.wait_idle()["status"]["status_str"] == "success"
+    assert not other.lane.is_visible()
+    comfy.command("Workspace.PreviousOpenedWorkflow")
+    r.page.wait_for_function(f"n => {VIEW}.reel.picture?.frames.length === n", arg=len(FRAMES), timeout=20_000)
+    r.lane.wait_for()
+
+
 def test_a_cancelled_run_leaves_the_frames_of_the_one_before(comfy, renderer):
     r = Reel(comfy, steps=400)
 

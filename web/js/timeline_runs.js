@@ -20,6 +20,12 @@ const JOBS = 200; // queued jobs whose workflow is remembered
 /** By workflow, then by node. @type {WeakMap<object, Map<string, Runs>>} */
 const kept = new WeakMap();
 
+/**
+ * What came for a workflow that was left before any timeline had a frame of the run, by sender.
+ * @type {WeakMap<object, Map<string, {sampler: string, runs: Runs}>>}
+ */
+const early = new WeakMap();
+
 /** The workflow that a job was queued from, by the job's id. @type {Map<string, object | null>} */
 const owners = new Map();
 
@@ -30,6 +36,7 @@ const keyOf = (node) => `${node.graph?.id}:${node.id}`;
 
 /** What a timeline shows now. @param {any} node @returns {Picture | null} */
 export function shownFor(node) {
+    giveEarly(node.comfyClass);
     const runs = kept.get(workflow() ?? node)?.get(keyOf(node));
     return runs?.live ?? runs?.done ?? null;
 }
@@ -50,19 +57,52 @@ export function watch(api) {
 export function take(detail, type) {
     if (!owners.has(detail.prompt_id)) owners.set(detail.prompt_id, workflow()); // queued from elsewhere
     const owner = owners.get(detail.prompt_id) ?? null;
-    if (owner !== workflow()) return finish(owner, detail); // in another workflow its ids may mean other nodes
-    const sampler = nodeById(app.rootGraph ?? app.graph, detail.node);
-    for (const node of sampler?.graph?.nodes ?? sampler?.graph?._nodes ?? []) {
-        if (node.comfyClass === type && node !== sampler && reached([node], "outputs", DOWN).includes(sampler)) add(node, detail);
+    if (owner !== workflow()) return elsewhere(owner, detail); // in another workflow its ids may mean other nodes
+    for (const node of timelinesOf(detail.node, type)) {
+        const runs = kept.get(owner ?? node)?.get(keyOf(node)) ?? { live: null, done: null, from: "" };
+        follow(runs, detail);
+        keep(owner ?? node, node, runs);
+        node.longtakeTimeline.look();
     }
+}
+
+/** The timelines that feed a sampler. @param {string} id the sampler's @param {string} type @returns {any[]} */
+function timelinesOf(id, type) {
+    const sampler = nodeById(app.rootGraph ?? app.graph, id);
+    const nodes = sampler?.graph?.nodes ?? sampler?.graph?._nodes ?? [];
+    return nodes.filter((/** @type {any} */ node) =>
+        node.comfyClass === type && node !== sampler && reached([node], "outputs", DOWN).includes(sampler));
 }
 
 /** The sender of frames. @param {any} detail */
 const senderOf = (detail) => `${detail.prompt_id} ${detail.node}`;
 
-/** The end of a run whose workflow is not open. @param {any} owner @param {any} detail */
-function finish(owner, detail) {
-    for (const runs of (owner && kept.get(owner)?.values()) ?? []) if (runs.from === senderOf(detail)) follow(runs, detail);
+/** A run goes on whose workflow is not open. @param {any} owner @param {any} detail */
+function elsewhere(owner, detail) {
+    if (!owner) return;
+    const sender = senderOf(detail);
+    const own = [...(kept.get(owner)?.values() ?? [])].filter((runs) => runs.from === sender);
+    own.forEach((runs) => follow(runs, detail));
+    if (own.length) return;
+    if (!early.has(owner)) early.set(owner, new Map());
+    const all = /** @type {Map<string, {sampler: string, runs: Runs}>} */ (early.get(owner));
+    const { runs } = all.get(sender) ?? { runs: { live: null, done: null, from: "" } };
+    follow(runs, detail);
+    all.set(sender, { sampler: detail.node, runs });
+    if (all.size > MOST) all.delete([...all.keys()][0]);
+}
+
+/** Give the open workflow's timelines what came before it was opened again. @param {string} type of the timelines */
+function giveEarly(type) {
+    const owner = workflow();
+    for (const [sender, { sampler, runs }] of (owner && early.get(owner)) ?? []) {
+        const nodes = timelinesOf(sampler, type);
+        for (const node of nodes) {
+            const before = kept.get(owner)?.get(keyOf(node));
+            keep(owner, node, { ...runs, done: runs.done ?? before?.done ?? null });
+        }
+        if (nodes.length) early.get(owner)?.delete(sender); // else its nodes are still being made
+    }
 }
 
 /** @param {Runs} runs @param {any} detail */
@@ -72,15 +112,11 @@ function follow(runs, detail) {
     if (detail.state === "done") Object.assign(runs, { done: runs.live ?? runs.done, live: null });
 }
 
-/** @param {any} node the timeline @param {any} detail */
-function add(node, detail) {
-    const owner = workflow() ?? node;
+/** @param {any} owner the workflow @param {any} node the timeline @param {Runs} runs */
+function keep(owner, node, runs) {
     if (!kept.has(owner)) kept.set(owner, new Map());
     const all = /** @type {Map<string, Runs>} */ (kept.get(owner));
-    const runs = all.get(keyOf(node)) ?? { live: null, done: null, from: "" };
-    follow(runs, detail);
     all.delete(keyOf(node)); // the last one is the newest
     all.set(keyOf(node), runs);
     if (all.size > MOST) all.delete([...all.keys()][0]);
-    node.longtakeTimeline.look();
 }
