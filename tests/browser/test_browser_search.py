@@ -45,7 +45,6 @@ def test_one_try_from_the_search_to_the_node(comfy, renderer):
     comfy.command("Workspace.SearchBox.Toggle")
     assert results(comfy, "scenes")[0].startswith(TIMELINE)
     comfy.page.keyboard.press("Enter")
-    comfy.page.wait_for_timeout(500)
-    comfy.page.mouse.click(800, 500)  # newer pages carry the node at the pointer
+    comfy.place()
     comfy.page.wait_for_function("() => window.app.graph._nodes.some((n) => n.type === 'LongTakePromptTimeline')")
     comfy.errors[:] = [error for error in comfy.errors if "onOptionSelect" not in error]  # the search box's own

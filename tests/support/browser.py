@@ -169,6 +169,17 @@ class ComfyPage:
         """The graph as it would be queued."""
         return self.page.evaluate("async () => (await window.app.graphToPrompt()).output")
 
+    def place(self, x=800, y=500):
+        """Put down the node that was chosen in the search: newer pages carry it at the pointer until a click."""
+        self.page.wait_for_timeout(500)
+        for _ in range(10):
+            self.page.mouse.move(x - 10, y)
+            self.page.mouse.click(x, y)
+            self.page.wait_for_timeout(300)
+            if self.page.evaluate("() => window.app.canvas.state?.ghostNodeId == null"):
+                return
+        raise AssertionError("the node is still at the pointer")
+
     def undo(self, key="z"):
         """Ctrl+Z (or another key of ComfyUI's undo), held until it is through, as a hand does it.
 

@@ -248,10 +248,12 @@ app.registerExtension({
 
   setup() {
     // Links, undo and other nodes (steps, cfg, the latent's length) change the chart as well.
-    api.addEventListener("graphChanged", () => {
+    const all = () => {
       const root = app.rootGraph ?? app.graph;
       charts.forEach((chart) => (isOpen(chart.node, root) ? chart.refresh() : chart.remove()));
-    });
+    };
+    api.addEventListener("graphChanged", all);
+    app.canvas.canvas.addEventListener("litegraph:set-graph", all); // a subgraph is opened
   },
 
   /** @param {any} node */
