@@ -142,7 +142,7 @@ class LongTakeContinue(io.ComfyNode):
             **described(
                 "Makes a finished video longer: what is there stays bit for bit, new frames are sampled behind "
                 "it with windows that see its end. Any number of times.",
-                "extend", "continue", "outpaint in time", "longer video", "append",
+                "extend video", "continue", "outpaint in time", "longer video", "append",
             ),
             inputs=[
                 io.Latent.Input("samples", tooltip="The finished video: a sampler's latent, Load Latent, VAE Encode."),

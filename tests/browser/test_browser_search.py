@@ -11,7 +11,7 @@ WORDS = {
     "scenes": TIMELINE, "freenoise": "Noise Reinit", "consistency": "SynCoS Coupled KSampler",
     "side by side": "Compare Videos", "contact sheet": "Compare Videos",
     "keyframes": "Event Keyframes", "first last frame": "Event Keyframes", "re-roll": "Redo Span",
-    "extend": "Continue Video", "resume": "Checkpoint (resume)", "recover": "Load Run", "OOM": "Decode to Video",
+    "extend video": "Continue Video", "resume": "Checkpoint (resume)", "recover": "Load Run", "OOM": "Decode to Video",
     "video to latent": "Encode Video",
 }  # fmt: skip
 EMPTY = {"last_node_id": 0, "last_link_id": 0, "nodes": [], "links": [], "groups": [], "version": 0.4}
