@@ -146,7 +146,6 @@ function place(columns, sampler) {
         for (const node of column) {
             node.pos = [left, y];
             node.id = -1; // a copy's is "undefined" in newer front-ends
-            node.id = -1; // the graph gives it one; newer ComfyUI's clone() brings the text "undefined"
             graph.add(node);
             y += node.size[1] + APART;
         }
