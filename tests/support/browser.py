@@ -181,18 +181,19 @@ class ComfyPage:
         raise AssertionError("the node is still at the pointer")
 
     def undo(self, key="z"):
-        """Ctrl+Z (or another key of ComfyUI's undo), held until it is through, as a hand does it.
+        """Ctrl+Z (or another key of ComfyUI's undo), both held until it is through, as a hand does it.
 
-        0.3.75 takes a step of its own when Control comes up while the graph is still being made anew, and with that
-        there is nothing left to do again.
+        0.3.75 takes a step of its own when a key comes up before it has looked at the next one, or while the graph is
+        still being made anew: then that step is taken back instead, or nothing is left to do again.
         """
-        self.page.keyboard.down("Control")
-        self.page.keyboard.press(key)
-        self.page.wait_for_function(
-            """() => new Promise((resolve) => requestAnimationFrame(() => requestAnimationFrame(() =>
-                resolve(!window.app.extensionManager.workflow.activeWorkflow.changeTracker._restoringState))))"""
-        )
-        self.page.keyboard.up("Control")
+        for held in ("Control", key):
+            self.page.keyboard.down(held)
+            self.page.wait_for_function(
+                """() => new Promise((resolve) => requestAnimationFrame(() => requestAnimationFrame(() =>
+                    resolve(!window.app.extensionManager.workflow.activeWorkflow.changeTracker._restoringState))))"""
+            )
+        for held in (key, "Control"):
+            self.page.keyboard.up(held)
 
     def missing(self):
         """Types of nodes that this ComfyUI does not have."""

@@ -109,6 +109,8 @@ class Report {
 export function addReport(node, name = t("Report"), still = false) {
   const report = new Report(node, name, still);
   reports.set(node, report);
+  // Here, or ComfyUI does it when it draws the node: a step of undo of its own.
+  node.setSize([node.size[0], Math.max(node.size[1], node.computeSize()[1])]);
   const executed = node.onExecuted;
   node.onExecuted = function (/** @type {any} */ output) {
     executed?.apply(this, arguments);
