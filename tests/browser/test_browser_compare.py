@@ -65,7 +65,7 @@ def player(comfy, renderer):
 
 
 def time_is(comfy, pattern):
-    found = "([root, pattern]) => RegExp(pattern).test(document.querySelector(root + ' .time').textContent)"
+    found = "([root, pattern]) => RegExp(pattern).test(document.querySelector(root + ' .time')?.textContent)"
     comfy.page.wait_for_function(found, arg=[ROOT, pattern], timeout=10_000)
 
 
