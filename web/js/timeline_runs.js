@@ -29,6 +29,9 @@ const early = new WeakMap();
 /** The workflow that a job was queued from, by the job's id. @type {Map<string, object | null>} */
 const owners = new Map();
 
+/** @returns {Runs} */
+const none = () => ({ live: null, done: null, from: "" });
+
 const workflow = () => app.extensionManager?.workflow?.activeWorkflow ?? null;
 
 /** @param {any} node */
@@ -59,7 +62,7 @@ export function take(detail, type) {
     const owner = owners.get(detail.prompt_id) ?? null;
     if (owner !== workflow()) return elsewhere(owner, detail); // in another workflow its ids may mean other nodes
     for (const node of timelinesOf(detail.node, type)) {
-        const runs = kept.get(owner ?? node)?.get(keyOf(node)) ?? { live: null, done: null, from: "" };
+        const runs = kept.get(owner ?? node)?.get(keyOf(node)) ?? none();
         follow(runs, detail);
         keep(owner ?? node, node, runs);
         node.longtakeTimeline.look();
@@ -86,7 +89,7 @@ function elsewhere(owner, detail) {
     if (own.length) return;
     if (!early.has(owner)) early.set(owner, new Map());
     const all = /** @type {Map<string, {sampler: string, runs: Runs}>} */ (early.get(owner));
-    const { runs } = all.get(sender) ?? { runs: { live: null, done: null, from: "" } };
+    const { runs } = all.get(sender) ?? { runs: none() };
     follow(runs, detail);
     all.set(sender, { sampler: detail.node, runs });
     if (all.size > MOST) all.delete([...all.keys()][0]);
