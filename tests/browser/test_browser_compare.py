@@ -55,7 +55,8 @@ def player(comfy, renderer):
     # ComfyUI's Vue nodes would take place and size from nodes of the same ids, and keep them.
     comfy.page.evaluate("() => window.app.graph.clear()")
     comfy.page.wait_for_timeout(300)
-    comfy.page.evaluate("graph => window.app.loadApiJson(graph, 'compare')", graph)
+    # A name of its own: newer ComfyUI would open it in the tab of that name, and the next tab is not the one before.
+    comfy.page.evaluate("([graph, name]) => window.app.loadApiJson(graph, name)", [graph, f"compare {renderer}"])
     comfy.page.wait_for_function("() => window.app.graph._nodes.length === 3")
     comfy.page.locator(f"{ROOT} .note", has_text="No videos yet").wait_for()
     comfy.queue()

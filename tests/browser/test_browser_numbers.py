@@ -8,10 +8,12 @@ pytestmark = pytest.mark.browser
 ODD = {"omega": 1.25e-7, "lambda_f": 0.12345, "lambda_mse": 0.00012345, "lambda_phase": 1.2345, "beta": -1.25e-6,
        "gamma0": 0.00123456, "lr": 0.00325, "exchange": 0.0375}  # fmt: skip
 TYPES = """() => Object.keys(window.LiteGraph.registered_node_types).filter((type) => type.startsWith("LongTake"))"""
-# One node at a time: a field outside the view would be scrolled to.
+# One node at a time: a field outside the view would be scrolled to. With an id of its own: newer ComfyUI keeps widgets'
+# values by the node's id, and clear() leaves them there.
 ADD = """([type, values]) => {
-    const { graph } = window.app;
+    const { graph } = window.app, last = graph.last_node_id;
     graph.clear();
+    graph.last_node_id = last;
     const node = window.LiteGraph.createNode(type);
     for (const widget of node.widgets ?? []) if (widget.name in values) widget.value = values[widget.name];
     const preset = node.widgets?.find((widget) => widget.name === "preset"); // others leave widgets out, which are grey
