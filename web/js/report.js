@@ -154,9 +154,18 @@ app.registerExtension({
   name: "longtake.report",
 
   setup() {
-    api.addEventListener("promptQueued", tell);
+    /** @type {number[]} */
+    let looks = [];
+    const stop = () => looks.forEach(clearTimeout);
+    api.addEventListener("promptQueued", () => {
+      stop();
+      tell();
+    });
     // Newer versions dispatch nothing more where all of a graph was refused.
-    api.addEventListener("promptQueueing", () => LOOKS_MS.forEach((ms) => setTimeout(tell, ms)));
+    api.addEventListener("promptQueueing", () => {
+      stop();
+      looks = LOOKS_MS.map((ms) => setTimeout(tell, ms));
+    });
   },
 
   /** @param {any} node */
