@@ -154,17 +154,16 @@ app.registerExtension({
   name: "longtake.report",
 
   setup() {
-    /** @type {number[]} */
-    let looks = [];
-    const stop = () => looks.forEach(clearTimeout);
-    api.addEventListener("promptQueued", () => {
-      stop();
-      tell();
+    // Newer versions dispatch nothing more where all of a graph was refused: a look, until its request is queued.
+    /** @type {Map<unknown, number[]>} */
+    const looks = new Map();
+    api.addEventListener("promptQueueing", (/** @type {CustomEvent} */ { detail }) => {
+      looks.set(detail?.requestId, LOOKS_MS.map((ms) => setTimeout(tell, ms)));
     });
-    // Newer versions dispatch nothing more where all of a graph was refused.
-    api.addEventListener("promptQueueing", () => {
-      stop();
-      looks = LOOKS_MS.map((ms) => setTimeout(tell, ms));
+    api.addEventListener("promptQueued", (/** @type {CustomEvent} */ { detail }) => {
+      looks.get(detail?.requestId)?.forEach(clearTimeout);
+      looks.delete(detail?.requestId);
+      tell();
     });
   },
 
