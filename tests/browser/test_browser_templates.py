@@ -51,7 +51,7 @@ def test_a_playing_long_video_in_a_few_clicks(comfy, clicks):
     open_list(comfy)
     choose(comfy, DEMO)
     comfy.set_all(SMALL)  # no click: only for the time that the test takes
-    comfy.page.get_by_test_id("queue-button").get_by_role("button").first.click()
+    comfy.page.get_by_test_id("queue-button").locator("xpath=descendant-or-self::button").first.click()
     assert comfy.wait_idle()["status"]["status_str"] == "success"
     video = comfy.page.locator("video").first
     video.wait_for(state="attached")
