@@ -27,7 +27,8 @@ from PIL import Image
 
 from ..backbone.demo import loader, reader, world
 from ..backbone.demo.quality import omit
-from ..samplers.windows import latent_length, latent_overlap, static_starts
+from ..samplers.windows import WindowSettings, latent_length, latent_overlap
+from ..samplers.windows import boundaries as window_boundaries
 from . import command, plots
 from .metrics.video import METRICS, measure
 from .tables import LEGEND, PAIRS, Runs, Table
@@ -155,8 +156,8 @@ def boundaries(parts: dict, frames: int) -> list[int]:
     Variants whose windows move, or that have none, are judged at the same places.
     """
     length = latent_length(CLIP, 4)
-    stride = length - latent_overlap((parts.get("windows") or INPUTS["windows"])["overlap"], length, 4)
-    return [4 * (s - 1) + 1 for s in static_starts(latent_length(frames, 4), length, stride) if s > 0]
+    overlap = latent_overlap((parts.get("windows") or INPUTS["windows"])["overlap"], length, 4)
+    return window_boundaries(WindowSettings(length, overlap), frames)
 
 
 def key_of(args, weights: str, parts: dict, frames: int, spec: tuple, seed: int) -> str:

@@ -79,8 +79,8 @@ class Bench:
         found = {}
         for place, border in zip(("first", "second"), borders, strict=True):
             around = steps[max(border - AROUND, 0) : border + AROUND].median()
-            found[f"{place} border mae"] = float(video_metrics.seam_scores(steps, [border]))
-            found[f"{place} border track"] = float(video_metrics.seam_scores(track, [border]))
+            found[f"{place} border mae"] = float(video_metrics.boundary_ratios(steps, [border]))
+            found[f"{place} border track"] = float(video_metrics.boundary_ratios(track, [border]))
             found[f"{place} border, largest step near"] = float(steps[border - NEAR : border + NEAR].max() / around)
         return found
 

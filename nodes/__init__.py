@@ -1,9 +1,26 @@
 """The pack's nodes, as one ComfyUI extension."""
 
-from . import abam, compare, keyframes, models, noise, prompts, redo, runs, syncos, video, vmcr, windows
+from . import (
+    abam,
+    compare,
+    keyframes,
+    metric_encoders,
+    metrics,
+    models,
+    noise,
+    prompts,
+    redo,
+    runs,
+    syncos,
+    video,
+    vmcr,
+    windows,
+)
 from ._api import ComfyExtension
 
-MODULES = (windows, noise, abam, vmcr, syncos, prompts, models, runs, redo, keyframes, video, compare)
+MODULES = (
+    windows, noise, abam, vmcr, syncos, prompts, models, runs, redo, keyframes, video, compare, metrics, metric_encoders
+)  # fmt: skip
 
 
 class LongTakeExtension(ComfyExtension):

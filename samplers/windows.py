@@ -153,6 +153,16 @@ def static_starts(frames: int, length: int, stride: int) -> list[int]:
     return shifted_starts(frames, length, stride, 0)
 
 
+def boundaries(settings: WindowSettings, pixel_frames: int) -> list[int]:
+    """The pixel frames that static windows begin with, after the first one, where a video of so many has windows.
+
+    Windows that move are told by the same places, where they would meet if they did not.
+    """
+    frames = latent_length(pixel_frames, settings.compression)
+    starts = static_starts(frames, settings.length, settings.stride) if frames > settings.length else [0]
+    return [(start - 1) * settings.compression + 1 for start in starts[1:]]
+
+
 def shifted_starts(frames: int, length: int, stride: int, offset: int) -> list[int]:
     """Starts moved towards the front by one shared offset (0 <= offset < stride), clamped to [0, F-L], each one once.
 

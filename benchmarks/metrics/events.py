@@ -47,7 +47,7 @@ METRICS = {
 def measure(
     video: torch.Tensor, reading: Reading, scenario: Scenario, boundaries: list[int]
 ) -> dict[str, float]:
-    """Every metric of METRICS. `boundaries`: first frames of the windows, as in video.seam_scores."""
+    """Every metric of METRICS. `boundaries`: first frames of the windows, as in seams.boundary_ratios."""
     spans = [(event.start, event.end) for event in scenario.timeline(len(reading))]
     inner = insides(spans)
     changes = of_video.frame_differences(video)
@@ -61,8 +61,8 @@ def measure(
         **background_consistency(reading, inner, [background for _, background in scenario.events]),
         "jump_track": border_excess(steady(track).diff(dim=0).norm(dim=1), inner),
         "jump_pixels": border_excess(changes, inner),
-        "seam_mae": mean(of_video.seam_scores(changes, apart)),
-        "seam_track": mean(of_video.seam_scores(of_video.track_acceleration(reading), apart)),
+        "seam_mae": mean(of_video.boundary_ratios(changes, apart)),
+        "seam_track": mean(of_video.boundary_ratios(of_video.track_acceleration(reading), apart)),
         "duplicates": mean(reading.count != 1),
         "sharpness": mean(of_video.laplacian_variance(video)),
         "speed": of_video.speed(reading),

@@ -13,10 +13,10 @@ import torch.nn.functional as F
 
 from ...backbone.demo import reader, world
 from ...backbone.demo.reader import Reading
+from ...samplers.metrics.frames import change
+from ...samplers.metrics.seams import boundary_ratios
 
 CLIP = world.FRAMES  # the model's clip: the first of them is what later frames are compared with
-EPS = 0.5 / 255  # of the seam score: half a grey level, about an eighth of a pixel
-REACH = 12  # transitions to each side of a boundary that it is compared with
 FASTEST = 0.5  # radians per frame: nothing here turns half as fast, so a larger step is a misread angle
 NAMES = ("colour", "shape", "motion", "background")  # order of a prompt's attributes
 
@@ -58,9 +58,9 @@ METRICS = {
 
 
 def measure(video: torch.Tensor, reading: Reading, spec: tuple, boundaries: list[int]) -> dict[str, float]:
-    """Every metric of METRICS. `spec` names the prompt's attributes (None: left open); boundaries as in seam_score."""
-    track_seams = seam_scores(track_acceleration(reading), boundaries)
-    mae_seams = seam_scores(frame_differences(video), boundaries)
+    """Every metric of METRICS. `spec` names the prompt's attributes (None: left open); boundaries as in boundary_ratios."""
+    track_seams = boundary_ratios(track_acceleration(reading), boundaries)
+    mae_seams = boundary_ratios(frame_differences(video), boundaries)
     sharp = laplacian_variance(video)
     return {
         "colour_drift": vector_drift(reading.colour_rgb),
@@ -123,7 +123,7 @@ def class_drift(indices: torch.Tensor) -> float:
 
 def frame_differences(video: torch.Tensor) -> torch.Tensor:
     """d_t = mean |x_{t+1} - x_t| [T - 1]. Flicker is 1 - mean d_t, VBench's temporal_flickering."""
-    return (video[1:] - video[:-1]).abs().mean((1, 2, 3))
+    return change(video[:-1], video[1:])
 
 
 def track_acceleration(reading: Reading) -> torch.Tensor:
@@ -133,18 +133,6 @@ def track_acceleration(reading: Reading) -> torch.Tensor:
     """
     track = torch.stack((reading.x, reading.y, reading.size), 1)
     return F.pad(track.diff(dim=0).diff(dim=0).norm(dim=1), (1, 0), value=math.nan)
-
-
-def seam_scores(signal: torch.Tensor, boundaries: list[int]) -> torch.Tensor:
-    """R_b = (d_{b-1} + EPS) / (median of d_t + EPS), t within REACH of b - 1 and no boundary's; one per boundary.
-
-    signal [T - 1]: d_t belongs to the step from frame t to t + 1. boundaries: pixel frames b > 0, the first of a
-    window. About 1: the step into the window looks like its surroundings. The score of a video is their mean and max.
-    """
-    free = signal.clone()
-    free[[b - 1 for b in boundaries]] = math.nan
-    scores = [(signal[b - 1] + EPS) / (free[max(b - 1 - REACH, 0) : b + REACH].nanmedian() + EPS) for b in boundaries]
-    return torch.stack(scores) if scores else torch.zeros(0)
 
 
 def jerk(track: torch.Tensor) -> float:

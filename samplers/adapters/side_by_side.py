@@ -62,6 +62,10 @@ class Source:
                 self.at += 1
         return self.image
 
+    def size(self) -> tuple[int, int]:
+        """(height, width) of a frame that was read, or of an IMAGE's."""
+        return tuple((self.images[0] if self.images is not None else self.image).shape[:2])
+
     def close(self) -> None:
         if self.reader is not None:
             self.reader.close()

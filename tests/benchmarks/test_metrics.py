@@ -172,12 +172,12 @@ def test_seam_score_by_hand():
     signal[39] = 0.1  # into frame 40
     signal[63] = 0.5  # another boundary, within reach of none
     signal[50] = 9.0  # a wild one does not move a median
-    scores = metrics.seam_scores(signal, [40, 64, 90])
+    scores = metrics.boundary_ratios(signal, [40, 64, 90])
     eps = 0.5 / 255
     assert scores.tolist() == pytest.approx([(0.1 + eps) / (0.02 + eps), (0.5 + eps) / (0.02 + eps), 1.0])
-    close = metrics.seam_scores(signal, [36, 40])  # neighbours at 35 and 39 are left out of each other's median
+    close = metrics.boundary_ratios(signal, [36, 40])  # neighbours at 35 and 39 are left out of each other's median
     assert close.tolist() == pytest.approx([1.0, (0.1 + eps) / (0.02 + eps)])
-    assert len(metrics.seam_scores(signal, [])) == 0
+    assert len(metrics.boundary_ratios(signal, [])) == 0
 
 
 def test_formulas_by_hand():

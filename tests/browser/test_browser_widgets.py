@@ -30,7 +30,7 @@ def test_text_boxes_have_their_names_over_them(comfy, renderer):
             return borderTopWidth === "16px" ? />([^<]+)<.text/.exec(decodeURIComponent(backgroundImage))?.[1] : "";
         })"""
     )
-    labels = "() => [...document.querySelectorAll('textarea')].flatMap((box) => [...box.labels].map((l) => l.textContent))"
+    labels = "() => [...document.querySelectorAll('textarea')].flatMap((b) => [...b.labels].map((l) => l.textContent))"
     named = comfy.page.evaluate("() => [...document.querySelectorAll('textarea')].map((b) => b.ariaLabel)")
     if theirs := comfy.page.evaluate(labels):  # newer ComfyUI has labels in nodes of HTML: ours would be a second one
         assert [name for name in theirs if name in BOXES] == BOXES and not any(shown)
