@@ -1,0 +1,151 @@
+"""A video measured in one pass, a few frames at a time: what is kept are numbers per frame, never the frames."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+
+import torch
+import torch.nn.functional as F
+
+from . import flow as motion
+from . import frames as look
+from . import scenes
+
+FLOW_SIDE = 256  # pixels of the shorter side that motion is found at, as VBench's dynamic degree reckons
+CELLS = 16  # of the colour grid to each side
+Flow = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+
+
+def by_luma(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+    """The flow [n, 2, H, W] from a to b [n, 3, H, W], without a network."""
+    return motion.lucas_kanade(*(look.luma(images.movedim(1, -1)) for images in (a, b)))
+
+
+@dataclass
+class Series:
+    """Numbers of a video of N frames, float32 on the CPU; a transition t leads from frame t to t + 1.
+
+    change, ssim, scene, warp, motion, acceleration: [N - 1] per transition, acceleration[0] NaN (of the motion before);
+    middle: [(N - 1) // 2] of frames 1, 3, ...: mean |frame - the one made of its neighbours|;
+    ssim_first, sharpness, saturation: [N]; mean, spread: [N, 3] of RGB; histogram [N, 3, BINS]; grid [N, D] colours.
+    Motions in pixels at a shorter side of FLOW_SIDE or less: `side`.
+    """
+
+    change: torch.Tensor
+    ssim: torch.Tensor
+    scene: torch.Tensor
+    warp: torch.Tensor
+    motion: torch.Tensor
+    acceleration: torch.Tensor
+    middle: torch.Tensor
+    ssim_first: torch.Tensor
+    sharpness: torch.Tensor
+    saturation: torch.Tensor
+    mean: torch.Tensor
+    spread: torch.Tensor
+    histogram: torch.Tensor
+    grid: torch.Tensor
+    side: int = 0
+
+    def __len__(self) -> int:
+        return len(self.sharpness)
+
+
+def checked(frames: torch.Tensor, at: int) -> torch.Tensor:
+    """[n, H, W, 3] in 0..1 of [n, H, W, 3 or 4]; at: the number of the first. Raises ValueError."""
+    if frames.ndim != 4 or frames.shape[-1] not in (3, 4) or not frames[..., 0].numel():
+        raise ValueError(f"frames of the shape {list(frames.shape)}; they must be [frames, height, width, 3]")
+    if not frames.is_floating_point():
+        raise ValueError(f"frames of the type {frames.dtype}; they must be floating point, 0 to 1")
+    frames = frames[..., :3].float()
+    fine = frames.isfinite().flatten(1).all(1)
+    if not fine.all():
+        first = at + int((~fine).nonzero()[0])
+        raise ValueError(f"frame {first} has values that are no numbers (NaN or infinite)")
+    return frames.clamp(0, 1)
+
+
+def to_flow_size(frames: torch.Tensor) -> torch.Tensor:
+    """[n, 3, h, w] whose shorter side is FLOW_SIDE at most."""
+    images = frames.movedim(-1, 1)
+    height, width = images.shape[2:]
+    by = FLOW_SIDE / min(height, width)
+    if by >= 1:
+        return images
+    return F.interpolate(images, (max(1, round(height * by)), max(1, round(width * by))), mode="area")
+
+
+def colour_grid(frames: torch.Tensor) -> torch.Tensor:
+    """[n, 3 CELLS^2]: the frame in CELLS x CELLS colours."""
+    return F.adaptive_avg_pool2d(frames.movedim(-1, 1), CELLS).flatten(1)
+
+
+class Collector:
+    """Takes a video's frames in their order, in pieces of any size, and gives its Series.
+
+    flow(a, b) of images [n, 3, H, W] -> [n, 2, H, W] (see flow.py); None leaves out all that follows from motion (NaN).
+    """
+
+    def __init__(self, flow: Flow | None = by_luma):
+        self.flow, self.count = flow, 0
+        self.found: dict[str, list[torch.Tensor]] = {f.name: [] for f in fields(Series) if f.name != "side"}
+        self.first = self.last = self.before = self.last_flow = None
+
+    def add(self, frames: torch.Tensor) -> None:
+        """The next frames [n, H, W, 3 or 4], all of one size. Raises ValueError."""
+        frames = checked(frames, self.count)
+        if self.first is not None and frames.shape[1:] != self.first.shape[1:]:
+            (h, w), (height, width) = frames.shape[1:3], self.first.shape[1:3]
+            raise ValueError(f"frame {self.count} is {w}x{h} after frames of {width}x{height}; all must be of one size")
+        if self.first is None:
+            self.first = frames[:1].clone()
+        self.keep(
+            ssim_first=look.ssim(self.first.expand_as(frames), frames), sharpness=look.laplacian_variance(frames),
+            saturation=look.saturation(frames), mean=frames.mean((1, 2)), spread=frames.std((1, 2), correction=0),
+            histogram=look.histograms(frames), grid=colour_grid(frames))  # fmt: skip
+        both = frames if self.last is None else torch.cat((self.last, frames))
+        if len(both) > 1:
+            a, b = both[:-1], both[1:]
+            small = scenes.to_width(both)
+            self.keep(change=look.change(a, b), ssim=look.ssim(a, b), scene=scenes.hsv_change(small[:-1], small[1:]))
+            self.move(to_flow_size(both))
+        self.last = frames[-1:].clone()
+        self.count += len(frames)
+
+    def keep(self, **values: torch.Tensor) -> None:
+        for name, value in values.items():
+            self.found[name].append(value)
+
+    def move(self, images: torch.Tensor) -> None:
+        """Of images [n, 3, h, w], the first of which was the last one of the call before, if there was one."""
+        none = images.new_full((len(images) - 1,), torch.nan)
+        if self.flow is None:
+            self.keep(warp=none, motion=none, acceleration=none)
+            return
+        a, b = images[:-1], images[1:]
+        forward, backward = self.flow(a, b), self.flow(b, a)
+        flows = forward if self.last_flow is None else torch.cat((self.last_flow, forward))
+        bends = motion.acceleration(flows[:-1], flows[1:])
+        self.keep(
+            warp=motion.warping_error(a, b, forward, backward), motion=motion.top_magnitude(forward),
+            acceleration=bends if self.last_flow is not None else torch.cat((none[:1], bends)))  # fmt: skip
+        self.last_flow = forward[-1:]
+        # Odd frames from the even ones beside them; before: the frame before these images, if the first is odd.
+        begin = self.count - (self.last is not None)
+        run = images if self.before is None else torch.cat((self.before, images))
+        begin -= self.before is not None
+        skip = begin % 2
+        left, middle, right = run[skip:-2:2], run[skip + 1 : -1 : 2], run[skip + 2 :: 2]
+        if len(right):
+            left, middle = left[: len(right)], middle[: len(right)]
+            made = motion.midpoint(left, right, self.flow(left, right), self.flow(right, left))
+            self.keep(middle=(made - middle).abs().mean((1, 2, 3)))
+        end = self.count + len(images) - (self.last is not None) - 1  # the last frame's number
+        self.before = run[-2:-1].clone() if end % 2 else None
+
+    def series(self) -> Series:
+        """Of all frames so far. Raises ValueError where there were none."""
+        if not self.count:
+            raise ValueError("no frames; it takes one at least")
+        empty = torch.zeros(0)
+        found = {name: torch.cat(parts).float().cpu() if parts else empty for name, parts in self.found.items()}
+        return Series(**found, side=min(FLOW_SIDE, *self.first.shape[1:3]))
