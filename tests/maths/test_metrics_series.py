@@ -198,6 +198,9 @@ def test_drift_is_measured_against_the_first_window():
     found = known(histogram=histogram)
     assert result("colour_drift", found, [32, 64]) == pytest.approx(0.5)
     assert result("colour_drift_end", found, [32, 64]) == 0
+    histogram[64:80] = histogram[32]
+    assert result("colour_drift_end", known(histogram=histogram), [32, 64]) == pytest.approx(0.5)
+    histogram[64:80] = histogram[0]
     histogram[:, 1:] = histogram[:1, 1:]  # one channel of three
     assert result("colour_drift", known(histogram=histogram), [32, 64]) == pytest.approx(0.5 / 3)
     sharpness = torch.ones(96)

@@ -112,3 +112,13 @@ def test_motion_explains_as_much_as_that_of_opencv(name, step):
     there = flow.warp(b[:, None], flow.lucas_kanade(a, b))[:, 0]
     assert (b - a).abs().mean().item() == pytest.approx(none, abs=1e-5)
     assert (there - a).abs().mean().item() < 1.05 * dis < 0.75 * none
+
+
+@pytest.mark.parametrize("at", [0, 1, 2])
+def test_the_largest_motions_are_about_those_of_opencv(at):
+    step, wanted = GOLDEN["flow"]["steps"][at], torch.tensor(GOLDEN["flow"]["lengths"][at])
+    grey = frames.luma(image(clip("real")))
+    begin = torch.arange(0, len(grey) - step, 8)
+    found = flow.top_magnitude(flow.lucas_kanade(grey[begin], grey[begin + step]))
+    assert torch.corrcoef(torch.stack((found, wanted)))[0, 1] > 0.95
+    assert 0.8 < found.mean() / wanted.mean() < 1.3

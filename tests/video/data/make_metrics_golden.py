@@ -81,17 +81,29 @@ def top():
     return rule.get_score(torch.zeros(1, 3, 45, 80), flow[None])
 
 
+def motion(a, b):
+    """The flow by DIS between two frames, [H, W, 2]."""
+    dis = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
+    return dis.calc(*(numpy.uint8((255 * grey(image)).round()) for image in (a, b)), None)
+
+
 def explained(clip, step):
     """Mean |b(p + F) - a(p)| over luma pixels, with F by DIS and with none."""
-    dis = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
     y, x = (numpy.float32(at) for at in numpy.mgrid[: clip.shape[1], : clip.shape[2]])
     found = []
     for t in range(0, len(clip) - step, 8):
         a, b = (grey(clip[i]).astype("float32") for i in (t, t + step))
-        flow = dis.calc(*(numpy.uint8((255 * image).round()) for image in (a, b)), None)
+        flow = motion(clip[t], clip[t + step])
         there = cv2.remap(b, x + flow[..., 0], y + flow[..., 1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
         found.append((abs(there - a).mean(), abs(b - a).mean()))
     return [round(float(value), 6) for value in numpy.mean(found, 0)]
+
+
+def lengths(clip, step):
+    """VBench's mean of the largest motions, of DIS in place of RAFT."""
+    flows = (torch.from_numpy(motion(clip[t], clip[t + step])) for t in range(0, len(clip) - step, 8))
+    rule = object.__new__(DynamicDegree)
+    return [round(rule.get_score(torch.zeros(1, 3, 1, 1), flow.movedim(-1, 0)[None]), 4) for flow in flows]
 
 
 def golden():
@@ -133,6 +145,7 @@ def golden():
         "flow": {
             "made by": "cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM), cv2.remap; [with it, with none]",
             "steps": STEPS, "real": [explained(real, step) for step in STEPS], "pan": explained(pan, 1),
+            "lengths": [lengths(real, step) for step in STEPS],
         },
     }  # fmt: skip
 
