@@ -71,7 +71,8 @@ class LongTakeLoadMetricEncoder(io.ComfyNode):
                 Combo(
                     "folder", options=[*folders(), NO_FOLDER],
                     tooltip="A folder in models/metrics: a CLIP, DINO (v1) or DINOv2 model in transformers' format, "
-                    "config.json and model.safetensors; for prompts, CLIP with its tokenizer. Safetensors only.",
+                    "config.json and model.safetensors; for prompts, CLIP with its tokenizer. (none): no encoder, and "
+                    "what needs one is left out.",
                 ),
                 io.ClipVision.Input(
                     "clip_vision", optional=True,
@@ -94,7 +95,7 @@ class LongTakeLoadMetricEncoder(io.ComfyNode):
             if clip_vision is not None:
                 return io.NodeOutput(metric_encoders.from_clip_vision(clip_vision))
             if folder == NO_FOLDER:
-                raise ValueError(f"folder: none is chosen; {HELP}")
+                return io.NodeOutput(None)
             return io.NodeOutput(metric_encoders.from_folder(find(folder)))
         except ValueError as error:
             raise ValueError(f"{NODE}: {error}") from error

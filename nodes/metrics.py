@@ -92,6 +92,16 @@ class LongTakeVideoMetrics(io.ComfyNode):
                               "would meet. Windows that move are judged at the same places."),
                 Encoder.Input("encoder", optional=True, tooltip="From Load Metric Encoder: the likeness of the frames "
                               "as CLIP or DINO sees them."),
+                io.String.Input(
+                    "global_prompt", default="", multiline=True, optional=True,
+                    tooltip="The video's prompt: how near its frames are to it, with an encoder that has texts (CLIP). "
+                    "Empty: not asked.",
+                ),
+                io.String.Input(
+                    "events", default="", multiline=True, optional=True,
+                    tooltip="Events as in Prompt Timeline: how near frames are to their own event's prompt, and how "
+                    "many are nearest to it. Empty: not asked.",
+                ),
                 io.Custom("OPTICAL_FLOW").Input(
                     "optical_flow", optional=True, tooltip="From ComfyUI's Load Optical Flow Model (RAFT), where it "
                     "has that node. Without it motion is found by Lucas-Kanade, which needs no weights."),
@@ -111,7 +121,9 @@ class LongTakeVideoMetrics(io.ComfyNode):
 
     @classmethod
     @bounded(NODE)
-    def execute(cls, video, fps, boundaries, save_as, windows=None, encoder=None, optical_flow=None) -> io.NodeOutput:
+    def execute(
+        cls, video, fps, boundaries, save_as, windows=None, encoder=None, global_prompt="", events="", optical_flow=None
+    ) -> io.NodeOutput:  # fmt: skip
         bar = comfy.utils.ProgressBar(1)
         source = None
         try:
@@ -120,6 +132,7 @@ class LongTakeVideoMetrics(io.ComfyNode):
             source = Source("video", video, fps)
             if given and given[-1] >= source.count:
                 raise ValueError(f"boundaries: there is no frame {given[-1]} in a video of {source.count} frames")
+            prompts = measure.Prompts.of(global_prompt, events, source.count, source.rate, encoder)
             series, backend, features = measure.measured(source, optical_flow, encoder, bar.update_absolute)
             frames, rate, size = len(series), source.rate, source.size()
         except (ValueError, OSError) as error:
@@ -131,6 +144,7 @@ class LongTakeVideoMetrics(io.ComfyNode):
         found = summary.results(series, places, rate, backend)
         if features is not None:
             found += summary.feature_results(features, places, encoder.name, encoder.exact)
+            found += summary.prompt_results(features, prompts.whole, prompts.texts, prompts.own, encoder.name)
         document = metric_files.document(found, frames, rate, size, places)
         report = table(found)
         if save_as.strip():

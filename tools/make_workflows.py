@@ -46,7 +46,10 @@ COLUMNS = (  # title, width in pixels, and the nodes in it; column 0 holds the n
         "VAEDecode", "VAEDecodeTiled", "ImageScaleBy", "CreateVideo", "LongTakeDecodeToVideo",
         "LongTakeEncodeVideo", "SaveVideo",
     )),
-    ("6. Compare", 640, ("LongTakeCompare",)),
+    ("6. Compare", 640, (
+        "LongTakeCompare", "LongTakeLoadMetricEncoder", "LongTakeVideoMetrics", "LongTakeCompareMetrics",
+        "PreviewImage",
+    )),
 )  # fmt: skip
 # Pixels of what is drawn in a node: by web/, or the video that it has made.
 DRAWN = {
@@ -70,10 +73,10 @@ def read_inputs(definition):
     """Of a node's definition: sockets [(name, type, optional)], widgets [(name, type, options)]."""
     sockets, widgets = [], []
     for part in ("required", "optional"):
-        for name, (kind, *options) in definition["input"].get(part, {}).items():
-            kind = "COMBO" if isinstance(kind, list) else kind
-            if kind in WIDGETS:
-                widgets.append((name, kind, options[0] if options else {}))
+        for name, (kind, *rest) in definition["input"].get(part, {}).items():
+            kind, options = "COMBO" if isinstance(kind, list) else kind, rest[0] if rest else {}
+            if kind in WIDGETS and not options.get("forceInput"):
+                widgets.append((name, kind, options))
             else:
                 sockets.append((name, kind, part == "optional"))
     return sockets, widgets

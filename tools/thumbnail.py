@@ -2,6 +2,7 @@
 does: the events in time and the windows under them.
 
     python -m tools.thumbnail timeline video.mp4   # of a run (start.py demo --method timeline)
+    python -m tools.thumbnail measure plot.png     # the upper part of a picture that a run made
     python -m tools.thumbnail wan_1_3b_timeline    # drawn from workflows/api/wan_1_3b_timeline.json
 
 From the repository's root. Needs PyAV and Pillow, which ComfyUI brings.
@@ -87,8 +88,15 @@ def of_graph(name):
     return page
 
 
-def main(name, video=None):
-    page = of_frames(read_video(video)[0]) if video else of_graph(name)
+def of_picture(path):
+    """The upper part of a picture, as wide as the square."""
+    picture = Image.open(path).convert("RGB")
+    side = min(picture.size)
+    return picture.crop((0, 0, side, side)).resize((SIDE, SIDE), Image.Resampling.LANCZOS)
+
+
+def main(name, made=None):
+    page = of_graph(name) if not made else of_picture(made) if made.endswith(".png") else of_frames(read_video(made)[0])
     page.save(WORKFLOWS / f"{file_name(name)}.jpg", quality=90)
 
 

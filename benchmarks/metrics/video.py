@@ -58,7 +58,7 @@ METRICS = {
 
 
 def measure(video: torch.Tensor, reading: Reading, spec: tuple, boundaries: list[int]) -> dict[str, float]:
-    """Every metric of METRICS. `spec` names the prompt's attributes (None: left open); boundaries as in boundary_ratios."""
+    """Every metric of METRICS. `spec` names the prompt's attributes (None: open); boundaries as in boundary_ratios."""
     track_seams = boundary_ratios(track_acceleration(reading), boundaries)
     mae_seams = boundary_ratios(frame_differences(video), boundaries)
     sharp = laplacian_variance(video)

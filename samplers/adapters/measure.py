@@ -1,12 +1,14 @@
 """A video's metrics, frame by frame out of an IMAGE or a VIDEO: never all of it in memory."""
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
 import comfy.model_management
 import torch
 import torch.nn.functional as F
 
 from ..metrics.series import Collector, Flow, Series, by_luma
+from ..prompts.timeline import join_prompts, parse_timeline
 from .side_by_side import Source
 
 PIXELS = 1 << 21  # of the frames that are measured at once
@@ -40,6 +42,31 @@ def raft(patcher) -> Flow:
         return F.interpolate(torch.cat(found), (height, width), mode="bilinear", align_corners=False) * scale
 
     return flow
+
+
+@dataclass(frozen=True)
+class Prompts:
+    """Features of a video's prompt [1, D] and its events' [E, D], and each frame's event own [N]; None: not asked."""
+
+    whole: torch.Tensor | None = None
+    texts: torch.Tensor | None = None
+    own: torch.Tensor | None = None
+
+    @classmethod
+    def of(cls, global_prompt: str, events: str, frames: int, rate: float, encoder) -> "Prompts":
+        """events: the text of a Prompt Timeline; each counts together with the global prompt. Raises ValueError."""
+        if not (global_prompt.strip() or events.strip()):
+            return cls()
+        if encoder is None:
+            raise ValueError("global_prompt and events need an encoder: CLIP by Load Metric Encoder; or empty them")
+        whole = encoder.texts([global_prompt]) if global_prompt.strip() else None
+        if not events.strip():
+            return cls(whole)
+        found = parse_timeline(events, frames, rate)
+        own = torch.full((frames,), -1)
+        for i, event in enumerate(found):
+            own[event.start : event.end] = i
+        return cls(whole, encoder.texts(join_prompts(global_prompt, found)[1]), own)
 
 
 @torch.no_grad()

@@ -88,7 +88,7 @@ def histograms(frames: torch.Tensor) -> torch.Tensor:
 
 def histogram_drift(first: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
     """1 - Bhattacharyya coefficient [...] of histograms [..., 3, BINS], mean of the channels: 0 same, 1 disjoint."""
-    return 1 - (first * other).sqrt().sum(-1).mean(-1)
+    return (1 - (first * other).sqrt().sum(-1).mean(-1)).clamp(min=0)
 
 
 def saturation(frames: torch.Tensor) -> torch.Tensor:

@@ -129,14 +129,10 @@ class Collector:
             warp=motion.warping_error(a, b, forward, backward), motion=motion.top_magnitude(forward),
             acceleration=bends if self.last_flow is not None else torch.cat((none[:1], bends)))  # fmt: skip
         self.last_flow = forward[-1:]
-        # Odd frames from the even ones beside them; before: the frame before these images, if the first is odd.
-        begin = self.count - (self.last is not None)
+        # Odd frames from the even ones beside them; before: the frame before these images where their first is odd.
         run = images if self.before is None else torch.cat((self.before, images))
-        begin -= self.before is not None
-        skip = begin % 2
-        left, middle, right = run[skip:-2:2], run[skip + 1 : -1 : 2], run[skip + 2 :: 2]
+        left, middle, right = run[:-2:2], run[1:-1:2], run[2::2]
         if len(right):
-            left, middle = left[: len(right)], middle[: len(right)]
             made = motion.midpoint(left, right, self.flow(left, right), self.flow(right, left))
             self.keep(middle=(made - middle).abs().mean((1, 2, 3)))
         end = self.count + len(images) - (self.last is not None) - 1  # the last frame's number

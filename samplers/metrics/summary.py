@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 
 import torch
 
-from .features import consistency
+from .features import consistency, fidelity, global_fidelity
 from .frames import histogram_drift
 from .scenes import cuts
 from .seams import EPS, boundary_ratios
@@ -15,6 +15,7 @@ from .series import Series
 LEVEL_EPS = EPS  # of seams in pixels' change
 MOTION_EPS = 0.05  # of seams in motion: pixels of the flow
 FEATURE_EPS = 1e-3  # of seams in features: 1 - cosine
+FLAT = 1e-3  # variance of a Laplacian that is nothing to see
 SAMPLED = 8.0  # frames per second that VBench's dynamic degree looks at
 MOVES = 6.0 / 256  # of the shorter side, from one sampled frame to the next
 PARTS = 16, 4  # moving pairs per 16 sampled frames that make a video a moving one
@@ -55,12 +56,13 @@ def dynamic(series: Series, rate: float) -> tuple[float, float]:
 
     VBench looks at every max(1, round(rate / 8))-th frame; here the motions of the transitions between are added up,
     which is theirs where things move on. Where it samples two frames, VBench calls a still video moving; we do not.
+    Of less than two sampled frames nothing can be said.
     """
     step = max(1, round(rate / SAMPLED))
     moves = series.motion
-    if not len(moves) or moves.isnan().all():
+    if len(moves) < step or moves.isnan().all():
         return math.nan, math.nan
-    pairs = moves[: len(moves) // step * step].view(-1, step).sum(1) if len(moves) >= step else moves.sum()[None]
+    pairs = moves[: len(moves) // step * step].view(-1, step).sum(1)
     moving = pairs > MOVES * max(series.side, 1)
     wanted = max(1, round(PARTS[1] * (len(pairs) + 1) / PARTS[0]))
     return moving.double().mean().item(), float(moving.sum() >= wanted)
@@ -77,6 +79,16 @@ def cosines(features: torch.Tensor) -> float:
     pairs = (unit @ unit.T).clamp(min=0)
     n = len(features)
     return ((pairs.sum() - pairs.diagonal().sum()) / (n * n - n)).item() if n > 1 else math.nan
+
+
+def offset(grid: torch.Tensor) -> torch.Tensor:
+    """Colours [N, D] about grey, and a trace of a feature that all share, so that two grey pictures are alike."""
+    return torch.nn.functional.pad(grid - 0.5, (0, 1), value=1e-4)
+
+
+def ratio(last: float, first: float) -> float:
+    """last / first; NaN where the first is nothing, a picture without structure."""
+    return last / first if first > FLAT else math.nan
 
 
 def slope(values: torch.Tensor) -> float:
@@ -142,13 +154,13 @@ def results(series: Series, boundaries: Sequence[int], rate: float, backend: str
         Result("saturation_slope", slope(series.saturation), "0..1", 0,
                about="Rise of the mean saturation over the video; long videos that burn in rise"),
         Result("sharpness", sharp.mean().item(), "variance", 0, about="Variance of the Laplacian; not MUSIQ"),
-        Result("sharpness_ratio", sharp[-span:].mean().item() / max(sharp[:span].mean().item(), 1e-6), "ratio", 0,
+        Result("sharpness_ratio", ratio(sharp[-span:].mean().item(), sharp[:span].mean().item()), "ratio", 0,
                about=f"Sharpness of the last {span} frames over the first {span}: less than 1 where it blurs"),
         Result("ssim_adjacent", mean(series.ssim), "-1..1", 1, about="Structure kept from frame to frame"),
         Result("ssim_first", mean(series.ssim_first[1:]), "-1..1", 0, about="Structure of the first frame kept"),
         Result("scenes", float(len(cuts(series.scene.tolist())) + 1), "scenes", 0,
                about="Cuts + 1, by PySceneDetect's AdaptiveDetector"),
-        *([Result("window_consistency", cosines(series.grid[starts] - 0.5), "0..1", 1,
+        *([Result("window_consistency", cosines(offset(series.grid[starts])), "0..1", 1,
                   about="Likeness of the windows' first frames, in a colour grid, mean of all pairs")]
           if len(starts) > 1 else []),
     ]  # fmt: skip
@@ -168,5 +180,24 @@ def feature_results(features: torch.Tensor, boundaries: Sequence[int], backend: 
             Result("seam_feature", mean(ratios), "ratio", -1, backend, about=text),
             Result("window_likeness", cosines(features[starts]), "0..1", 1, backend,
                    about="Likeness of the windows' first frames as the encoder sees them, mean of all pairs"),
+        ]  # fmt: skip
+    return found
+
+
+def prompt_results(
+    features: torch.Tensor, whole: torch.Tensor | None, texts: torch.Tensor | None, own: torch.Tensor | None,
+    backend: str,
+) -> list[Result]:  # fmt: skip
+    """How near frames [N, D] are to a prompt `whole` [1, D], and to their own of events' `texts` [E, D] by own [N]."""
+    found = []
+    if whole is not None:
+        found.append(Result("prompt_global", global_fidelity(features, whole)[0], "cosine", 1, backend,
+                            about="Likeness of the frames to the global prompt (CLIP score, all frames)"))  # fmt: skip
+    if texts is not None:
+        local, accuracy, _ = fidelity(features, texts, own)
+        found += [
+            Result("prompt_local", local, "cosine", 1, backend, about="Likeness of frames to their own event's prompt"),
+            Result("prompt_accuracy", accuracy, "share", 1, backend,
+                   about="Frames that are nearer to their own event's prompt than to every other"),
         ]  # fmt: skip
     return found

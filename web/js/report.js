@@ -13,7 +13,9 @@ import { parts, refusals } from "./report_logic.js";
 
 const WIDGET = "longtake_report";
 // Nodes that get nothing of ours but their report.
-const ALONE = ["LongTakeRedoSpan", "LongTakeContinue", "LongTakeEventKeyframes"];
+const ALONE = [
+  "LongTakeRedoSpan", "LongTakeContinue", "LongTakeEventKeyframes", "LongTakeVideoMetrics", "LongTakeCompareMetrics",
+];
 const FOLDED = 26; // px
 const MARGIN = 20; // that the canvas renderer leaves around a DOM widget
 const LOOKS_MS = [300, 1000, 3000, 10000]; // after a graph begins to be queued
