@@ -104,32 +104,30 @@ def draw_series(series: Series, boundaries: Sequence[int], span: int, rate: floa
 def draw_groups(names: Sequence[str], found: Mapping[str, list[Cell]], notes: Mapping[str, str]) -> torch.Tensor:
     """Each metric's groups as an IMAGE [1, H, W, 3]: means, their 95 % intervals, and the verdicts."""
     small, large = ImageFont.load_default(14), ImageFont.load_default(18)
-    row, head, left, width = 20, 24, 24, WIDTH - 24 - 330
+    row, left, track, width = 20, 24, 230, WIDTH - 230 - 330
     legend = 58 + 24 * len(names)
-    page = picture(WIDTH, legend + len(found) * (head + row * len(names) + 16) + 12)
+    tall = max(row * len(names), 2 * row)
+    page = picture(WIDTH, legend + len(found) * (tall + 12) + 12)
     draw = ImageDraw.Draw(page)
-    draw.text((left, 14), "Metrics by group: mean, and its 95 % interval where a group has several videos", TEXT, large)
+    draw.text((left, 14), "Mean, and its 95 % interval where a group has several videos", TEXT, large)
     for i, name in enumerate(names):
         draw.ellipse((left + 2, 52 + 24 * i, left + 14, 64 + 24 * i), DOTS[i % len(DOTS)])
         draw.text((left + 28, 48 + 24 * i), fitted(name, small, WIDTH - 80), TEXT, small)
-    y = legend
-    for metric, cells in found.items():
-        draw.text((left, y), metric, TEXT, small)
-        draw.text((left + small.getlength(metric) + 16, y), notes.get(metric, ""), FAINT, small)
-        y += head
+    for y, (metric, cells) in zip(range(legend, page.height, tall + 12), found.items(), strict=False):
+        draw.text((left, y + 1), fitted(metric, small, track - left - 8), TEXT, small)
+        draw.text((left, y + 1 + row), notes.get(metric, ""), FAINT, small)
         ends = [c.mean + by * (0 if math.isnan(c.reach) else c.reach) for c in cells if c.count for by in (-1, 1)]
         low, high = min(ends), max(ends)
         by = (width - 40) / (high - low) if high > low else 0.0
-        draw.rectangle((left, y, left + width, y + row * len(names)), PANEL)
+        draw.rectangle((track, y, track + width, y + tall), PANEL)
         for i, one in enumerate(cells):
-            middle = y + row * i + row // 2
+            middle = y + tall * (2 * i + 1) // (2 * len(names))
             if one.count:
-                x = left + 20 + (one.mean - low) * by if by else left + width / 2
+                x = track + 20 + (one.mean - low) * by if by else track + width / 2
                 if not math.isnan(one.reach):
                     draw.line((x - one.reach * by, middle, x + one.reach * by, middle), DOTS[i % len(DOTS)], 2)
                 draw.ellipse((x - 5, middle - 5, x + 5, middle + 5), DOTS[i % len(DOTS)])
             reach = "" if math.isnan(one.reach) else f" +- {figure(one.reach)}"
-            draw.text((left + width + 12, middle - 9), f"{figure(one.mean)}{reach} (n {one.count})", TEXT, small)
+            draw.text((track + width + 12, middle - 9), f"{figure(one.mean)}{reach} (n {one.count})", TEXT, small)
             draw.text((WIDTH - 24, middle - 9), one.verdict, JUDGED[one.verdict], small, anchor="ra")
-        y += row * len(names) + 16
     return to_image(page)

@@ -9,7 +9,7 @@ from ..samplers.adapters.side_by_side import Source
 from ..samplers.checks import shown
 from ..samplers.metrics import compare, summary
 from ..samplers.windows import boundaries as window_boundaries
-from ._api import io
+from ._api import io, ui
 from ._checks import bounded, verdict
 from ._search import described
 from ._widgets import Float
@@ -154,7 +154,10 @@ class LongTakeVideoMetrics(io.ComfyNode):
         plot = draw_series(series, places, summary.span_of(places, frames), rate, title)
         values = {("consistency" if r.metric == encoder_metric(encoder) else r.metric): r.value for r in found}
         numbers = [values.get(name, 0.0) for name in NUMBERS]
-        return io.NodeOutput(json.dumps(document, indent=1), plot, *numbers, ui={"longtake_report": [report]})
+        shown_plot = ui.PreviewImage(plot, cls=cls).as_dict()
+        return io.NodeOutput(
+            json.dumps(document, indent=1), plot, *numbers, ui={**shown_plot, "longtake_report": [report]}
+        )  # fmt: skip
 
 
 def encoder_metric(encoder) -> str:
@@ -227,7 +230,9 @@ class LongTakeCompareMetrics(io.ComfyNode):
         found = compare.compared([[document["values"] for document in group] for group in groups], better)
         report = "\n".join([*as_table(names, found, better), "", *remarks(groups, found)])
         notes = {name: f"{WAY[way]} is better" if way else "" for name, way in better.items()}
-        return io.NodeOutput(report, draw_groups(names, found, notes), ui={"longtake_report": [report]})
+        plot = draw_groups(names, found, notes)
+        shown_plot = ui.PreviewImage(plot, cls=cls).as_dict()
+        return io.NodeOutput(report, plot, ui={**shown_plot, "longtake_report": [report]})
 
 
 def as_table(names, found, better) -> list[str]:

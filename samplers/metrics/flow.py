@@ -5,7 +5,7 @@ import math
 import torch
 import torch.nn.functional as F
 
-SIDE = 7  # pixels of the square around one that move with it
+SIDE = 7  # pixels of the square around one that move with it; `box` adds up 2 + 4 + 1
 ROUNDS = 3  # at each size
 SMALLEST = 16  # pixels of the pyramid's smallest side
 RIGID = 1e-4  # of the picture's grey range squared: what a place without structure is held by
@@ -77,8 +77,8 @@ def level(a: torch.Tensor, b: torch.Tensor, flow: torch.Tensor) -> torch.Tensor:
 def lucas_kanade(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
     """The flow [n, 2, H, W] from a to b [n, H, W] in 0..1, from coarse to fine (Bouguet 2001).
 
-    Where nothing has structure the motion around it is taken, 0 where nothing has. It overrates large motions
-    somewhat; a learned flow (RAFT) is better, and ten times as dear.
+    0 where nothing has structure. Small motions are overrated by a tenth or two, those beyond a sixth of the side are
+    not found; a learned flow (RAFT) is better, and ten times as dear.
     """
     a, b = a[:, None], b[:, None]
     levels = [(a, b)]
@@ -116,7 +116,7 @@ def warping_error(
 
 def top_magnitude(flow: torch.Tensor, share: float = SHARE) -> torch.Tensor:
     """Mean length [n] in pixels of the largest `share` of the motions (VBench's dynamic degree)."""
-    lengths = flow.norm(dim=1).flatten(1)
+    lengths = torch.hypot(*flow.unbind(1)).flatten(1)
     return lengths.topk(max(1, int(lengths.shape[1] * share)), 1).values.mean(1)
 
 

@@ -128,7 +128,7 @@ class Collector:
         self.keep(
             warp=motion.warping_error(a, b, forward, backward), motion=motion.top_magnitude(forward),
             acceleration=bends if self.last_flow is not None else torch.cat((none[:1], bends)))  # fmt: skip
-        self.last_flow = forward[-1:]
+        self.last_flow = forward[-1:].clone()
         # Odd frames from the even ones beside them; before: the frame before these images where their first is odd.
         run = images if self.before is None else torch.cat((self.before, images))
         left, middle, right = run[:-2:2], run[1:-1:2], run[2::2]

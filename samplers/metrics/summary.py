@@ -144,7 +144,7 @@ def results(series: Series, boundaries: Sequence[int], rate: float, backend: str
         Result("dynamic_degree", mean(series.motion), side, 0, f"{backend} in place of RAFT",
                about="Mean length of the largest 5 % of motions per frame; say it beside smoothness and flicker"),
         Result("moving_share", share, "share", 0, f"{backend} in place of RAFT",
-               about="Steps of 1/8 s with motions over 6/256 of the side (VBench's threshold)"),
+               about="Steps of 1/8 s with motions, added up, over 6/256 of the side (VBench's threshold)"),
         Result("moving", moving, "0 or 1", 0, f"{backend} in place of RAFT",
                about="Whether VBench would call the video moving"),
         *(seam_results(series, boundaries, backend) if boundaries else []),
