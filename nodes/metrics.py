@@ -22,6 +22,7 @@ COMPARE = "Compare Metrics (LongTakeCompareMetrics)"
 CATEGORY = "LongTake/metrics"
 WAY = {1: "higher", -1: "lower", 0: ""}
 LETTERS = "abcdef"
+MOST = 2000  # values that are drawn
 NUMBERS = {  # outputs, and the metrics that they show
     "seam_change": "Mean seam score of the picture at the windows' boundaries; 1: no seam. 0 without boundaries.",
     "colour_drift": "How far the colours are from the first window's; 0: not at all.",
@@ -93,14 +94,14 @@ class LongTakeVideoMetrics(io.ComfyNode):
                 Encoder.Input("encoder", optional=True, tooltip="From Load Metric Encoder: the likeness of the frames "
                               "as CLIP or DINO sees them."),
                 io.String.Input(
-                    "global_prompt", default="", multiline=True, optional=True,
+                    "global_prompt", default="", optional=True,
                     tooltip="The video's prompt: how near its frames are to it, with an encoder that has texts (CLIP). "
                     "Empty: not asked.",
                 ),
                 io.String.Input(
-                    "events", default="", multiline=True, optional=True,
-                    tooltip="Events as in Prompt Timeline: how near frames are to their own event's prompt, and how "
-                    "many are nearest to it. Empty: not asked.",
+                    "events", default="", optional=True,
+                    tooltip="The text of Prompt Timeline's events, linked or with bars: how near frames are to their "
+                    "own event's prompt, and how many are nearest to it. Empty: not asked.",
                 ),
                 io.Custom("OPTICAL_FLOW").Input(
                     "optical_flow", optional=True, tooltip="From ComfyUI's Load Optical Flow Model (RAFT), where it "
@@ -148,7 +149,10 @@ class LongTakeVideoMetrics(io.ComfyNode):
         document = metric_files.document(found, frames, rate, size, places)
         report = table(found)
         if save_as.strip():
-            path = metric_files.append(save_as.strip(), document)
+            try:
+                path = metric_files.append(save_as.strip(), document)
+            except OSError as error:
+                raise ValueError(f"{NODE}: save_as: {error}") from error
             report += f"\n\nAdded to the collection {save_as.strip()} ({path.name})."
         title = f"{frames} frames, {size[1]}x{size[0]}, {rate:g} fps; motion by {backend}"
         plot = draw_series(series, places, summary.span_of(places, frames), rate, title)
@@ -170,7 +174,14 @@ def metrics_input(letter: str) -> io.String.Input:
 
 
 def split(text: str) -> list[str]:
-    return [part.strip() for part in text.split("|")] if text.strip() else []
+    return [" ".join(part.split()) for part in text.split("|")] if text.strip() else []
+
+
+def collected(name: str) -> list[dict]:
+    try:
+        return metric_files.saved(name)
+    except (ValueError, OSError) as error:
+        raise ValueError(f"saved: {error}") from error
 
 
 class LongTakeCompareMetrics(io.ComfyNode):
@@ -211,17 +222,16 @@ class LongTakeCompareMetrics(io.ComfyNode):
 
     @classmethod
     @bounded(COMPARE)
-    def execute(cls, saved, labels, **metrics) -> io.NodeOutput:
+    def execute(cls, saved, labels, **values) -> io.NodeOutput:
         try:
             names = split(saved)
-            groups = [metric_files.saved(name) for name in names]
-            for key in sorted(metrics):
-                if metrics[key] is not None:
-                    groups.append(metric_files.parsed(metrics[key], key))
-                    names.append(key)
+            groups = [collected(name) for name in names]
+            for key in sorted(values):
+                groups.append(metric_files.parsed(values[key], key))
+                names.append(key)
             if not groups:
                 raise ValueError("nothing to compare: name collections in saved, or link metrics_a and further ones")
-        except (ValueError, OSError) as error:
+        except ValueError as error:
             raise ValueError(f"{COMPARE}: {error}") from error
         names = [label or name for label, name in zip(split(labels) + [""] * len(names), names, strict=False)]
         better: dict[str, int] = {}
@@ -230,6 +240,10 @@ class LongTakeCompareMetrics(io.ComfyNode):
         found = compare.compared([[document["values"] for document in group] for group in groups], better)
         report = "\n".join([*as_table(names, found, better), "", *remarks(groups, found)])
         notes = {name: f"{WAY[way]} is better" if way else "" for name, way in better.items()}
+        if len(found) * max(len(names), 2) > MOST:
+            raise ValueError(
+                f"{COMPARE}: saved: {len(names)} groups of {len(found)} metrics are more than a picture holds, {MOST} "
+                "values; compare fewer at once")  # fmt: skip
         plot = draw_groups(names, found, notes)
         shown_plot = ui.PreviewImage(plot, cls=cls).as_dict()
         return io.NodeOutput(report, plot, ui={**shown_plot, "longtake_report": [report]})

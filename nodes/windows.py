@@ -1,11 +1,14 @@
 """Window scheduling: which windows of a long latent the model sees, and how their predictions are fused."""
 
+from dataclasses import replace
+
 from ..samplers.adapters.engine import LongTakeContextHandler, apply_windows
 from ..samplers.adapters.latents import NODE, temporal_compression, video_frames
 from ..samplers.adapters.window import window_weights
 from ..samplers.chart import chart_data
-from ..samplers.checks import number, shown
+from ..samplers.checks import number, option, shown
 from ..samplers.cost import Cost, run_cost
+from ..samplers.freelong import CUT, SpectralBlend
 from ..samplers.glc.paths import GlobalPath
 from ..samplers.windows import (
     FIRST_LATENT,
@@ -24,6 +27,7 @@ from ._widgets import Combo, Float
 from .chart import draw_chart, draw_message
 
 Windows = io.Custom("LONGTAKE_WINDOWS")
+MIXES = ("weight", "frequencies")
 REPORT_STEPS = 20
 EXAMPLE_WINDOWS = 4  # length of the charted video, in windows, where no length is known
 
@@ -103,7 +107,7 @@ def as_list(lines: list[str]) -> str:
 def window_settings(
     window_length: int, overlap: int, compression: int, *, global_path: bool = False, gamma0: float = 0.005,
     beta: float = 5e-4, global_every: int = 1, global_until: float = 1.0, retain: str = "", overlap_end: int = -1,
-    **widgets,
+    global_mix: str = MIXES[0], global_cut: float = CUT, **widgets,
 ) -> WindowSettings:  # fmt: skip
     """The settings that the node's widgets (lengths in pixel frames) mean for a model. Raises ValueError, named."""
     try:
@@ -111,6 +115,8 @@ def window_settings(
         frames = latent_length(window_length, compression)
         end = None if overlap_end < 0 else latent_overlap(overlap_end, frames, compression)
         extra = GlobalPath(gamma0, beta, global_every, global_until) if global_path else None
+        if extra is not None and option("global_mix", global_mix, MIXES) == "frequencies":
+            extra = SpectralBlend(replace(extra, gamma0=1.0, beta=0.0), global_cut)
         return WindowSettings(
             length=frames, overlap=latent_overlap(overlap, frames, compression), compression=compression,
             extra_path=extra, retain=retained(retain), overlap_end=end, **widgets,
@@ -170,7 +176,7 @@ class LongTakeWindowScheduler(io.ComfyNode):
                 "Samples a video longer than the model was trained for as overlapping windows of one latent, "
                 "optionally with GLC-Diffusion's global path. Works with any sampler that takes the model.",
                 "long video", "longer video", "extend video", "sliding window", "context window", "loop",
-                "Gen-L-Video", "GLC", "seconds",
+                "Gen-L-Video", "GLC", "FreeLong", "seconds",
             ),
             inputs=[
                 io.Model.Input("model", tooltip="A video model, e.g. Wan, LTX-Video or HunyuanVideo."),
@@ -264,6 +270,16 @@ class LongTakeWindowScheduler(io.ComfyNode):
                     tooltip="The latent that is sampled: report and chart take the video's length from it, and length "
                     "says nothing. Without it, the page finds that latent by itself.",
                 ),
+                Combo(
+                    "global_mix", options=list(MIXES), default=MIXES[0], optional=True,
+                    tooltip="How the global path is mixed in. weight: GLC-Diffusion, by gamma. frequencies: FreeLong, "
+                    "its low frequencies with the local windows' high ones; gamma0 and beta have no effect.",
+                ),
+                Float(
+                    "global_cut", default=CUT, min=0.0, max=1.0, step=0.01, optional=True,
+                    tooltip="With frequencies: where low ends, as a fraction of the highest (Nyquist) one over time, "
+                    "height and width; 0.1 to 0.4, paper 0.25. 0: local windows alone; 1: the global path alone.",
+                ),
             ],
             outputs=[
                 io.Model.Output(display_name="model"),
@@ -282,7 +298,7 @@ class LongTakeWindowScheduler(io.ComfyNode):
     def execute(
         cls, model, window_length, overlap, schedule, shift_seed, fuse, global_path, gamma0, beta, global_every,
         global_until, first_latent, window_batch, length, retain="", overlap_end=-1, closed_loop=False,
-        latent=None,
+        latent=None, global_mix=MIXES[0], global_cut=CUT,
     ) -> io.NodeOutput:  # fmt: skip
         c = temporal_compression(model.get_model_object("latent_format"))
         if latent is not None:
@@ -291,6 +307,7 @@ class LongTakeWindowScheduler(io.ComfyNode):
             window_length, overlap, c, schedule=schedule, shift_seed=shift_seed, fuse=fuse, global_path=global_path,
             gamma0=gamma0, beta=beta, global_every=global_every, global_until=global_until, first_latent=first_latent,
             window_batch=window_batch, retain=retain, overlap_end=overlap_end, closed_loop=closed_loop,
+            global_mix=global_mix, global_cut=global_cut,
         )  # fmt: skip
         return io.NodeOutput(
             apply_windows(model, settings),

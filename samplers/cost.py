@@ -57,7 +57,7 @@ def run_cost(
         active = path is not None and path.active(details.index + step, details.places[step])
         share = path.share(t) if active else 0.0
         count = local_count(settings, frames, key, details.index + step, details.places[step])
-        local.append(count if share < 1 else 0)
+        local.append(count if share < 1 or path.joins else 0)
         extra.append(path.count(frames, settings.length) if share > 0 else 0)
     again = sum(
         calls_count(count, details.limit) - 1

@@ -45,6 +45,12 @@ class ExtraPath(Protocol):
     def share(self, t: float) -> float:
         """Its weight in the fused prediction at training timestep t (0..1000)."""
 
+    joins: bool
+    """Whether join() makes one prediction of the local windows' and its own, each whole, in place of the weight."""
+
+    def join(self, local: torch.Tensor, whole: torch.Tensor) -> torch.Tensor:
+        """The fused prediction of the local windows' and this path's [B, C, T, H, W]; it may overwrite the second."""
+
     def windows(self, frames: int, length: int) -> list[Window]:
         """Its windows of `length` over `frames` latent frames."""
 
@@ -254,7 +260,8 @@ def most_windows(settings: WindowSettings, frames: int) -> int:
 
 @dataclass(frozen=True)
 class Path:
-    """Windows whose fused prediction enters the result with weight `share` (the shares of a step sum to 1)."""
+    """Windows whose fused prediction enters the result with weight `share`: the shares of a step sum to 1, or, where
+    an extra path joins, are 1 each."""
 
     name: str
     windows: list[Window]
@@ -262,13 +269,16 @@ class Path:
 
 
 def step_paths(settings: WindowSettings, frames: int, *, index: int, place: float, t: float, key: int) -> list[Path]:
-    """What one step evaluates: x0 = share * T_extra + (1 - share) * T_local (GLC Eq. 9). A path of weight 0 is left
-    out. index, place: of the step in the whole schedule, see ExtraPath; t: training timestep; key: see shift_offset."""
+    """What one step evaluates: x0 = share * T_extra + (1 - share) * T_local (GLC Eq. 9), or, of a path that joins, both
+    with weight 1. A path of weight 0 is left out. index, place: of the step in the whole schedule, see ExtraPath; t:
+    training timestep; key: see shift_offset."""
     extra = settings.extra_path
     share = extra.share(t) if extra is not None and extra.active(index, place) else 0.0
     paths = []
-    if share < 1:
-        paths.append(Path("local", local_windows(settings, frames, key, index, place), 1 - share))
+    joined = share > 0 and extra.joins
+    if share < 1 or joined:
+        windows = local_windows(settings, frames, key, index, place)
+        paths.append(Path("local", windows, 1.0 if joined else 1 - share))
     if share > 0:
         paths.append(Path(extra.name, extra.windows(frames, settings.length), share))
     return paths

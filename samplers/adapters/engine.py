@@ -211,7 +211,9 @@ class LongTakeContextHandler(IndexListContextHandler):
             self.settings, video, index=index + moment.step, place=places[moment.step], key=moment.key,
             t=training_timestep(model.model_sampling, evaluation.sigma),
         )  # fmt: skip
-        out = [torch.zeros_like(x) for _ in conds]
+        joined = len(paths) > 1 and self.settings.extra_path.joins
+        outs = {path.name: [torch.zeros_like(x) for _ in conds] for path in (paths if joined else paths[:1])}
+        out = outs[paths[0].name]
         ones = [torch.ones(core.get_shape_for_dim(x, DIM), device=x.device) for _ in conds]
         biases = [[0.0] * frames for _ in conds]
 
@@ -220,7 +222,10 @@ class LongTakeContextHandler(IndexListContextHandler):
             for path in paths:
                 placed = behind(path.windows, self.references)
                 weights = self._weights(evaluation, path, placed, frames)
-                needed = touching(placed, evaluation.run.made if PATH_HOOKS not in options else None)
+                # What hooks see, and what is joined by frequency, is whole: every window is asked.
+                skips = PATH_HOOKS not in options and not joined
+                needed = touching(placed, evaluation.run.made if skips else None)
+                target = outs.get(path.name, out)
                 parts, weights = [placed[i] for i in needed], [weights[i] for i in needed]
                 windows = [context_window(w, self.settings, path.name, frames, self.references) for w in parts]
                 limit = self._batch_limit(evaluation, windows)
@@ -229,15 +234,19 @@ class LongTakeContextHandler(IndexListContextHandler):
                     if moment.first and path is paths[0]:
                         self._log_start(evaluation, windows, limit)
                     for i, results, sub_conds in self._evaluate(evaluation, windows, limit, hooks):
-                        for branch, result in zip(out, results, strict=True):
+                        for branch, result in zip(target, results, strict=True):
                             fusion.accumulate(branch, result, parts[i], weights[i], DIM)
                         self._callback(
                             IndexListCallbacks.COMBINE_CONTEXT_WINDOW_RESULTS, x, results, sub_conds, windows[i], i,
-                            len(windows), timestep, out, ones, biases,
+                            len(windows), timestep, target, ones, biases,
                         )  # fmt: skip
                 finally:
                     for hook in hooks:
                         hook.end()
+            if joined:
+                for local, whole in zip(out, outs[paths[1].name], strict=True):
+                    local, whole = (part.narrow(DIM, self.references, video) for part in (local, whole))
+                    local.copy_(self.settings.extra_path.join(local, whole))
             return out
         finally:
             self._callback(IndexListCallbacks.EXECUTE_CLEANUP, model, x, conds, timestep, evaluation.options)

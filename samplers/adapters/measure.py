@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import comfy.model_management
+import comfy.model_patcher
 import torch
 import torch.nn.functional as F
 
@@ -24,12 +25,22 @@ def pieces(source: Source) -> Iterator[torch.Tensor]:
         comfy.model_management.throw_exception_if_processing_interrupted()
         first = source.frame(at)
         count = max(1, min(MOST, PIXELS // max(1, first.shape[0] * first.shape[1]), source.count - at))
-        yield torch.stack([first, *(source.frame(at + i) for i in range(1, count))])
-        at += count
+        piece = [first]
+        for i in range(1, count):
+            frame = source.frame(at + i)
+            if frame.shape != first.shape:  # of the next piece, which the collector refuses
+                break
+            piece.append(frame)
+        yield torch.stack(piece)
+        at += len(piece)
 
 
 def raft(patcher) -> Flow:
-    """The flow of core's OPTICAL_FLOW, torchvision's RAFT in a ModelPatcher."""
+    """The flow of core's OPTICAL_FLOW, torchvision's RAFT in a ModelPatcher. Raises ValueError."""
+    if not isinstance(patcher, comfy.model_patcher.ModelPatcher):
+        raise ValueError(
+            f"optical_flow: not the model of ComfyUI's Load Optical Flow Model but {type(patcher).__name__}; link that "
+            "node, or nothing")  # fmt: skip
     comfy.model_management.load_model_gpu(patcher)
 
     def flow(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
@@ -80,13 +91,13 @@ def measured(
     device = comfy.model_management.get_torch_device()
     flow, backend = (by_luma, PLAIN) if optical_flow is None else (raft(optical_flow), "RAFT (OPTICAL_FLOW)")
     collector, features = Collector(flow), []
-    try:
-        for frames in pieces(source):
+    for frames in pieces(source):
+        try:
             collector.add(frames.to(device))
             if encoder is not None:
                 features.append(encoder.images(frames))
-            progress(collector.count, source.count)
-    except ValueError as error:
-        raise ValueError(f"{source.name}: {error}") from error
+        except ValueError as error:
+            raise ValueError(f"{source.name}: {error}") from error
+        progress(collector.count, source.count)
     return collector.series(), backend, torch.cat(features) if features else None
 

@@ -5,9 +5,7 @@ shuffled by FreeNoise's rule (arXiv 2310.15169), give the low frequencies; fresh
 split by FreeInit's filters (arXiv 2312.07537) over time, height and width.
 
 Differs from the papers: the printed mix lowers the variance where H is neither 0 nor 1 (std 0.996 for butterworth,
-0.980 for gaussian at d_s = d_t = 0.25), so `variance` offers two corrections ("none" is the print). FreeInit's
-published code places odd-sized grids half a bin off, compares d^2 with 2 d_s in the ideal filter and rounds the box to
-bins; here axes are centred, the ideal filter compares with d_s^2 and the box is |f| <= d.
+0.980 for gaussian at d_s = d_t = 0.25), so `variance` offers two corrections ("none" is the print).
 
 Frequencies are fractions of the Nyquist frequency, lengths latent frames. Videos are [B, C, T, H, W].
 """
@@ -17,10 +15,11 @@ from dataclasses import dataclass
 
 import torch
 
+from .. import frequencies
 from ..checks import held
+from ..frequencies import FILTERS
 
 MODES = ("shuffle_and_mix", "shuffle", "mix", "random")
-FILTERS = ("butterworth", "gaussian", "ideal", "box")
 VARIANCES = ("per_frequency", "renormalise", "none")
 
 
@@ -76,26 +75,8 @@ def shuffled(frames: int, length: int, stride: int, generator: torch.Generator) 
 
 
 def low_pass(shape: tuple[int, int, int], settings: NoiseSettings) -> torch.Tensor:
-    """H of Eq. 11 for videos of `shape` (T, H, W): float64 [T, H, W // 2 + 1], laid out as torch.fft.rfftn's result.
-
-    With d^2 = (f_t d_s / d_t)^2 + f_h^2 + f_w^2, f in -1..1 (1 = Nyquist): butterworth 1 / (1 + (d^2 / d_s^2)^order),
-    gaussian exp(-d^2 / (2 d_s^2)), ideal d^2 <= d_s^2, box |f_t| <= d_t and |f_h|, |f_w| <= d_s. H is 1 at f = 0.
-    """
-    t, h, w = shape
-    f_t = 2 * torch.fft.fftfreq(t, dtype=torch.float64).view(t, 1, 1)
-    f_h = 2 * torch.fft.fftfreq(h, dtype=torch.float64).view(1, h, 1)
-    f_w = 2 * torch.fft.rfftfreq(w, dtype=torch.float64).view(1, 1, -1)
-    d_s, d_t = settings.d_s, settings.d_t
-    edge = 1 + 1e-9  # a bin on the border is inside, whatever its rounding
-    if settings.filter == "box":
-        inside = (f_t.abs() <= d_t * edge) & (f_h.abs() <= d_s * edge) & (f_w.abs() <= d_s * edge)
-        return inside.double()
-    d2 = (f_t * d_s / d_t) ** 2 + f_h**2 + f_w**2
-    if settings.filter == "ideal":
-        return (d2 <= d_s**2 * edge).double()
-    if settings.filter == "gaussian":
-        return torch.exp(-d2 / (2 * d_s**2))
-    return 1 / (1 + (d2 / d_s**2) ** settings.order)
+    """H of Eq. 11 for videos of `shape` (T, H, W): see frequencies.low_pass."""
+    return frequencies.low_pass(shape, settings.filter, settings.d_s, settings.d_t, settings.order)
 
 
 def frequency_mix_(low: torch.Tensor, high: torch.Tensor, h: torch.Tensor, variance: str) -> torch.Tensor:
@@ -116,9 +97,7 @@ def frequency_mix_(low: torch.Tensor, high: torch.Tensor, h: torch.Tensor, varia
     low_gain, high_gain = low_gain.float(), high_gain.float()
 
     def mixed(b: int, c: int) -> torch.Tensor:
-        spectrum = torch.fft.rfftn(low[b, c].float()).mul_(low_gain)
-        spectrum += torch.fft.rfftn(high[b, c].float()).mul_(high_gain)
-        return torch.fft.irfftn(spectrum, s=low.shape[2:])
+        return frequencies.mixed(low[b, c], high[b, c], low_gain, high_gain)
 
     channels = list(itertools.product(*map(range, low.shape[:2])))
     rms = None

@@ -54,6 +54,7 @@ class GlobalPath:
     every: int = 1
     until: float = 1.0
     name = "global"
+    joins = False
 
     def __post_init__(self):
         number("gamma0", self.gamma0, 0.0, 1.0)

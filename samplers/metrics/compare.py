@@ -29,10 +29,11 @@ class Cell:
 
 def student(freedom: float) -> float:
     """Student's t of 0.975; between 1 and 30 degrees the next lower whole number's, beyond 30 by its expansion."""
+    freedom += 1e-9  # a whole number is often a hair less than itself
     if freedom < len(STUDENT) + 1:
         return STUDENT[max(int(freedom), 1) - 1]
     z = 1.959964
-    return z + (z**3 + z) / (4 * freedom)
+    return z + (z**3 + z) / (4 * freedom) + (5 * z**5 + 16 * z**3 + 3 * z) / (96 * freedom * freedom)
 
 
 def cell(values: Sequence[float]) -> Cell:
@@ -46,14 +47,14 @@ def cell(values: Sequence[float]) -> Cell:
 def verdict(first: Cell, other: Cell, better: int) -> str:
     """BETTER, WORSE or OTHER where the means differ beyond their 95 % interval (Welch's t)."""
     by = other.mean - first.mean
-    if math.isnan(by) or by == 0:
+    if math.isnan(by) or math.isclose(first.mean, other.mean, rel_tol=1e-12):  # means of equal values may differ by a bit
         return ALIKE
-    squares = [cell.error**2 for cell in (first, other)]
-    if any(map(math.isnan, squares)):
+    error = math.hypot(first.error, other.error)
+    if math.isnan(error):
         return UNKNOWN
-    if total := sum(squares):
-        parts = (square**2 / (cell.count - 1) for square, cell in zip(squares, (first, other), strict=True))
-        if abs(by) <= student(total**2 / sum(parts)) * math.sqrt(total):
+    if error > 0:
+        shares = ((cell.error / error) ** 4 / (cell.count - 1) for cell in (first, other))
+        if abs(by) <= student(1 / sum(shares)) * error:
             return ALIKE
     return OTHER if better == 0 else BETTER if by * better > 0 else WORSE
 
