@@ -7,6 +7,7 @@ INPUTS = {
     "windows": dict(
         overlap=28, schedule="static", shift_seed=0, fuse="pyramid", global_path=False, gamma0=0.005, beta=5e-4,
         global_every=1, global_until=1.0, first_latent="as_is", overlap_end=-1, closed_loop=False,
+        global_mix="weight", global_cut=0.25,
     ),
     "noise": dict(mode="shuffle_and_mix", filter="butterworth", d_s=0.25, d_t=0.25, order=4, variance="per_frequency"),
     "abam": dict(anchor=0.1, first_layer=0, last_layer=-1, start_percent=0.0, end_percent=1.0),
@@ -15,7 +16,7 @@ INPUTS = {
         end_percent=1.0,
     ),
 }  # fmt: skip
-GLOBAL = {"gamma0", "beta", "global_every", "global_until"}  # inputs without meaning where there is no global path
+GLOBAL = {"gamma0", "beta", "global_every", "global_until", "global_mix", "global_cut"}  # inputs without meaning where there is no global path
 MIX = {"filter", "d_s", "d_t", "order", "variance"}  # ... where no frequencies are mixed
 
 PAPER = {"windows": {"schedule": "random_shift", "global_path": True}, "noise": {}, "abam": {}, "vmcr": {}}
@@ -32,6 +33,7 @@ VARIANTS = {
     "direct": {},
     "genl": {"windows": {}},
     "freenoise": {"windows": {}, "noise": {"mode": "shuffle"}},
+    "freelong": {"windows": {"global_path": True, "global_mix": "frequencies"}, "noise": {"mode": "shuffle"}},
     "wo_glcd": without("windows", "abam"),
     "wo_global": without(global_path=False),
     "wo_local": without(gamma0=1.0, beta=0.0),
@@ -45,6 +47,7 @@ MEANING = {
     "direct": "the whole long latent in one model call, no windows",
     "genl": "Gen-L-Video: static local windows, plain noise",
     "freenoise": "static local windows, FreeNoise's shuffled noise",
+    "freelong": "local and global windows joined by frequency, FreeNoise's shuffled noise",
     "wo_glcd": "no windows (and so no anchor attention): mixed noise and VMCR alone",
     "wo_global": "without the global path",
     "wo_local": "without the local path: gamma0 = 1, beta = 0",

@@ -30,7 +30,8 @@ def remember(request: dict) -> dict:
 
 
 def widgets(node) -> list:
-    return [i for i in node.define_schema().inputs if i.io_type in (*CONVERT, "COMBO")]
+    inputs = node.define_schema().inputs
+    return [i for i in inputs if i.io_type in (*CONVERT, "COMBO") and not getattr(i, "force_input", None)]
 
 
 def checked(widget, value):

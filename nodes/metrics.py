@@ -117,8 +117,8 @@ class LongTakeVideoMetrics(io.ComfyNode):
         )  # fmt: skip
 
     @classmethod
-    def validate_inputs(cls, boundaries, save_as):
-        return verdict(cls, NODE, boundary_list, collection_name, boundaries=boundaries, save_as=save_as)
+    def validate_inputs(cls, boundaries):
+        return verdict(cls, NODE, boundary_list, collection_name, boundaries=boundaries)
 
     @classmethod
     @bounded(NODE)
@@ -217,8 +217,8 @@ class LongTakeCompareMetrics(io.ComfyNode):
         )  # fmt: skip
 
     @classmethod
-    def validate_inputs(cls, saved, labels):
-        return verdict(cls, COMPARE, saved=saved, labels=labels)
+    def validate_inputs(cls, saved):
+        return verdict(cls, COMPARE, saved=saved)
 
     @classmethod
     @bounded(COMPARE)

@@ -53,8 +53,8 @@ COLUMNS = (  # title, width in pixels, and the nodes in it; column 0 holds the n
 # Pixels of what is drawn in a node: by web/, or the video that it has made.
 DRAWN = {
     "LongTakePromptTimeline": 280, "LongTakeWindowScheduler": 450, "LongTakeLoadRun": 150, "LongTakeDecodeToVideo": 340,
-    "LongTakeCompare": 640, "LongTakeVideoMetrics": 600, "LongTakeCompareMetrics": 800, "LongTakeRedoSpan": 50, "LongTakeContinue": 50, "LongTakeEventKeyframes": 50,
-    "LoadImage": 240,
+    "LongTakeCompare": 640, "LongTakeRedoSpan": 50, "LongTakeContinue": 50, "LongTakeEventKeyframes": 50,
+    "LongTakeVideoMetrics": 560, "LongTakeCompareMetrics": 800, "LoadImage": 240,
 }  # fmt: skip
 HEAD, GAP, GROUP_HEAD = 30, 30, 50  # pixels: a node's title bar, space between nodes, a group's title
 ROOM = 780  # pixels under a sampler: while it runs, ComfyUI shows its preview there, and we the filmstrip

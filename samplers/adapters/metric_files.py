@@ -75,6 +75,8 @@ def saved(name: str) -> list[dict]:
 
 def parsed(text: str, what: str) -> list[dict]:
     """The documents in a text, one after the other. Raises ValueError that says `what` the text is."""
+    if not isinstance(text, str):
+        raise ValueError(f"{what} must be text that Video Metrics puts out, not {type(text).__name__}")
     decoder, at, found = json.JSONDecoder(), SPACE.match(text).end(), []
     while at < len(text):
         try:
