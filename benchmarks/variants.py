@@ -16,7 +16,7 @@ INPUTS = {
         end_percent=1.0,
     ),
 }  # fmt: skip
-GLOBAL = {"gamma0", "beta", "global_every", "global_until", "global_mix", "global_cut"}  # inputs without meaning where there is no global path
+GLOBAL = {"gamma0", "beta", "global_every", "global_until", "global_mix", "global_cut"}  # no meaning without the path
 MIX = {"filter", "d_s", "d_t", "order", "variance"}  # ... where no frequencies are mixed
 
 PAPER = {"windows": {"schedule": "random_shift", "global_path": True}, "noise": {}, "abam": {}, "vmcr": {}}
@@ -33,7 +33,10 @@ VARIANTS = {
     "direct": {},
     "genl": {"windows": {}},
     "freenoise": {"windows": {}, "noise": {"mode": "shuffle"}},
-    "freelong": {"windows": {"global_path": True, "global_mix": "frequencies"}, "noise": {"mode": "shuffle"}},
+    "freelong": {
+        "windows": {"global_path": True, "global_mix": "frequencies", "first_latent": "anchor"},
+        "noise": {"mode": "shuffle"},
+    },
     "wo_glcd": without("windows", "abam"),
     "wo_global": without(global_path=False),
     "wo_local": without(gamma0=1.0, beta=0.0),

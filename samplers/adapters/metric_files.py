@@ -35,8 +35,8 @@ def collection(name: str) -> Path:
     """The file of a collection. Raises ValueError for a name that is none."""
     if not NAME.fullmatch(name):
         raise ValueError(
-            f"{shown(name) or 'an empty text'} is no name of a collection: letters, digits, spaces and . + - _, 100 at most, a letter or "
-            "digit first, and no device of Windows (CON, NUL)")  # fmt: skip
+            f"{shown(name) or 'an empty text'} is no name of a collection: letters, digits, spaces and . + - _, 100 at "
+            "most, a letter or digit first, and no device of Windows (CON, NUL)")  # fmt: skip
     return Path(folder_paths.get_output_directory()) / "longtake" / "metrics" / f"{name}.jsonl"
 
 

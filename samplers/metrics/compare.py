@@ -47,7 +47,7 @@ def cell(values: Sequence[float]) -> Cell:
 def verdict(first: Cell, other: Cell, better: int) -> str:
     """BETTER, WORSE or OTHER where the means differ beyond their 95 % interval (Welch's t)."""
     by = other.mean - first.mean
-    if math.isnan(by) or math.isclose(first.mean, other.mean, rel_tol=1e-12):  # means of equal values may differ by a bit
+    if math.isnan(by) or math.isclose(first.mean, other.mean, rel_tol=1e-12):  # equal values' means, of other counts
         return ALIKE
     error = math.hypot(first.error, other.error)
     if math.isnan(error):

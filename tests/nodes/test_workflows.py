@@ -114,7 +114,8 @@ def test_core_accepts_the_api_graph(registered, model_files, name):
     graph = api_graph(name)
     valid, error, outputs, node_errors = asyncio.run(execution.validate_prompt(name, graph, None))
     assert valid and not node_errors, (error, node_errors)
-    assert {graph[i]["class_type"] for i in outputs} <= {"SaveVideo", "LongTakeDecodeToVideo", "LongTakeCompare"}
+    shown = {"LongTakeCompare", "LongTakeVideoMetrics", "LongTakeCompareMetrics"}
+    assert {graph[i]["class_type"] for i in outputs} <= {"SaveVideo", "LongTakeDecodeToVideo", *shown}
     for node in graph.values():
         types, _ = definition(registered, node["class_type"])
         assert set(node["inputs"]) <= set(types)
