@@ -134,19 +134,19 @@ class LongTakeVideoMetrics(io.ComfyNode):
             if given and given[-1] >= source.count:
                 raise ValueError(f"boundaries: there is no frame {given[-1]} in a video of {source.count} frames")
             prompts = measure.Prompts.of(global_prompt, events, source.count, source.rate, encoder)
-            series, backend, features = measure.measured(source, optical_flow, encoder, bar.update_absolute)
-            frames, rate, size = len(series), source.rate, source.size()
+            one = measure.measured(source, optical_flow, encoder, bar.update_absolute)
+            frames, rate, size = len(one.series), source.rate, source.size()
         except (ValueError, OSError) as error:
             raise ValueError(f"{NODE}: {error}") from error
         finally:
             if source is not None:
                 source.close()
         places = given or (window_boundaries(windows, frames) if windows is not None else [])
-        found = summary.results(series, places, rate, backend)
-        if features is not None:
-            found += summary.feature_results(features, places, encoder.name, encoder.exact)
-            found += summary.prompt_results(features, prompts.whole, prompts.texts, prompts.own, encoder.name)
-        document = metric_files.document(found, frames, rate, size, places)
+        found = summary.results(one.series, places, rate, one.backend)
+        if one.features is not None:
+            found += summary.feature_results(one.features, places, encoder.name, encoder.exact)
+            found += summary.prompt_results(one.features, prompts.whole, prompts.texts, prompts.own, encoder.name)
+        document = metric_files.document(found, frames, rate, size, places, one.digest)
         report = table(found)
         if save_as.strip():
             try:
@@ -154,8 +154,8 @@ class LongTakeVideoMetrics(io.ComfyNode):
             except OSError as error:
                 raise ValueError(f"{NODE}: save_as: {error}") from error
             report += f"\n\nAdded to the collection {save_as.strip()} ({path.name})."
-        title = f"{frames} frames, {size[1]}x{size[0]}, {rate:g} fps; motion by {backend}"
-        plot = draw_series(series, places, summary.span_of(places, frames), rate, title)
+        title = f"{frames} frames, {size[1]}x{size[0]}, {rate:g} fps; motion by {one.backend}"
+        plot = draw_series(one.series, places, summary.span_of(places, frames), rate, title)
         values = {("consistency" if r.metric == encoder_metric(encoder) else r.metric): r.value for r in found}
         numbers = [values.get(name, 0.0) for name in NUMBERS]
         shown_plot = ui.PreviewImage(plot, cls=cls).as_dict()

@@ -1,5 +1,6 @@
 """A video's metrics, frame by frame out of an IMAGE or a VIDEO: never all of it in memory."""
 
+import hashlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -12,7 +13,7 @@ from ..metrics.series import Collector, Flow, Series, by_luma
 from ..prompts.timeline import join_prompts, parse_timeline
 from .side_by_side import Source
 
-PIXELS = 1 << 21  # of the frames that are measured at once
+PIXELS = 1 << 20  # of the frames that are measured at once
 MOST = 16  # frames at once
 PLAIN = "Lucas-Kanade"
 RAFT_SIDE, RAFT_STEP = 128, 8  # pixels that RAFT's pyramid needs; what its sides are multiples of
@@ -80,17 +81,25 @@ class Prompts:
         return cls(whole, encoder.texts(join_prompts(global_prompt, found)[1]), own)
 
 
+@dataclass(frozen=True)
+class Measured:
+    """A video's Series, what its motion was found with, its frames' features [N, D] (None: no encoder), and the sha256
+    of its frames in 8 bits: the same video is told by it, however often it is measured."""
+
+    series: Series
+    backend: str
+    features: torch.Tensor | None
+    digest: str
+
+
 @torch.no_grad()
 def measured(
     source: Source, optical_flow=None, encoder=None, progress: Callable[[int, int], None] = lambda done, total: None
-) -> tuple[Series, str, torch.Tensor | None]:
-    """The Series of a source, what its motion was found with, and its frames' features [N, D] by the encoder.
-
-    optical_flow: core's OPTICAL_FLOW or None; encoder: metric_encoders.Encoder or None. Raises ValueError.
-    """
+) -> Measured:  # fmt: skip
+    """optical_flow: core's OPTICAL_FLOW or None; encoder: metric_encoders.Encoder or None. Raises ValueError."""
     device = comfy.model_management.get_torch_device()
     flow, backend = (by_luma, PLAIN) if optical_flow is None else (raft(optical_flow), "RAFT (OPTICAL_FLOW)")
-    collector, features = Collector(flow), []
+    collector, features, digest = Collector(flow), [], hashlib.sha256()
     for frames in pieces(source):
         try:
             collector.add(frames.to(device))
@@ -98,6 +107,6 @@ def measured(
                 features.append(encoder.images(frames))
         except ValueError as error:
             raise ValueError(f"{source.name}: {error}") from error
+        digest.update((frames.cpu().float().clamp(0, 1) * 255).round().byte().contiguous().numpy())
         progress(collector.count, source.count)
-    return collector.series(), backend, torch.cat(features) if features else None
-
+    return Measured(collector.series(), backend, torch.cat(features) if features else None, digest.hexdigest())

@@ -22,11 +22,12 @@ LARGEST = 1e15  # of a value
 
 
 def document(
-    found: Sequence[Result], frames: int, rate: float, size: tuple[int, int], boundaries: Sequence[int]
+    found: Sequence[Result], frames: int, rate: float, size: tuple[int, int], boundaries: Sequence[int], digest: str
 ) -> dict:  # fmt: skip
-    """One video's metrics. size: (height, width)."""
+    """One video's metrics. size: (height, width); digest: of its frames."""
+    about = {"frames": frames, "fps": rate, "height": size[0], "width": size[1], "boundaries": list(boundaries)}
     return {
-        "video": {"frames": frames, "fps": rate, "height": size[0], "width": size[1], "boundaries": list(boundaries)},
+        "video": {**about, "sha256": digest},
         "metrics": [result.as_json() for result in found],
     }
 
@@ -62,7 +63,7 @@ def append(name: str, found: dict) -> Path:
 
 
 def saved(name: str) -> list[dict]:
-    """The documents of a collection. Raises ValueError."""
+    """The documents of a collection, of a video that was measured more than once the last. Raises ValueError."""
     path = collection(name)
     if not path.is_file():
         there = sorted(p.stem for p in path.parent.glob("*.jsonl"))[:20] if path.parent.is_dir() else []
@@ -70,7 +71,8 @@ def saved(name: str) -> list[dict]:
         raise ValueError(f"no collection is called {shown(name)}: {has}")
     if path.stat().st_size > MOST:
         raise ValueError(f"the collection {shown(name)} is larger than {MOST >> 20} MiB")
-    return parsed(path.read_text("utf-8-sig", "replace"), f"the collection {shown(name)}")
+    found = parsed(path.read_text("utf-8-sig", "replace"), f"the collection {shown(name)}")
+    return list({one["video"] or i: one for i, one in enumerate(found)}.values())
 
 
 def parsed(text: str, what: str) -> list[dict]:
@@ -81,7 +83,9 @@ def parsed(text: str, what: str) -> list[dict]:
     while at < len(text):
         try:
             one, end = decoder.raw_decode(text, at)
-            found.append({"values": values(one), "better": {m["metric"]: ways(m["better"]) for m in one["metrics"]}})
+            better = {m["metric"]: ways(m["better"]) for m in one["metrics"]}
+            video = str(one.get("video", {}).get("sha256", ""))
+            found.append({"values": values(one), "better": better, "video": video})
         except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
             why = error if type(error) is ValueError else type(error).__name__
             raise ValueError(

@@ -1,6 +1,7 @@
 """One frame, or two, at a time: change, likeness, sharpness and colour. Frames [n, H, W, 3] in 0..1."""
 
 import functools
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
@@ -42,15 +43,29 @@ def blurred(images: torch.Tensor) -> torch.Tensor:
     return F.conv2d(rows, weights.view(1, 1, 1, -1))[:, 0]
 
 
-def ssim(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
-    """Structural similarity of the lumas [n], 1 = the same (Wang et al. 2004, Eq. 13)."""
-    a, b = luma(a), luma(b)
-    mean_a, mean_b = blurred(a), blurred(b)
-    var_a, var_b = blurred(a * a) - mean_a**2, blurred(b * b) - mean_b**2
-    both = blurred(a * b) - mean_a * mean_b
+Structure = Sequence[torch.Tensor]
+
+
+def structure(frames: torch.Tensor) -> Structure:
+    """What `ssim_of` compares: luma [n, H, W], and its mean and variance around each pixel [n, H - 10, W - 10]."""
+    grey = luma(frames)
+    mean = blurred(grey)
+    return grey, mean, blurred(grey * grey) - mean**2
+
+
+def ssim_of(a: Structure, b: Structure) -> torch.Tensor:
+    """Structural similarity [n], 1 = the same (Wang et al. 2004, Eq. 13)."""
+    (grey_a, mean_a, var_a), (grey_b, mean_b, var_b) = a, b
+    product = mean_a * mean_b
+    both = blurred(grey_a * grey_b) - product
     c1, c2 = K1**2, K2**2
-    found = (2 * mean_a * mean_b + c1) * (2 * both + c2) / ((mean_a**2 + mean_b**2 + c1) * (var_a + var_b + c2))
+    found = (2 * product + c1) * (2 * both + c2) / ((mean_a**2 + mean_b**2 + c1) * (var_a + var_b + c2))
     return found.mean((1, 2))
+
+
+def ssim(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+    """Structural similarity of the lumas of frames [n], 1 = the same."""
+    return ssim_of(structure(a), structure(b))
 
 
 def laplacian_variance(frames: torch.Tensor) -> torch.Tensor:

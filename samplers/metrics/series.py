@@ -89,24 +89,30 @@ class Collector:
         self.flow, self.count = flow, 0
         self.found: dict[str, list[torch.Tensor]] = {f.name: [] for f in fields(Series) if f.name != "side"}
         self.first = self.last = self.before = self.last_flow = None
+        self.shape: torch.Size | None = None
 
     def add(self, frames: torch.Tensor) -> None:
         """The next frames [n, H, W, 3 or 4], all of one size. Raises ValueError."""
         frames = checked(frames, self.count)
-        if self.first is not None and frames.shape[1:] != self.first.shape[1:]:
-            (h, w), (height, width) = frames.shape[1:3], self.first.shape[1:3]
-            raise ValueError(f"frame {self.count} is {w}x{h} after frames of {width}x{height}; all must be of one size")
         if self.first is None:
-            self.first = frames[:1].clone()
-        self.keep(
-            ssim_first=look.ssim(self.first.expand_as(frames), frames), sharpness=look.laplacian_variance(frames),
-            saturation=look.saturation(frames), mean=frames.mean((1, 2)), spread=frames.std((1, 2), correction=0),
-            histogram=look.histograms(frames), grid=colour_grid(frames))  # fmt: skip
+            self.shape, self.first = frames.shape[1:], look.structure(frames[:1])
+        if frames.shape[1:] != self.shape:
+            (h, w), (height, width) = frames.shape[1:3], self.shape[:2]
+            raise ValueError(f"frame {self.count} is {w}x{h} after frames of {width}x{height}; all must be of one size")
         both = frames if self.last is None else torch.cat((self.last, frames))
+        seen = look.structure(both)
+        self.keep(
+            ssim_first=look.ssim_of(self.first, [part[-len(frames) :] for part in seen]),
+            sharpness=look.laplacian_variance(frames), saturation=look.saturation(frames),
+            mean=frames.mean((1, 2)), spread=frames.std((1, 2), correction=0), histogram=look.histograms(frames),
+            grid=colour_grid(frames),
+        )  # fmt: skip
         if len(both) > 1:
-            a, b = both[:-1], both[1:]
             small = scenes.to_width(both)
-            self.keep(change=look.change(a, b), ssim=look.ssim(a, b), scene=scenes.hsv_change(small[:-1], small[1:]))
+            self.keep(
+                change=look.change(both[:-1], both[1:]), scene=scenes.hsv_change(small[:-1], small[1:]),
+                ssim=look.ssim_of([part[:-1] for part in seen], [part[1:] for part in seen]),
+            )  # fmt: skip
             self.move(to_flow_size(both))
         self.last = frames[-1:].clone()
         self.count += len(frames)
@@ -144,4 +150,4 @@ class Collector:
             raise ValueError("no frames; it takes one at least")
         empty = torch.zeros(0)
         found = {name: torch.cat(parts).float().cpu() if parts else empty for name, parts in self.found.items()}
-        return Series(**found, side=min(FLOW_SIDE, *self.first.shape[1:3]))
+        return Series(**found, side=min(FLOW_SIDE, *self.shape[:2]))

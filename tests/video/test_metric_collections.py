@@ -61,6 +61,15 @@ def test_each_run_adds_a_line_and_groups_are_judged_by_their_videos(output):
     assert "would differ so by chance" in result.args[0]
 
 
+def test_a_video_counts_once_in_a_collection_as_it_was_measured_last(output):
+    for clip, boundaries in ((CLIP, "6"), (noisy(1, 0.02), "6"), (CLIP, "4")):
+        result = measure(clip, save_as="kept", boundaries=boundaries)
+    first, second = metric_files.saved("kept")
+    assert len((output / "kept.jsonl").read_text().splitlines()) == 3
+    assert first["values"] == pytest.approx(metric_files.parsed(result.args[0], "it")[0]["values"], nan_ok=True)
+    assert first["video"] != second["video"] and "(n 2)" not in compare(saved="kept").args[0]
+
+
 def test_a_collection_and_a_linked_video(output):
     result = measure(CLIP, save_as="kept")
     found = cells(compare(result.args[0], saved="kept | kept"))

@@ -1,5 +1,6 @@
 """Video Metrics: its document and outputs, what it makes of any video, and one clear error for what it cannot use."""
 
+import hashlib
 import math
 from pathlib import Path
 
@@ -46,7 +47,9 @@ def clip_folder(tmp_path):
 
 def test_the_document_has_the_video_and_each_metric_with_all_that_is_known_of_it():
     found = document(measure(CLIP, boundaries="21, 9", fps=24.0))
-    assert found["video"] == {"frames": 40, "fps": 24.0, "height": 72, "width": 128, "boundaries": [9, 21]}
+    digest = hashlib.sha256((CLIP * 255).round().byte().numpy().tobytes()).hexdigest()
+    size = {"height": 72, "width": 128}
+    assert found["video"] == {"frames": 40, "fps": 24.0, **size, "boundaries": [9, 21], "sha256": digest}
     names = [one["metric"] for one in found["metrics"]]
     assert sorted(names) == sorted([*ALWAYS, *SEAMS, "window_consistency"]) and set(found) == {"video", "metrics"}
     for one in found["metrics"]:
