@@ -71,14 +71,16 @@ class Prompts:
             return cls()
         if encoder is None:
             raise ValueError("global_prompt and events need an encoder: CLIP by Load Metric Encoder; or empty them")
-        whole = encoder.texts([global_prompt]) if global_prompt.strip() else None
-        if not events.strip():
-            return cls(whole)
-        found = parse_timeline(events, frames, rate)
+        found = parse_timeline(events, frames, rate) if events.strip() else []
+        try:
+            whole = encoder.texts([global_prompt]) if global_prompt.strip() else None
+            texts = encoder.texts(join_prompts(global_prompt, found)[1]) if found else None
+        except ValueError as error:
+            raise ValueError(f"global_prompt and events: {error}") from error
         own = torch.full((frames,), -1)
         for i, event in enumerate(found):
             own[event.start : event.end] = i
-        return cls(whole, encoder.texts(join_prompts(global_prompt, found)[1]), own)
+        return cls(whole, texts, own)
 
 
 @dataclass(frozen=True)
