@@ -15,7 +15,7 @@ import torch
 from ..checks import number
 from . import preview, progress, run_files, run_folders
 from .replay import Answer, Calls, Past, history, recorded, rng_states, set_rng_states
-from .run_digest import differing, parts_of
+from .run_digest import differing, parts_of, remembering
 from .run_files import File, State, Unreadable
 from .run_folders import Kept, shown_size
 from .steps import RUN
@@ -212,8 +212,12 @@ class _Run:
             lines.append(f"deleted by keep_gb and keep_days: {', '.join(run.name for run in self.gone)}")
         if self.state is not None:
             text = f"resumes after step {self.state.step} of {self.state.total}"
-            if "easycache" in self.guider.model_options.get("transformer_options", {}):
-                text += "; what EasyCache or LazyCache held is lost, so that the video may differ a little"
+            options = self.guider.model_options
+            forgetful = remembering(options)
+            if "easycache" in options.get("transformer_options", {}):
+                forgetful.append("EasyCache or LazyCache")
+            if forgetful:
+                text += f"; what {' and '.join(forgetful)} held is lost, so that the video may differ a little"
         else:
             text = "begins at step 1"
             if (near := self._nearest()) is not None:

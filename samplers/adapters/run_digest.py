@@ -1,16 +1,20 @@
 """What decides the result of a sampling run, as digests by name: alike only where the run would be the same.
 
 Taken when core has prepared everything and the sampler is about to begin. Values are read by what they hold, never by
-which objects they are, so that another process comes to the same digests; functions by their names and what they close
-over. Of weights a few numbers of each tensor are read, before any LoRA; LoRAs and other patches come from the
-ModelPatcher. What is unknown here (an object of another pack with, say, a clock in it) can only make a digest differ.
+which objects they are, so that another process comes to the same digests; functions by their names, their code and what
+they close over. Of weights a few numbers of each tensor are read, before any LoRA; LoRAs and other patches come from
+the ModelPatcher. What is unknown here (an object of another pack with, say, a clock in it) can only make a digest
+differ.
 """
 
+import copyreg
+import dis
 import enum
 import functools
 import hashlib
 import struct
 import types
+from collections.abc import Iterator
 from pathlib import Path
 
 import comfy.model_patcher
@@ -80,16 +84,25 @@ class Digest:
             return "method", of(value.__func__), of(value.__self__)
         if isinstance(value, types.FunctionType):
             return self._function(value, of)
-        if isinstance(value, (type, types.BuiltinFunctionType, types.ModuleType)):
+        if isinstance(value, types.CodeType):
+            return "code", value.co_code, value.co_names, of(value.co_consts)
+        if isinstance(value, types.BuiltinFunctionType) and not isinstance(value.__self__, (types.ModuleType, type)):
+            return "bound", value.__qualname__, of(value.__self__)  # a dict's get, which needs that dict
+        if isinstance(value, (types.BuiltinFunctionType, types.ModuleType)):
             return "named", getattr(value, "__module__", ""), getattr(value, "__qualname__", value.__name__)
+        if isinstance(value, type):
+            return "class", _lineage(value)
         if hasattr(value, "__array_interface__"):  # NumPy's
-            return type(value).__name__, value.shape, value.tobytes()
-        return type(value).__module__, type(value).__qualname__, of(_attributes(value))
+            return type(value).__name__, str(value.dtype), value.shape, value.tobytes()
+        if isinstance(value, torch.Generator):
+            return "generator", _whole(value.get_state())
+        return _lineage(type(value)), of(_attributes(value) or _reduced(value))
 
     def _function(self, function, of):
-        cells = [cell for cell in function.__closure__ or () if _filled(cell)]
+        cells = zip(function.__code__.co_freevars, function.__closure__ or (), strict=True)
+        cells = [cell for name, cell in cells if _filled(cell) and name not in _written(function)]
         return (
-            "function", function.__module__, function.__qualname__, of(function.__defaults__),
+            "function", function.__module__, function.__qualname__, of(function.__code__), of(function.__defaults__),
             of(function.__kwdefaults__), [of(cell.cell_contents) for cell in cells],
         )  # fmt: skip
 
@@ -98,7 +111,7 @@ class Digest:
         plain = {}
         if not any(True for _ in module.parameters()):  # a model_sampling; what holds weights has notes of its loading
             plain = {k: v for k, v in vars(module).items() if isinstance(v, (bool, int, float, str))}
-        return type(module).__qualname__, sorted(plain.items()), [(name, _sampled(t)) for name, t in tensors]
+        return _lineage(type(module)), sorted(plain.items()), [(name, _sampled(t)) for name, t in tensors]
 
     def model(self, patcher) -> dict[str, str]:
         """model: class, settings and weights; LoRA: patches of weights; model settings: patches of objects."""
@@ -121,6 +134,37 @@ class Digest:
 def _attributes(value) -> dict:
     names = [*getattr(value, "__dict__", {}), *(n for c in type(value).__mro__ for n in getattr(c, "__slots__", ()))]
     return {name: getattr(value, name) for name in names if not name.startswith("_current") and hasattr(value, name)}
+
+
+def _lineage(kind: type) -> list[tuple[str, str]]:
+    """A class: core makes the one of a model's sampling of two others, under one name for eps, v and flow."""
+    return [(c.__module__, c.__qualname__) for c in kind.__mro__]
+
+
+def _reduced(value):
+    """What an object without attributes, as a range or a date, is made anew of; None where it does not say."""
+    try:
+        reduce = copyreg.dispatch_table.get(type(value))
+        made = reduce(value) if reduce else value.__reduce_ex__(2)
+    except Exception:  # what cannot be copied says so in ways of its own
+        return None
+    return made if isinstance(made, str) else [list(part) if isinstance(part, Iterator) else part for part in made]
+
+
+def _written(function: types.FunctionType) -> set[str]:
+    """The names around it that a function writes itself (nonlocal): a memory of its calls, not a setting."""
+    stored = {i.argval for i in dis.get_instructions(function.__code__) if i.opname == "STORE_DEREF"}
+    return stored.intersection(function.__code__.co_freevars)
+
+
+def remembering(model_options: dict) -> list[str]:
+    """The functions among a model's options that hold something from one step to the next, as core's APG does."""
+    found = []
+    for value in model_options.values():
+        for function in value if isinstance(value, (list, tuple)) else [value]:
+            if isinstance(function, types.FunctionType) and _written(function):
+                found.append(function.__qualname__.split(".")[0])
+    return found
 
 
 def _filled(cell) -> bool:

@@ -12,7 +12,8 @@ WORDS = {
     "side by side": "Compare Videos", "contact sheet": "Compare Videos",
     "keyframes": "Event Keyframes", "first last frame": "Event Keyframes", "re-roll": "Redo Span",
     "extend video": "Continue Video", "resume": "Checkpoint (resume)", "recover": "Load Run", "OOM": "Decode to Video",
-    "video to latent": "Encode Video",
+    "video to latent": "Encode Video", "FreeLong": WINDOWS, "seam score": "Video Metrics", "benchmark": "Video Metrics",
+    "VBench": "Video Metrics", "statistics": "Compare Metrics", "CLIP score": "Load Metric Encoder",
 }  # fmt: skip
 EMPTY = {"last_node_id": 0, "last_link_id": 0, "nodes": [], "links": [], "groups": [], "version": 0.4}
 

@@ -3,8 +3,11 @@
 import inspect
 import json
 import logging
+import re
 import subprocess
 import sys
+from collections import deque
+from decimal import Decimal
 
 import comfy.hooks
 import comfy.model_sampling
@@ -154,6 +157,59 @@ def test_what_decides_the_video_decides_the_digest_and_is_named(model, what):
 def test_what_decides_nothing_changes_nothing(model):
     patched = parts(apply_checkpoint(model, CheckpointSettings(every=3)), settings=None)
     assert run_digest.differing(parts(model), patched) == []
+
+
+def sampling(kind):
+    """A model_sampling as core's ModelSamplingDiscrete makes it, whose class has one name for all kinds."""
+
+    class ModelSamplingAdvanced(comfy.model_sampling.ModelSamplingDiscrete, kind):
+        pass
+
+    return ModelSamplingAdvanced()
+
+
+def wrapper(doubled):
+    if doubled:
+        return lambda x: 2 * x
+    return lambda x: x + 1
+
+
+@pytest.mark.parametrize("make, one, other", [
+    (sampling, comfy.model_sampling.EPS, comfy.model_sampling.V_PREDICTION), (wrapper, True, False),
+    (range, 3, 5), (lambda n: (lambda x: x + n), 1, 2), (lambda n: {0: n}.get, 1, 2), (lambda n: deque([n]), 1, 2),
+    (lambda n: torch.Generator().manual_seed(n), 1, 2), (Decimal, 1, 2), (re.compile, "a", "b"),
+], ids=["sampling", "lambda", "range", "closure", "get", "deque", "generator", "Decimal", "Pattern"])  # fmt: skip
+def test_what_hides_under_one_name_is_told_apart(make, one, other):
+    def digest(value):
+        return run_digest.Digest().of(make(value))
+
+    assert digest(one) == digest(one)
+    assert digest(one) != digest(other)
+
+
+def averaging(model, momentum):
+    """Guidance with a memory of earlier steps, as core's APG has it."""
+    average = 0
+
+    def pre_cfg_function(args):
+        nonlocal average
+        average = momentum * average + args["conds_out"][0]
+        return [average, *args["conds_out"][1:]]
+
+    model = model.clone()
+    model.set_model_sampler_pre_cfg_function(pre_cfg_function)
+    return model
+
+
+def test_a_memory_of_earlier_steps_is_no_setting_but_is_said_to_be_lost(model, caplog):
+    patched = averaging(model, 0.0)
+    whole = sample(patched, "euler")
+    cut_off(patched, "euler", 3, settings=EVERY)
+    with caplog.at_level(logging.INFO):
+        assert torch.equal(sample(patched, "euler", settings=EVERY), whole)
+    lines = [r.getMessage() for r in caplog.records if "LongTake checkpoint" in r.getMessage()]
+    assert any("resumes after step 3 of 6; what averaging held is lost" in line for line in lines), lines
+    assert run_digest.differing(parts(patched), parts(averaging(model, 0.5))) == ["model option sampler_pre_cfg_function"]
 
 
 CHILD = """
