@@ -2,9 +2,9 @@
 
 Taken when core has prepared everything and the sampler is about to begin. Values are read by what they hold, never by
 which objects they are, so that another process comes to the same digests; functions by their names, their code and what
-they close over. Of weights a few numbers of each tensor are read, before any LoRA; LoRAs and other patches come from
-the ModelPatcher. What is unknown here (an object of another pack with, say, a clock in it) can only make a digest
-differ.
+they close over. Of weights a few numbers of each tensor are read, before any LoRA; LoRAs and other patches, of which
+all but very large tensors are read whole, come from the ModelPatcher. What is unknown here (an object of another pack
+with, say, a clock in it) can only make a digest differ.
 """
 
 import copyreg
@@ -23,6 +23,7 @@ import torch
 from .steps import RUN
 
 SAMPLES = 256  # numbers that are read of a weight
+LARGE = 2**23  # numbers of a patch that is read as weights are: of a merged model, no LoRA's
 DEEPEST = 60
 # Keys and attributes that say nothing about the result, or are counters of a run.
 SILENT = {
@@ -43,7 +44,7 @@ class Digest:
         self.depth = 0
 
     def of(self, value, weights: bool = False) -> str:
-        """weights: tensors in it are sampled."""
+        """weights: large tensors in it are sampled."""
         key = id(value), weights
         if key in self.known:
             return self.known[key][1]
@@ -69,7 +70,7 @@ class Digest:
         if isinstance(value, torch.nn.Module):
             return self._module(value)
         if isinstance(value, torch.Tensor):
-            return _sampled(value) if weights else _whole(value)
+            return _whole(value) if not weights or _readable(value) else _sampled(value)
         if isinstance(value, comfy.model_patcher.ModelPatcher):
             return sorted(self.model(value).items())
         if isinstance(value, dict):
@@ -91,12 +92,12 @@ class Digest:
         if isinstance(value, (types.BuiltinFunctionType, types.ModuleType)):
             return "named", getattr(value, "__module__", ""), getattr(value, "__qualname__", value.__name__)
         if isinstance(value, type):
-            return "class", _lineage(value)
+            return "class", value.__module__, _lineage(value)
         if hasattr(value, "__array_interface__"):  # NumPy's
             return type(value).__name__, str(value.dtype), value.shape, value.tobytes()
         if isinstance(value, torch.Generator):
             return "generator", _whole(value.get_state())
-        return _lineage(type(value)), of(_attributes(value) or _reduced(value))
+        return type(value).__module__, _lineage(type(value)), of(_attributes(value) or _reduced(value))
 
     def _function(self, function, of):
         cells = zip(function.__code__.co_freevars, function.__closure__ or (), strict=True)
@@ -136,9 +137,10 @@ def _attributes(value) -> dict:
     return {name: getattr(value, name) for name in names if not name.startswith("_current") and hasattr(value, name)}
 
 
-def _lineage(kind: type) -> list[tuple[str, str]]:
-    """A class: core makes the one of a model's sampling of two others, under one name for eps, v and flow."""
-    return [(c.__module__, c.__qualname__) for c in kind.__mro__]
+def _lineage(kind: type) -> list[str]:
+    """A class and its bases: core makes that of a model's sampling of two others, under one name for eps, v and
+    flow."""
+    return [c.__qualname__ for c in kind.__mro__]
 
 
 def _reduced(value):
@@ -186,11 +188,15 @@ def _whole(t: torch.Tensor):
     return "tensor", str(t.dtype), tuple(t.shape), digest.hexdigest()
 
 
+def _readable(t: torch.Tensor) -> bool:
+    return type(t) is torch.Tensor and t.layout == torch.strided and not t.is_meta and t.numel() <= LARGE
+
+
 def _sampled(t: torch.Tensor):
     """Some numbers of a tensor, from all over it. A weight that cannot be read (on no device) is told by its shape."""
     try:
         flat = t.detach().reshape(-1)
-        some = flat[:: max(1, flat.numel() // SAMPLES)]
+        some = flat[:: flat.numel() // SAMPLES | 1]  # odd: an even step meets the same few columns in every row
         return "weight", str(t.dtype), tuple(t.shape), hashlib.sha256(_bytes(some)).hexdigest()
     except Exception:  # of tensors with code of their own, and of those that are on no device
         return "weight", str(t.dtype), tuple(t.shape)
