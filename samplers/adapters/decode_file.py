@@ -21,6 +21,7 @@ from .png_frames import PngWriter
 from .video_file import FORMATS, FULL, Writer
 
 PNG = "png frames"
+LONGEST = 255  # bytes of a file's name
 
 
 class Busy(ValueError):
@@ -68,9 +69,11 @@ class Target:
 
     def __init__(self, folder: Path, name: str, mark: str, kind):
         ending = f".{kind.extension}" if kind else ""
+        before = f".{mark}.before.part{ending}"
+        name = name.encode()[: LONGEST - len(before)].decode(errors="ignore")  # the file's own may be longer
         self.kind = kind
         self.part = folder / f"{name}.{mark}.part{ending}"
-        self.before = folder / f"{name}.{mark}.before.part{ending}"  # while its frames are taken over
+        self.before = folder / f"{name}{before}"  # while its frames are taken over
         self.lock = folder / f"{name}.{mark}.lock"
 
     def writer(self, size, fps, crf, audio, tags):
@@ -110,6 +113,7 @@ def decode(
     tags: dict, progress: Callable[[int], None],
 ) -> tuple[Path, int]:
     """Decode into `target` and give it the name final() when it is complete: (that name, frames taken over)."""
+    refuse_name(node, final())
     with locked(target.lock, node):
         writer = None
         try:
@@ -135,6 +139,15 @@ def decode(
         os.replace(target.part, path)
         target.taken_over()
         return path, begun
+
+
+def refuse_name(node: str, path: Path) -> None:
+    """A name that the disk does not take: before hours of decoding rather than after."""
+    try:
+        with contextlib.suppress(FileNotFoundError):
+            path.lstat()
+    except OSError as error:
+        raise OSError(f"{node}: filename_prefix: {error.strerror}: {path.name}") from error
 
 
 def unwritten(node, target, done, count, kept, error) -> str:

@@ -9,16 +9,17 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 NAME = "frame_{:06}.png"
+END = b"\0\0\0\0IEND\xaeB`\x82"  # of every PNG file
 
 
 class PngWriter:
-    """Each file appears when it is whole, so a folder can be gone on with at its first missing file. tags: of the
-    graph, in the first frame."""
+    """Each file appears when it is whole, so a folder can be gone on with at its first missing file, or at one that a
+    power cut has emptied. tags: of the graph, in the first frame."""
 
     def __init__(self, folder: Path, size: tuple[int, int], tags: dict):
         self.folder, self.tags, self.frames = folder, tags, 0
         folder.mkdir(parents=True, exist_ok=True)
-        while (folder / NAME.format(self.frames)).is_file():
+        while _whole(folder / NAME.format(self.frames)):
             self.frames += 1
 
     def add(self, images: torch.Tensor) -> None:
@@ -41,3 +42,12 @@ class PngWriter:
 
     def close(self) -> None:
         """Nothing is held back."""
+
+
+def _whole(path: Path) -> bool:
+    try:
+        with open(path, "rb") as file:
+            file.seek(-len(END), os.SEEK_END)
+            return file.read() == END
+    except OSError:  # none, or shorter than that
+        return False

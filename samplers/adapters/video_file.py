@@ -259,6 +259,13 @@ class Audio:
             self.container.mux(self.stream.encode(None))
 
 
+def _emptied(packet: av.Packet, kind: Format) -> bool:
+    """Whether a power cut has left zeros in a packet: in all of it, or in the end of one of H.264 or H.265, which never
+    ends with a zero."""
+    data = bytes(packet)
+    return not any(data) or (kind.codec in ("libx264", "libx265") and data[-1] == 0)
+
+
 def packets_of(path, kind: Format, size) -> Iterator[av.Packet]:
     """The video packets of a file up to where it was cut off; none where it is no such file."""
     try:
@@ -271,7 +278,7 @@ def packets_of(path, kind: Format, size) -> Iterator[av.Packet]:
             for packet in container.demux(video):
                 if packet.size == 0:
                     continue  # PyAV's mark of the end
-                if packet.is_corrupt:
+                if packet.is_corrupt or _emptied(packet, kind):
                     return
                 yield packet
     except (OSError, ValueError, IndexError):

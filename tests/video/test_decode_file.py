@@ -209,6 +209,62 @@ def test_a_part_that_is_none_is_not_taken_over(tmp_path, damage):
     assert [p.name for p in folder.iterdir()] == ["take_.mp4"]
 
 
+def cut_off(folder, format="mp4 (h264)", name="take"):
+    """A part of three segments and a little more."""
+
+    def cancel(frames):
+        if frames > 3 * SEGMENT + 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        decode(folder, format, name, progress=cancel)
+    (found,) = folder.glob("*.part*")
+    return found
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_zeros_that_a_power_cut_leaves_are_not_taken_over(tmp_path, format):
+    """The file has its length, but its end was never written."""
+    path, _ = decode(tmp_path / made(tmp_path, "whole"), format)
+    shown, expected, folder = pictures(path), path.read_bytes(), tmp_path / made(tmp_path, "cut")
+    found = cut_off(folder, format)
+    data = found.read_bytes()
+    for share in (0.5, 0.8):
+        kept = int(len(data) * share)
+        found.write_bytes(data[:kept] + bytes(len(data) - kept))
+        path, begun = decode(folder, format)
+        assert begun < 3 * SEGMENT, share
+        if format == "mp4 (h265)":  # writes small pictures in other bytes every now and then
+            assert (pictures(path).float() - shown.float()).abs().mean() < 1
+        else:
+            assert same(path, expected), share
+
+
+def test_pictures_that_a_power_cut_has_emptied_are_made_again(tmp_path):
+    whole, _ = decode(tmp_path / made(tmp_path, "whole"), "png frames")
+    folder = tmp_path / made(tmp_path, "cut")
+    found = cut_off(folder, "png frames")
+    first, second = found / "frame_000020.png", found / "frame_000030.png"
+    first.write_bytes(first.read_bytes()[:60])
+    second.write_bytes(b"")
+    made_again, begun = decode(folder, "png frames")
+    assert begun == 20
+    for picture in sorted(whole.iterdir()):
+        assert (made_again / picture.name).read_bytes() == picture.read_bytes()
+
+
+@pytest.mark.parametrize("name", ["n" * 240, "\u9577" * 80], ids=["ascii", "cjk"])
+def test_a_name_may_be_as_long_as_the_disk_takes_it(tmp_path, name):
+    expected = decode(tmp_path / made(tmp_path, "whole"))[0].read_bytes()
+    folder = tmp_path / made(tmp_path, "long")
+    cut_off(folder, name=name)
+    path, begun = decode(folder, name=name)
+    assert begun == 3 * SEGMENT and path.name == f"{name}_.mp4" and same(path, expected)
+    with pytest.raises(OSError, match=r"Decode to Video \(LongTakeDecodeToVideo\): filename_prefix: "):
+        decode(folder, name="n" * 260)
+    assert list(folder.iterdir()) == [path]
+
+
 def other():
     data = io.BytesIO()
     with av.open(data, "w", format="mp4") as file:
