@@ -90,20 +90,20 @@ class Digest:
         if isinstance(value, types.BuiltinFunctionType) and not isinstance(value.__self__, (types.ModuleType, type)):
             return "bound", value.__qualname__, of(value.__self__)  # a dict's get, which needs that dict
         if isinstance(value, (types.BuiltinFunctionType, types.ModuleType)):
-            return "named", getattr(value, "__module__", ""), getattr(value, "__qualname__", value.__name__)
+            return "named", _home(value), getattr(value, "__qualname__", value.__name__)
         if isinstance(value, type):
-            return "class", value.__module__, _lineage(value)
+            return "class", _home(value), _lineage(value)
         if hasattr(value, "__array_interface__"):  # NumPy's
             return type(value).__name__, str(value.dtype), value.shape, value.tobytes()
         if isinstance(value, torch.Generator):
             return "generator", _whole(value.get_state())
-        return type(value).__module__, _lineage(type(value)), of(_attributes(value) or _reduced(value))
+        return _home(type(value)), _lineage(type(value)), of(_attributes(value) or _reduced(value))
 
     def _function(self, function, of):
         cells = zip(function.__code__.co_freevars, function.__closure__ or (), strict=True)
         cells = [cell for name, cell in cells if _filled(cell) and name not in _written(function)]
         return (
-            "function", function.__module__, function.__qualname__, of(function.__code__), of(function.__defaults__),
+            "function", _home(function), function.__qualname__, of(function.__code__), of(function.__defaults__),
             of(function.__kwdefaults__), [of(cell.cell_contents) for cell in cells],
         )  # fmt: skip
 
@@ -135,6 +135,12 @@ class Digest:
 def _attributes(value) -> dict:
     names = [*getattr(value, "__dict__", {}), *(n for c in type(value).__mro__ for n in getattr(c, "__slots__", ()))]
     return {name: getattr(value, name) for name in names if not name.startswith("_current") and hasattr(value, name)}
+
+
+def _home(value) -> str:
+    """The module of a class or function. That of a pack is named by core after the folder that it lies in, which may
+    have been moved."""
+    return str(getattr(value, "__module__", "")).replace("\\", "/").rpartition("/")[2]
 
 
 def _lineage(kind: type) -> list[str]:

@@ -192,6 +192,22 @@ def test_what_hides_under_one_name_is_told_apart(make, one, other):
     assert digest(one) != digest(other)
 
 
+def test_a_pack_may_be_moved_to_another_folder():
+    def digest(folder):
+        class Setting:
+            __module__ = f"{folder}.nodes"
+
+        def function():
+            pass
+
+        function.__module__ = Setting.__module__
+        return run_digest.Digest().of([Setting, Setting(), function])
+
+    here = digest("/a/ComfyUI/custom_nodes/Pack")
+    assert digest("/b_x_c/custom_nodes/Pack") == here == digest("D:\\ComfyUI\\custom_nodes\\Pack")
+    assert digest("/a/ComfyUI/custom_nodes/Other") != here
+
+
 def averaging(model, momentum):
     """Guidance with a memory of earlier steps, as core's APG has it."""
     average = 0
