@@ -33,7 +33,7 @@ def answer(body: bytes) -> dict:
         if run is None:
             raise BadRequest(f"no run is called {short(request['delete'])}")
         if not run_folders.delete(run):
-            raise BadRequest(f"{run.name} is being sampled")
+            raise BadRequest(f"{run.name} is being sampled, or may not be deleted")
         runs.remove(run)
     return {"runs": [described(run) for run in runs]}
 

@@ -1,18 +1,24 @@
 """The system's lock on a file, which ends with the process: no kill leaves one behind."""
 
 import contextlib
+import errno
 import os
 from collections.abc import Iterator
 from pathlib import Path
 
+TAKEN = (errno.EAGAIN, errno.EWOULDBLOCK, errno.EACCES, errno.EDEADLK)
+
 
 @contextlib.contextmanager
 def held(path: Path) -> Iterator[bool]:
-    """Whether this process alone holds the file, made where it is missing, meanwhile."""
+    """Whether this process alone holds the file, made where it is missing, meanwhile. Raises OSError, also where the
+    disk (of a network, say) knows no locks."""
     with open(path, "a+b") as file:
         try:
             _lock(file)
-        except OSError:
+        except OSError as error:
+            if error.errno not in TAKEN:
+                raise OSError(error.errno, f"this disk does not lock files ({error.strerror})", str(path)) from error
             yield False
             return
         try:  # else the file of another process that has just deleted it

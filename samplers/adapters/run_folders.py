@@ -118,7 +118,14 @@ def locked(folder: Path):
 
 
 def delete(run: Kept) -> bool:
-    """Delete a run's files and its folder; False where another server samples it."""
+    """Delete a run's files and its folder; False where another server samples it, or where it is not ours to write."""
+    try:
+        return _deleted(run)
+    except OSError:
+        return False
+
+
+def _deleted(run: Kept) -> bool:
     with locked(run.folder) as ours:
         if not ours:
             return False
@@ -168,15 +175,30 @@ def claimed(digest: str):
     mine.sort(key=lambda run: -1 if run.state is None else run.state.step, reverse=True)
     with contextlib.ExitStack() as stack:
         for run in mine:
-            if stack.enter_context(locked(run.folder)):
-                yield run
-                return
-        first = f"{time.strftime('%Y%m%d-%H%M%S')}-{digest[:16]}"
-        for name in (first, *(f"{first}-{i}" for i in range(2, 1000))):
-            folder = top / name
-            with contextlib.suppress(FileExistsError, FileNotFoundError):  # another server was there, or tidied up
-                folder.mkdir()
-                if stack.enter_context(locked(folder)):
-                    yield Kept(folder, None, (), 0, time.time())
-                    return
-        raise OSError(f"no folder for a run in {top}")
+            with contextlib.suppress(OSError):  # a folder of somebody else's, or a copy that may only be read
+                if stack.enter_context(locked(run.folder)):
+                    found = run
+                    break
+        else:
+            found = _new(top, digest, stack)
+        yield found
+
+
+def _new(top: Path, digest: str, stack: contextlib.ExitStack) -> Kept:
+    """A new folder, locked for the time of `stack`. Raises OSError."""
+    first = f"{time.strftime('%Y%m%d-%H%M%S')}-{digest[:16]}"
+    for name in (first, *(f"{first}-{i}" for i in range(2, 1000))):
+        folder = top / name
+        try:
+            folder.mkdir()
+        except FileExistsError:
+            continue
+        try:
+            if stack.enter_context(locked(folder)):
+                return Kept(folder, None, (), 0, time.time())
+        except FileNotFoundError:
+            continue  # another server tidied up
+        except OSError:
+            shutil.rmtree(folder, ignore_errors=True)
+            raise
+    raise OSError(f"no folder for a run in {top}")

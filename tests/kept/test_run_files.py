@@ -1,5 +1,6 @@
 """The files of kept runs: killed at every moment of a write, a full disk, hostile files, two servers, limits."""
 
+import errno
 import itertools
 import json
 import logging
@@ -179,6 +180,28 @@ def test_two_servers_leave_each_others_runs_alone(model, whole, run, caplog):
     done.set()
     assert ended(child) == 0
     assert again(model, caplog)[1] == STEPS - 4  # the lock went with the process
+
+
+def test_a_run_that_may_not_be_written_is_left_alone_and_stops_no_other(model, whole, run, caplog):
+    """A backup with the rights of somebody else, say; but root may open everything except a folder."""
+    sample(model, "euler", settings=EVERY)
+    (run / "lock").unlink()
+    (run / "lock").mkdir()
+    files = sorted(os.listdir(run))
+    assert len(run_folders.prune(0, 30)) == 1  # the other one
+    video, count, _ = again(model, caplog)
+    assert torch.equal(video, whole) and count == STEPS and sorted(os.listdir(run)) == files
+
+
+@posix
+def test_a_disk_that_knows_no_locks_is_named_and_nothing_is_left_on_it(model, output, monkeypatch):  # noqa: F811
+    def flock(*_):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr("fcntl.flock", flock)
+    with pytest.raises(RuntimeError, match=r"Checkpoint .*: .*this disk does not lock files \(No locks available"):
+        sample(model, SAMPLER, settings=EVERY)
+    assert list((output / "longtake" / "runs").iterdir()) == []
 
 
 def test_the_oldest_runs_go_by_age_and_size(model, output):  # noqa: F811
