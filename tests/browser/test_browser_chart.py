@@ -46,7 +46,7 @@ def wait_for_text(locator, text, timeout=30_000):
 def loaded(comfy, renderer):
     graph, ids = small_graph()
     comfy.load(graph)
-    comfy.focus(ids[SCHEDULER])
+    comfy.focus(ids[SCHEDULER], 0.85)  # all of the node is in the view
     wait_for_text(cost(comfy), "3 steps with CFG")  # the sampler's steps
     return ids
 

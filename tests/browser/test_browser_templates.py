@@ -31,9 +31,11 @@ def open_list(comfy):
 
 
 def choose(comfy, title):
+    comfy.page.evaluate("() => window.app.graph._nodes.forEach((n) => { n.was_there = true; })")
     comfy.page.locator("h3", has_text=title).click()
     comfy.page.locator(".p-dialog-mask").wait_for(state="detached")
-    comfy.page.wait_for_function("() => window.app.graph._nodes.some((n) => n.type === 'LongTakePromptTimeline')")
+    new = "(n) => n.type === 'LongTakePromptTimeline' && !n.was_there"
+    comfy.page.wait_for_function(f"() => window.app.graph._nodes.some({new})")
 
 
 def test_the_templates_are_listed_in_their_order_with_pictures(comfy, clicks):
