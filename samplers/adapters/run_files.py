@@ -23,6 +23,7 @@ import torch
 from safetensors.torch import load, save_file
 
 FILE = re.compile(r"(?:step|call|latent)-\d{5,9}\.safetensors")
+UNFINISHED = re.compile(r"\.tmp\w+")  # safetensors' own names while it writes, which a kill leaves
 MOST_HEADER = 2**20  # bytes of a file's header
 MOST_STATE = 2**23  # bytes of a state
 KEPT_STATES = 2
@@ -56,6 +57,11 @@ class State:
     batches: list[list[int]] = field(default_factory=list)
     hooks: list[list[float]] = field(default_factory=list)
     rng: dict[str, torch.Tensor] = field(default_factory=dict)
+
+
+def own(name: str) -> bool:
+    """Whether a file in a run's folder is the run's, finished or not."""
+    return bool(FILE.fullmatch(name.removesuffix(".part")) or UNFINISHED.fullmatch(name))
 
 
 def digest_of(parts: dict[str, str]) -> str:
@@ -202,6 +208,6 @@ def tidy(folder: Path) -> None:
             state = read_state(folder, name)
             needed |= {state.latent.name, *(file.name for file in state.answers.values())}
     for entry in list(os.scandir(folder)):
-        if entry.name not in needed and FILE.fullmatch(entry.name.removesuffix(".part")):
+        if entry.name not in needed and own(entry.name):
             with contextlib.suppress(OSError):
                 os.unlink(entry.path)

@@ -16,7 +16,7 @@ import folder_paths
 import torch
 
 from .file_lock import held
-from .run_files import FILE, State, Unreadable, read, read_state, step_files
+from .run_files import State, Unreadable, own, read, read_state, step_files
 
 FOLDER = ("longtake", "runs")
 NAME = re.compile(r"\d{8}-\d{6}-[0-9a-f]{16}(?:-\d{1,3})?")
@@ -130,7 +130,7 @@ def _deleted(run: Kept) -> bool:
         if not ours:
             return False
         for entry in list(os.scandir(run.folder)):
-            if FILE.fullmatch(entry.name.removesuffix(".part")):
+            if own(entry.name):
                 with contextlib.suppress(OSError):
                     os.unlink(entry.path)
         unlinked = _unlink(run.folder / LOCK)

@@ -154,6 +154,27 @@ def test_a_state_of_another_form_is_refused(run, key, value):
         run_files.read_state(run, "step-00004.safetensors")
 
 
+@posix
+def test_what_a_kill_leaves_of_a_file_is_tidied_up(model, run):
+    """safetensors writes under a name of its own."""
+    for attempt in range(4):
+        begun = context.Event()
+        child = started(killed_runs.writing, run, begun)
+        assert begun.wait(DEADLINE)
+        time.sleep(0.03 * attempt)
+        child.kill()
+        ended(child)
+    (run / "my notes.tmp").write_text("mine")
+    run_files.tidy(run)
+    names = {"lock", "my notes.tmp", *run_files.step_files(run)}
+    state = run_files.read_state(run, "step-00004.safetensors")
+    assert {e for e in os.listdir(run) if not e.startswith(("call-", "latent-"))} == names
+    assert state.latent.name in os.listdir(run)
+    (run / "my notes.tmp").unlink()
+    (run / ".tmpAb12Cd").write_bytes(b"0" * 9)
+    assert run_folders.delete(run_folders.kept_run(run)) and not run.exists()
+
+
 def test_folders_that_are_links_or_others_are_left_alone(model, run, output):  # noqa: F811
     outside = output / "outside"
     shutil.move(run, outside)
