@@ -90,18 +90,26 @@ class WindowChart {
     this.axis = make("div", "axis", root);
     this.note = make("div", "note", root);
     this.steps.addEventListener("keydown", (event) => this.key(/** @type {KeyboardEvent} */ (event)));
-    this.steps.addEventListener("pointerdown", (event) => this.point(/** @type {PointerEvent} */ (event)));
+    /** Where the pointer is, until a step is chosen. @type {{inside: boolean, clientX: number, clientY: number} | null} */
+    this.pointed = null;
+    this.steps.addEventListener("pointerdown", (event) => {
+      this.pointed = null;
+      this.point(/** @type {PointerEvent} */ (event));
+    });
     this.steps.addEventListener("pointermove", (event) => {
       if (/** @type {PointerEvent} */ (event).buttons === 1) this.point(/** @type {PointerEvent} */ (event));
     });
     for (const picture of [this.weights, this.steps]) {
       picture.addEventListener("pointermove", (event) => this.hover(/** @type {PointerEvent} */ (event)));
-      picture.addEventListener("pointerleave", () => this.say());
+      picture.addEventListener("pointerleave", () => {
+        this.pointed = null;
+        this.say();
+      });
     }
     passWheel(root);
   }
 
-  /** The step and the part of the video under the pointer. @param {PointerEvent} event */
+  /** The step and the part of the video under the pointer. @param {{clientX: number, clientY: number}} event */
   under(event) {
     const count = this.chart?.steps.length ?? 1;
     const place = this.steps.getBoundingClientRect();
@@ -112,18 +120,21 @@ class WindowChart {
 
   /** @param {PointerEvent} event */
   hover(event) {
-    const { chart } = this;
-    if (!chart || "wrong" in this.root.dataset) return;
-    const inside = event.currentTarget === this.steps;
-    const place = this.weights.getBoundingClientRect();
-    const { step, part } = inside ? this.under(event) : { step: chart.step, part: (event.clientX - place.left) / place.width };
-    this.note.textContent = at(chart, step, part, t);
+    this.pointed = { inside: event.currentTarget === this.steps, clientX: event.clientX, clientY: event.clientY };
+    this.say();
   }
 
-  /** What the note says while nothing is pointed at. */
+  /** What is pointed at, or else the step that is chosen. */
   say() {
-    const { chart, note } = this;
+    const { chart, note, pointed } = this;
     if (!chart || "wrong" in this.root.dataset) return;
+    if (pointed) {
+      const place = this.weights.getBoundingClientRect();
+      const part = (pointed.clientX - place.left) / place.width;
+      const under = pointed.inside ? this.under(pointed) : { step: chart.step, part };
+      note.textContent = at(chart, under.step, under.part, t);
+      return;
+    }
     const seen = Boolean(this.node.properties?.longtake_compression);
     note.textContent = [readout(chart, t), ...notes(chart, seen, t)].join("; ");
   }
@@ -134,6 +145,7 @@ class WindowChart {
     if (typeof step !== "number") return;
     event.preventDefault();
     event.stopPropagation(); // the canvas listens for arrow keys
+    this.pointed = null;
     this.choose(step);
   }
 
