@@ -142,7 +142,7 @@ class LongTakeVideoMetrics(io.ComfyNode):
             if source is not None:
                 source.close()
         places = given or (window_boundaries(windows, frames) if windows is not None else [])
-        found = summary.results(one.series, places, rate, one.backend)
+        found = summary.results(one.series, places, one.backend)
         if one.features is not None:
             found += summary.feature_results(one.features, places, encoder.name, encoder.exact)
             found += summary.prompt_results(one.features, prompts.whole, prompts.texts, prompts.own, encoder.name)

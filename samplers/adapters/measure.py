@@ -101,7 +101,7 @@ def measured(
     """optical_flow: core's OPTICAL_FLOW or None; encoder: metric_encoders.Encoder or None. Raises ValueError."""
     device = comfy.model_management.get_torch_device()
     flow, backend = (by_luma, PLAIN) if optical_flow is None else (raft(optical_flow), "RAFT (OPTICAL_FLOW)")
-    collector, features, digest = Collector(flow), [], hashlib.sha256()
+    collector, features, digest = Collector(flow, source.rate), [], hashlib.sha256()
     for frames in pieces(source):
         try:
             collector.add(frames.to(device))

@@ -11,6 +11,7 @@ from . import frames as look
 from . import scenes
 
 FLOW_SIDE = 256  # pixels of the shorter side that motion is found at, as VBench's dynamic degree reckons
+SAMPLED = 8.0  # frames per second that VBench's dynamic degree looks at
 CELLS = 16  # of the colour grid to each side
 Flow = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
@@ -25,6 +26,7 @@ class Series:
     """Numbers of a video of N frames, float32 on the CPU; a transition t leads from frame t to t + 1.
 
     change, ssim, scene, warp, motion, acceleration: [N - 1] per transition, acceleration[0] NaN (of the motion before);
+    sampled: motion from one to the next of the frames 0, s, 2 s, ..., s = max(1, round(rate / SAMPLED));
     middle: [(N - 1) // 2] of frames 1, 3, ...: mean |frame - the one made of its neighbours|;
     ssim_first, sharpness, saturation: [N]; mean, spread: [N, 3] of RGB; histogram [N, 3, BINS]; grid [N, D] colours.
     Motions in pixels at a shorter side of FLOW_SIDE or less: `side`.
@@ -36,6 +38,7 @@ class Series:
     warp: torch.Tensor
     motion: torch.Tensor
     acceleration: torch.Tensor
+    sampled: torch.Tensor
     middle: torch.Tensor
     ssim_first: torch.Tensor
     sharpness: torch.Tensor
@@ -83,12 +86,13 @@ class Collector:
     """Takes a video's frames in their order, in pieces of any size, and gives its Series.
 
     flow(a, b) of images [n, 3, H, W] -> [n, 2, H, W] (see flow.py); None leaves out all that follows from motion (NaN).
+    rate: frames per second.
     """
 
-    def __init__(self, flow: Flow | None = by_luma):
-        self.flow, self.count = flow, 0
+    def __init__(self, flow: Flow | None = by_luma, rate: float = SAMPLED):
+        self.flow, self.count, self.step = flow, 0, max(1, round(rate / SAMPLED))
         self.found: dict[str, list[torch.Tensor]] = {f.name: [] for f in fields(Series) if f.name != "side"}
-        self.first = self.last = self.before = self.last_flow = None
+        self.first = self.last = self.before = self.last_flow = self.last_sampled = None
         self.shape: torch.Size | None = None
 
     def add(self, frames: torch.Tensor) -> None:
@@ -113,13 +117,26 @@ class Collector:
                 change=look.change(both[:-1], both[1:]), scene=scenes.hsv_change(small[:-1], small[1:]),
                 ssim=look.ssim_of([part[:-1] for part in seen], [part[1:] for part in seen]),
             )  # fmt: skip
-            self.move(to_flow_size(both))
+        images = to_flow_size(both)
+        self.sample(images[-len(frames) :])
+        if len(both) > 1:
+            self.move(images)
         self.last = frames[-1:].clone()
         self.count += len(frames)
 
     def keep(self, **values: torch.Tensor) -> None:
         for name, value in values.items():
             self.found[name].append(value)
+
+    def sample(self, images: torch.Tensor) -> None:
+        """Of the next images [n, 3, h, w]; where every frame is sampled, `move` finds it."""
+        if self.flow is None or self.step == 1:
+            return
+        picked = images[-self.count % self.step :: self.step]
+        run = picked if self.last_sampled is None else torch.cat((self.last_sampled, picked))
+        if len(run) > 1:
+            self.keep(sampled=motion.top_magnitude(self.flow(run[:-1], run[1:])))
+        self.last_sampled = run[-1:].clone()
 
     def move(self, images: torch.Tensor) -> None:
         """Of images [n, 3, h, w], the first of which was the last one of the call before, if there was one."""
@@ -148,6 +165,8 @@ class Collector:
         """Of all frames so far. Raises ValueError where there were none."""
         if not self.count:
             raise ValueError("no frames; it takes one at least")
+        if self.step == 1:
+            self.found["sampled"] = self.found["motion"]
         empty = torch.zeros(0)
         found = {name: torch.cat(parts).float().cpu() if parts else empty for name, parts in self.found.items()}
         return Series(**found, side=min(FLOW_SIDE, *self.shape[:2]))

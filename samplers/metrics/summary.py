@@ -16,7 +16,6 @@ LEVEL_EPS = EPS  # of seams in pixels' change
 MOTION_EPS = 0.05  # of seams in motion: pixels of the flow
 FEATURE_EPS = 1e-3  # of seams in features: 1 - cosine
 FLAT = 1e-3  # variance of a Laplacian that is nothing to see
-SAMPLED = 8.0  # frames per second that VBench's dynamic degree looks at
 MOVES = 6.0 / 256  # of the shorter side, from one sampled frame to the next
 PARTS = 16, 4  # moving pairs per 16 sampled frames that make a video a moving one
 SPAN = 16  # frames at the start that the rest is compared with, where no window is known
@@ -51,18 +50,12 @@ def most(values: torch.Tensor) -> float:
     return values.max().item() if len(values) else math.nan
 
 
-def dynamic(series: Series, rate: float) -> tuple[float, float]:
-    """(share of transitions that move, 1 or 0 whether VBench would call the video moving). NaN for less than 2 frames.
-
-    VBench looks at every max(1, round(rate / 8))-th frame; here the motions of the transitions between are added up,
-    which is theirs where things move on. Where it samples two frames, VBench calls a still video moving; we do not.
-    Of less than two sampled frames nothing can be said.
-    """
-    step = max(1, round(rate / SAMPLED))
-    moves = series.motion
-    if len(moves) < step or moves.isnan().all():
+def dynamic(series: Series) -> tuple[float, float]:
+    """(share of the sampled steps that move, 1 or 0 whether VBench would call the video moving). NaN for less than two
+    sampled frames. Where it samples two frames, VBench calls a still video moving; we do not."""
+    pairs = series.sampled[~series.sampled.isnan()]
+    if not len(pairs):
         return math.nan, math.nan
-    pairs = moves[: len(moves) // step * step].view(-1, step).sum(1)
     moving = pairs > MOVES * max(series.side, 1)
     wanted = max(1, round(PARTS[1] * (len(pairs) + 1) / PARTS[0]))
     return moving.double().mean().item(), float(moving.sum() >= wanted)
@@ -121,17 +114,17 @@ def span_of(boundaries: Sequence[int], frames: int) -> int:
     return max(1, min(boundaries[0] if boundaries else SPAN, frames))
 
 
-def results(series: Series, boundaries: Sequence[int], rate: float, backend: str = "Lucas-Kanade") -> list[Result]:
+def results(series: Series, boundaries: Sequence[int], backend: str = "Lucas-Kanade") -> list[Result]:
     """Every metric that needs no encoder.
 
     boundaries: the pixel frames > 0 that windows begin with; the first of them says how long the part is that drift is
-    measured against. rate: frames per second. backend: what motion was found with.
+    measured against. backend: what motion was found with.
     """
     frames = len(series)
     span = span_of(boundaries, frames)
     colour = colour_curve(series, span)
     sharp = series.sharpness.double()
-    share, moving = dynamic(series, rate)
+    share, moving = dynamic(series)
     starts = [0, *(b for b in boundaries if b < frames)]
     side = f"px of {series.side}"
     return [
@@ -144,7 +137,7 @@ def results(series: Series, boundaries: Sequence[int], rate: float, backend: str
         Result("dynamic_degree", mean(series.motion), side, 0, f"{backend} in place of RAFT",
                about="Mean length of the largest 5 % of motions per frame; say it beside smoothness and flicker"),
         Result("moving_share", share, "share", 0, f"{backend} in place of RAFT",
-               about="Steps of 1/8 s with motions, added up, over 6/256 of the side (VBench's threshold)"),
+               about="Steps of 1/8 s with motions over 6/256 of the side (VBench's threshold)"),
         Result("moving", moving, "0 or 1", 0, f"{backend} in place of RAFT",
                about="Whether VBench would call the video moving"),
         *(seam_results(series, boundaries, backend) if boundaries else []),

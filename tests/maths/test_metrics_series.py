@@ -30,15 +30,15 @@ def known(frames=96, **numbers):
     n = frames - 1
     plain = dict(
         change=torch.zeros(n), ssim=torch.ones(n), scene=torch.zeros(n), warp=torch.zeros(n), motion=torch.zeros(n),
-        acceleration=torch.zeros(n), middle=torch.zeros(n // 2), ssim_first=torch.ones(frames),
+        acceleration=torch.zeros(n), sampled=torch.zeros(n), middle=torch.zeros(n // 2), ssim_first=torch.ones(frames),
         sharpness=torch.ones(frames), saturation=torch.zeros(frames), mean=torch.full((frames, 3), 0.5),
         spread=torch.zeros(frames, 3), histogram=torch.full((frames, 3, 32), 1 / 32), side=256,
         grid=torch.full((frames, 12), 0.3))  # fmt: skip
     return series.Series(**plain | {k: v if k == "side" else torch.as_tensor(v).float() for k, v in numbers.items()})
 
 
-def result(name, found, boundaries=(), rate=8.0):
-    (one,) = [r for r in summary.results(found, list(boundaries), rate) if r.metric == name]
+def result(name, found, boundaries=()):
+    (one,) = [r for r in summary.results(found, list(boundaries)) if r.metric == name]
     return one.value
 
 
@@ -144,7 +144,7 @@ def test_without_a_flow_the_rest_is_the_same():
     without, found = collected(image(clip), 5, flow=None), collected(image(clip), 5)
     assert without.warp.isnan().all() and without.motion.isnan().all() and without.acceleration.isnan().all()
     assert len(without.warp) == 13
-    for name in set(FIELDS) - {"warp", "motion", "acceleration", "middle"}:
+    for name in set(FIELDS) - {"warp", "motion", "acceleration", "sampled", "middle"}:
         assert torch.equal(getattr(without, name), getattr(found, name))
     assert math.isnan(result("motion_smoothness", without)) and math.isnan(result("moving", without))
 
@@ -165,18 +165,29 @@ def test_results_are_means_in_vbench_s_direction():
 
 
 @pytest.mark.parametrize("rate, step", [(8, 1), (11.9, 1), (16, 2), (24, 3), (25, 3), (30, 4), (60, 8), (1, 1)])
-def test_motion_is_counted_in_steps_of_an_eighth_of_a_second(rate, step):
-    """As VBench's dynamic degree takes every max(1, round(rate / 8))-th frame."""
-    pairs = 95 // step
+@pytest.mark.parametrize("size", [1, 5, 40])
+def test_motion_is_sampled_in_steps_of_an_eighth_of_a_second(rate, step, size):
+    """As VBench's dynamic degree takes every max(1, round(rate / 8))-th frame: between these, not added up."""
+    levels = 0.5 + 0.4 * torch.sin(torch.arange(40) ** 1.5)
+    frames = levels.view(-1, 1, 1, 1).expand(-1, 16, 16, 3)
+    found = collected(frames, size, flow=by_brightness, rate=rate)
+    wanted = 100 * levels[::step].diff().abs()
+    torch.testing.assert_close(found.sampled, wanted, atol=1e-3, rtol=0)
+    moves = int((wanted > 6 * 16 / 256).sum())
+    assert result("moving_share", found) == pytest.approx(moves / len(wanted))
+
+
+@pytest.mark.parametrize("pairs", [1, 2, 5, 40])
+def test_a_video_moves_where_enough_of_its_steps_do(pairs):
     for moves in range(pairs + 1):
-        lengths = torch.zeros(95)
-        lengths[: moves * step] = 6.01 / step
-        found = known(motion=lengths)
-        assert result("moving_share", found, rate=rate) == pytest.approx(moves / pairs)
-        assert result("moving", found, rate=rate) == (moves >= max(1, round(4 * (pairs + 1) / 16)))
-    lengths = torch.full((95,), 5.99 / step)
-    assert result("moving_share", known(motion=lengths), rate=rate) == 0
-    assert result("moving_share", known(motion=lengths, side=128), rate=rate) == 1
+        lengths = torch.zeros(pairs)
+        lengths[:moves] = 6.01
+        found = known(sampled=lengths)
+        assert result("moving_share", found) == pytest.approx(moves / pairs)
+        assert result("moving", found) == (moves >= max(1, round(4 * (pairs + 1) / 16)))
+    lengths = torch.full((pairs,), 5.99)
+    assert result("moving_share", known(sampled=lengths)) == 0
+    assert result("moving_share", known(sampled=lengths, side=128)) == 1
 
 
 def test_one_boundary_is_read_at_the_transition_into_it():
@@ -189,7 +200,7 @@ def test_one_boundary_is_read_at_the_transition_into_it():
         assert result(name, found, [32, 64]) == pytest.approx((high + low) / 2)
         assert result(f"{name}_worst", found, [32, 64]) == pytest.approx(high)
         assert result(name, found, [33, 62]) == pytest.approx(1)
-    assert not [r for r in summary.results(known(), [], 8.0) if r.metric.startswith("seam")]
+    assert not [r for r in summary.results(known(), []) if r.metric.startswith("seam")]
 
 
 def test_drift_is_measured_against_the_first_window():
@@ -239,8 +250,8 @@ def test_windows_are_alike_by_their_first_frames():
 def test_boundaries_beyond_the_video_count_nowhere():
     spots = torch.from_numpy(raw(21, 95)).float() / 255
     found = known(change=spots, grid=torch.from_numpy(raw(22, 96, 12)).float() / 255)
-    wanted = {r.metric: r.value for r in summary.results(found, [32, 64], 8.0)}
-    given = {r.metric: r.value for r in summary.results(found, [32, 64, 96, 400], 8.0)}
+    wanted = {r.metric: r.value for r in summary.results(found, [32, 64])}
+    given = {r.metric: r.value for r in summary.results(found, [32, 64, 96, 400])}
     assert given == pytest.approx(wanted, nan_ok=True) and wanted["seam_change"] != 1
 
 
@@ -253,9 +264,9 @@ def test_without_boundaries_drift_is_measured_against_16_frames():
 
 
 def test_only_what_is_vbench_s_own_value_is_called_so():
-    found = summary.results(known(), [32], 8.0)
+    found = summary.results(known(), [32])
     assert [r.metric for r in found if r.vbench_exact] == ["temporal_flicker"]
     assert len({r.metric for r in found}) == len(found) and all(r.unit and r.backend and r.about for r in found)
-    named = summary.results(known(), [32], 8.0, backend="RAFT of my own")
+    named = summary.results(known(), [32], backend="RAFT of my own")
     assert [r.metric for r in named if "RAFT of my own" in r.backend] == [
         r.metric for r in found if "Lucas-Kanade" in r.backend]  # fmt: skip

@@ -21,14 +21,14 @@ def on_one_thread(one_thread):
 
 
 def collected(images, size=24):
-    collector = series.Collector()
+    collector = series.Collector(rate=25.0)
     for part in images.split(size):
         collector.add(part)
     return collector.series()
 
 
 def valued(found, boundaries=BOUNDARIES):
-    return {result.metric: result.value for result in summary.results(found, boundaries, 25.0)}
+    return {result.metric: result.value for result in summary.results(found, boundaries)}
 
 
 @functools.lru_cache(16)
@@ -217,7 +217,7 @@ def test_what_is_no_video_is_refused(images, words):
 
 
 def test_frames_of_another_size_and_none_at_all_are_refused():
-    collector = series.Collector()
+    collector = series.Collector(rate=25.0)
     with pytest.raises(ValueError, match="no frames"):
         collector.series()
     collector.add(torch.zeros(3, 16, 20, 3))

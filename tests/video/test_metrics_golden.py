@@ -28,7 +28,7 @@ def measured(clip):
     """{metric: value} without motion."""
     collector = series.Collector(flow=None)
     collector.add(image(clip))
-    return {result.metric: result.value for result in summary.results(collector.series(), [], 25.0)}
+    return {result.metric: result.value for result in summary.results(collector.series(), [])}
 
 
 def test_the_values_say_what_made_them():
@@ -56,8 +56,8 @@ def test_what_moves_is_decided_as_vbench_does_but_for_a_still_pair(case):
     lengths = [case["threshold"] * 0.99] * case["still"] + [case["threshold"] * 1.01] * case["moves"]
     none = torch.zeros(0)
     known = series.Series(**dict.fromkeys(series.Series.__dataclass_fields__, none) | {
-        "motion": torch.tensor(lengths), "side": side})  # fmt: skip
-    share, moving = summary.dynamic(known, 8.0)
+        "sampled": torch.tensor(lengths), "side": side})  # fmt: skip
+    share, moving = summary.dynamic(known)
     assert share == pytest.approx(case["moves"] / len(lengths))
     if len(lengths) == 1:
         assert case["moving"] and bool(moving) == bool(case["moves"])
