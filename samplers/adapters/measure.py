@@ -101,14 +101,18 @@ def measured(
     """optical_flow: core's OPTICAL_FLOW or None; encoder: metric_encoders.Encoder or None. Raises ValueError."""
     device = comfy.model_management.get_torch_device()
     flow, backend = (by_luma, PLAIN) if optical_flow is None else (raft(optical_flow), "RAFT (OPTICAL_FLOW)")
-    collector, features, digest = Collector(flow, source.rate), [], hashlib.sha256()
+    collector, features, digest = Collector(flow, source.rate), None, hashlib.sha256()
     for frames in pieces(source):
         try:
+            at = collector.count
             collector.add(frames.to(device))
             if encoder is not None:
-                features.append(encoder.images(frames))
+                part = encoder.images(frames)
+                if features is None:
+                    features = part.new_empty(source.count, part.shape[1])
+                features[at : collector.count] = part
         except ValueError as error:
             raise ValueError(f"{source.name}: {error}") from error
         digest.update((frames.cpu().float().clamp(0, 1) * 255).round().byte().contiguous().numpy())
         progress(collector.count, source.count)
-    return Measured(collector.series(), backend, torch.cat(features) if features else None, digest.hexdigest())
+    return Measured(collector.series(), backend, features, digest.hexdigest())

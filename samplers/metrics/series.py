@@ -1,5 +1,6 @@
 """A video measured in one pass, a few frames at a time: what is kept are numbers per frame, never the frames."""
 
+import array
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 
@@ -91,7 +92,9 @@ class Collector:
 
     def __init__(self, flow: Flow | None = by_luma, rate: float = SAMPLED):
         self.flow, self.count, self.step = flow, 0, max(1, round(rate / SAMPLED))
-        self.found: dict[str, list[torch.Tensor]] = {f.name: [] for f in fields(Series) if f.name != "side"}
+        # Numbers, not tensors: these would lie between the frames' memory, and keep the C library from using it again.
+        self.found: dict[str, array.array] = {f.name: array.array("f") for f in fields(Series) if f.name != "side"}
+        self.shapes: dict[str, torch.Size] = {}
         self.first = self.last = self.before = self.last_flow = self.last_sampled = None
         self.shape: torch.Size | None = None
 
@@ -126,7 +129,8 @@ class Collector:
 
     def keep(self, **values: torch.Tensor) -> None:
         for name, value in values.items():
-            self.found[name].append(value)
+            self.shapes[name] = value.shape[1:]
+            self.found[name].extend(value.flatten().tolist())
 
     def sample(self, images: torch.Tensor) -> None:
         """Of the next images [n, 3, h, w]; where every frame is sampled, `move` finds it."""
@@ -165,8 +169,7 @@ class Collector:
         """Of all frames so far. Raises ValueError where there were none."""
         if not self.count:
             raise ValueError("no frames; it takes one at least")
+        found = {name: torch.tensor(part).view(-1, *self.shapes.get(name, ())) for name, part in self.found.items()}
         if self.step == 1:
-            self.found["sampled"] = self.found["motion"]
-        empty = torch.zeros(0)
-        found = {name: torch.cat(parts).float().cpu() if parts else empty for name, parts in self.found.items()}
+            found["sampled"] = found["motion"]
         return Series(**found, side=min(FLOW_SIDE, *self.shape[:2]))
