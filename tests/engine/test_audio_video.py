@@ -182,7 +182,7 @@ if NEW_CORE:
     def test_guide_frames_of_ltx2_go_with_their_window():
         sample = functools.partial(run, "ltxav", **guided("ltxav"))
         ours = sample(windowed("ltxav"))
-        assert ours.shape[2] == FRAMES + 1 and difference(ours, sample(core_windowed("ltxav"))) == 0.0
+        assert ours.shape[2] == FRAMES + 1 and difference(ours, sample(core_windowed("ltxav"))) < 1e-5
         seen = inputs_of("ltxav", lambda: sample(windowed("ltxav")))
         assert [call[0][0].shape[2] for call in seen] == 2 * [LENGTH, LENGTH + 1]
 
