@@ -42,9 +42,9 @@ def raft(patcher) -> Flow:
         raise ValueError(
             f"optical_flow: not the model of ComfyUI's Load Optical Flow Model but {type(patcher).__name__}; link that "
             "node, or nothing")  # fmt: skip
-    comfy.model_management.load_model_gpu(patcher)
 
     def flow(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+        comfy.model_management.load_model_gpu(patcher)  # an encoder may have taken its place
         height, width = a.shape[2:]
         by = max(1.0, RAFT_SIDE / min(height, width))
         size = [-(-round(side * by) // RAFT_STEP) * RAFT_STEP for side in (height, width)]

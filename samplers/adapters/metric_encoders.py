@@ -6,7 +6,6 @@ to 224, bilinear without antialiasing, uncropped. Only config.json, preprocessor
 safetensors of the folder are read, and nothing is downloaded.
 """
 
-import contextlib
 import functools
 import hashlib
 import json
@@ -17,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import comfy.model_management
+import comfy.model_patcher
 import torch
 import torch.nn.functional as F
 import transformers
@@ -81,6 +81,7 @@ class Encoder:
     name = ""
     exact = ""
     look: Look
+    patcher: comfy.model_patcher.ModelPatcher
 
     @functools.cached_property
     def digest(self) -> str:
@@ -89,9 +90,10 @@ class Encoder:
     def hashed(self):
         raise NotImplementedError
 
-    def on_device(self) -> contextlib.AbstractContextManager[torch.device]:
-        """The device that the weights are on within it."""
-        raise NotImplementedError
+    def loaded(self) -> torch.device:
+        """The device that the weights are on, as ComfyUI has brought them there; it takes them away for others."""
+        comfy.model_management.load_models_gpu([self.patcher])
+        return self.patcher.load_device
 
     def features(self, pixels: torch.Tensor) -> torch.Tensor:
         raise NotImplementedError
@@ -104,8 +106,8 @@ class Encoder:
         if frames.ndim != 4 or frames.shape[-1] not in (3, 4) or not frames[..., 0].numel():
             raise ValueError(
                 f"{self.name}: frames of the shape {list(frames.shape)}; they must be [frames, height, width, 3]")
-        found = []
-        with torch.inference_mode(), self.on_device() as device:
+        found, device = [], self.loaded()
+        with torch.inference_mode():
             for part in frames.split(BATCH):
                 comfy.model_management.throw_exception_if_processing_interrupted()
                 part = part[..., :3].to(device, torch.float32).clamp(0, 1)
@@ -132,7 +134,7 @@ class ClipVision(Encoder):
     """The network of a CLIP_VISION. Never exact: core knows neither ViT-B/32 nor DINO's first version."""
 
     def __init__(self, clip_vision):
-        self.clip_vision = clip_vision
+        self.clip_vision, self.patcher = clip_vision, clip_vision.patcher
         self.look = Look(clip_vision.image_size, True, clip_vision.image_mean, clip_vision.image_std)
         model = clip_vision.model
         width, _, _, patch = next(v.shape for k, v in model.state_dict().items() if PATCHES.search(k))
@@ -148,11 +150,6 @@ class ClipVision(Encoder):
             found.update(name.encode())
             found.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
         return found
-
-    @contextlib.contextmanager
-    def on_device(self):
-        comfy.model_management.load_models_gpu([self.clip_vision.patcher])
-        yield self.clip_vision.load_device
 
     def features(self, pixels):
         return self.clip_vision.model(pixel_values=pixels, intermediate_output=-2)[2]  # as core's encode_image
@@ -198,10 +195,13 @@ def pooled(found) -> torch.Tensor:
 
 
 class Folder(Encoder):
-    """A model of transformers, in float32; on ComfyUI's device only while it works."""
+    """A model of transformers, in float32."""
 
     def __init__(self, path: Path, files: list[Path], kind: str, model, look: Look, exact: str, family: str):
         self.path, self.files, self.model, self.look, self.exact = path, files, model, look, exact
+        devices = comfy.model_management.get_torch_device(), comfy.model_management.unet_offload_device()
+        holder = torch.nn.ModuleList([model])  # for ModelPatcher notes a device on it, which transformers' own refuses
+        self.patcher = comfy.model_patcher.ModelPatcher(holder, *devices)
         self.clip = kind == "clip"
         vision = model.config.vision_config if self.clip else model.config
         size = vision.image_size if self.clip else 224
@@ -215,18 +215,6 @@ class Folder(Encoder):
                 while block := file.read(1 << 22):
                     found.update(block)
         return found
-
-    @contextlib.contextmanager
-    def on_device(self):
-        device = comfy.model_management.get_torch_device()
-        if device.type != "cpu":
-            size = sum(p.numel() * p.element_size() for p in self.model.parameters())
-            comfy.model_management.free_memory(2 * size, device)  # as much again for what it computes
-        try:
-            yield self.model.to(device).device
-        finally:
-            self.model.to("cpu")
-            comfy.model_management.soft_empty_cache()
 
     def features(self, pixels):
         if self.clip:
@@ -263,8 +251,8 @@ class Folder(Encoder):
         for row, ids in enumerate(tokens["input_ids"].tolist()):
             places.setdefault(tuple(ids), []).append(row)
         first = [rows[0] for rows in places.values()]
-        found = []
-        with torch.inference_mode(), self.on_device() as device:
+        found, device = [], self.loaded()
+        with torch.inference_mode():
             for rows in torch.tensor(first).split(BATCH):
                 comfy.model_management.throw_exception_if_processing_interrupted()
                 given = {name: tokens[name][rows].to(device) for name in ("input_ids", "attention_mask")}

@@ -216,16 +216,16 @@ def test_cancel_stops_between_batches(clip_folder):
     assert encoder.images(video(2)).shape == (2, 16)
 
 
-def test_the_weights_are_on_the_device_only_while_they_work(clip_folder, monkeypatch):
-    """What is asked of a GPU, without one: room, the weights, and their way back, also where something fails."""
-    freed, moved, encoder = [], [], from_folder(clip_folder)
-    monkeypatch.setattr(comfy.model_management, "get_torch_device", lambda: torch.device("meta"))
-    monkeypatch.setattr(comfy.model_management, "free_memory", lambda *given: freed.append(given))
-    monkeypatch.setattr(encoder.model, "to", lambda device: moved.append(str(device)) or encoder.model)
-    with pytest.raises(RuntimeError, match="stop"), encoder.on_device():
-        raise RuntimeError("stop")
-    size = sum(weight.nbytes for weight in encoder.model.parameters())
-    assert moved == ["meta", "cpu"] and freed == [(2 * size, torch.device("meta"))]
+def test_the_weights_are_comfyui_s_to_bring_and_to_take_away(clip_folder, monkeypatch):
+    """Asked of ComfyUI before frames and before texts, with what tells it their size."""
+    asked, encoder = [], from_folder(clip_folder)
+    load = comfy.model_management.load_models_gpu
+    monkeypatch.setattr(comfy.model_management, "load_models_gpu", lambda given: asked.append(given) or load(given))
+    encoder.images(video(2))
+    encoder.texts(["a"])
+    assert asked == [[encoder.patcher]] * 2 and list(encoder.patcher.model) == [encoder.model]
+    assert encoder.patcher.load_device == comfy.model_management.get_torch_device()
+    assert encoder.patcher.model_size() == sum(t.nbytes for t in encoder.model.state_dict().values())
 
 
 def test_nothing_is_downloaded(clip_folder, monkeypatch):
