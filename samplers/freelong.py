@@ -4,7 +4,7 @@ SpectralBlend joins two predictions of the clean long latent: the low frequencie
 the high ones of local windows (Gaussian, 0.25 of Nyquist over time, height and width, at every step). FreeLong
 does so with the outputs of temporal attention, which models of full attention over space and time do not have. Here it
 is done with the predictions instead, and the whole video is seen by dilated windows, each of every d-th frame (an
-ExtraPath): every model, any length, at most twice the cost. The FFT goes around the video's ends, as the paper's does.
+ExtraPath): any video model and length, at most about twice the cost. The FFT goes around the video's ends.
 """
 
 import itertools
@@ -54,9 +54,12 @@ class SpectralBlend:
     def count(self, frames: int, length: int) -> int:
         return self.path.count(frames, length)
 
-    def join(self, local: torch.Tensor, whole: torch.Tensor) -> torch.Tensor:
-        """whole [B, C, T, H, W] in place: its low frequencies with local's high ones. Memory: a few channels."""
-        h = low_pass(tuple(local.shape[2:]), "gaussian", self.cut, self.cut).to(local.device, torch.float32)
+    def response(self, shape: tuple[int, int, int]) -> torch.Tensor:
+        """H of the low frequencies for videos of `shape` (T, H, W): float32 [T, H, W // 2 + 1], on the CPU."""
+        return low_pass(shape, "gaussian", self.cut, self.cut).float()
+
+    def join(self, local: torch.Tensor, whole: torch.Tensor, h: torch.Tensor) -> torch.Tensor:
+        """whole [B, C, T, H, W] in place: its low frequencies, by h, with local's high ones. Memory: a few channels."""
         for b, c in itertools.product(*map(range, local.shape[:2])):
             whole[b, c] = mixed(whole[b, c], local[b, c], h, 1 - h)
         return whole

@@ -48,7 +48,10 @@ class ExtraPath(Protocol):
     joins: bool
     """Whether join() makes one prediction of the local windows' and its own, each whole, in place of the weight."""
 
-    def join(self, local: torch.Tensor, whole: torch.Tensor) -> torch.Tensor:
+    def response(self, shape: tuple[int, int, int]) -> torch.Tensor:
+        """What join() needs to know of a video's (T, H, W), made once per run."""
+
+    def join(self, local: torch.Tensor, whole: torch.Tensor, h: torch.Tensor) -> torch.Tensor:
         """The fused prediction of the local windows' and this path's [B, C, T, H, W]; it may overwrite the second."""
 
     def windows(self, frames: int, length: int) -> list[Window]:

@@ -244,9 +244,11 @@ class LongTakeContextHandler(IndexListContextHandler):
                     for hook in hooks:
                         hook.end()
             if joined:
-                for local, whole in zip(out, outs[paths[1].name], strict=True):
+                path, shape = self.settings.extra_path, (video, *x.shape[DIM + 1 :])
+                h = evaluation.run.once(("response", shape), lambda: path.response(shape).to(x.device))
+                for local, whole in zip(out, outs[path.name], strict=True):
                     local, whole = (part.narrow(DIM, self.references, video) for part in (local, whole))
-                    local.copy_(self.settings.extra_path.join(local, whole))
+                    local.copy_(path.join(local, whole, h))
             return out
         finally:
             self._callback(IndexListCallbacks.EXECUTE_CLEANUP, model, x, conds, timestep, evaluation.options)

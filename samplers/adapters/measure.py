@@ -15,6 +15,7 @@ from .side_by_side import Source
 
 PIXELS = 1 << 20  # of the frames that are measured at once
 MOST = 16  # frames at once
+ROOM = 512 << 20  # bytes that are made free for them on a GPU
 PLAIN = "Lucas-Kanade"
 RAFT_SIDE, RAFT_STEP = 128, 8  # pixels that RAFT's pyramid needs; what its sides are multiples of
 
@@ -101,6 +102,8 @@ def measured(
     """optical_flow: core's OPTICAL_FLOW or None; encoder: metric_encoders.Encoder or None. Raises ValueError."""
     device = comfy.model_management.get_torch_device()
     flow, backend = (by_luma, PLAIN) if optical_flow is None else (raft(optical_flow), "RAFT (OPTICAL_FLOW)")
+    if device.type != "cpu":
+        comfy.model_management.free_memory(ROOM, device)  # a video model may fill it
     collector, features, digest = Collector(flow, source.rate), None, hashlib.sha256()
     for frames in pieces(source):
         try:

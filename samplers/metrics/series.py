@@ -29,7 +29,7 @@ class Series:
     change, ssim, scene, warp, motion, acceleration: [N - 1] per transition, acceleration[0] NaN (of the motion before);
     sampled: motion from one to the next of the frames 0, s, 2 s, ..., s = max(1, round(rate / SAMPLED));
     middle: [(N - 1) // 2] of frames 1, 3, ...: mean |frame - the one made of its neighbours|;
-    ssim_first, sharpness, saturation: [N]; mean, spread: [N, 3] of RGB; histogram [N, 3, BINS]; grid [N, D] colours.
+    ssim_first, sharpness, saturation: [N]; histogram [N, 3, BINS]; grid [N, D] colours.
     Motions in pixels at a shorter side of FLOW_SIDE or less: `side`.
     """
 
@@ -44,8 +44,6 @@ class Series:
     ssim_first: torch.Tensor
     sharpness: torch.Tensor
     saturation: torch.Tensor
-    mean: torch.Tensor
-    spread: torch.Tensor
     histogram: torch.Tensor
     grid: torch.Tensor
     side: int = 0
@@ -111,8 +109,7 @@ class Collector:
         self.keep(
             ssim_first=look.ssim_of(self.first, [part[-len(frames) :] for part in seen]),
             sharpness=look.laplacian_variance(frames), saturation=look.saturation(frames),
-            mean=frames.mean((1, 2)), spread=frames.std((1, 2), correction=0), histogram=look.histograms(frames),
-            grid=colour_grid(frames),
+            histogram=look.histograms(frames), grid=colour_grid(frames),
         )  # fmt: skip
         if len(both) > 1:
             small = scenes.to_width(both)

@@ -12,7 +12,6 @@ from .scenes import cuts
 from .seams import EPS, boundary_ratios
 from .series import Series
 
-LEVEL_EPS = EPS  # of seams in pixels' change
 MOTION_EPS = 0.05  # of seams in motion: pixels of the flow
 FEATURE_EPS = 1e-3  # of seams in features: 1 - cosine
 FLAT = 1e-3  # variance of a Laplacian that is nothing to see
@@ -94,8 +93,8 @@ def slope(values: torch.Tensor) -> float:
 
 def seam_results(series: Series, boundaries: Sequence[int], backend: str) -> list[Result]:
     signals = (
-        ("seam_change", series.change, LEVEL_EPS, "pixels", "change of the picture"),
-        ("seam_warp", series.warp, LEVEL_EPS, backend, "what motion does not explain"),
+        ("seam_change", series.change, EPS, "pixels", "change of the picture"),
+        ("seam_warp", series.warp, EPS, backend, "what motion does not explain"),
         ("seam_motion", series.acceleration, MOTION_EPS, backend, "change of the motion"),
     )
     found = []
@@ -139,7 +138,7 @@ def results(series: Series, boundaries: Sequence[int], backend: str = "Lucas-Kan
         Result("moving_share", share, "share", 0, f"{backend} in place of RAFT",
                about="Steps of 1/8 s with motions over 6/256 of the side (VBench's threshold)"),
         Result("moving", moving, "0 or 1", 0, f"{backend} in place of RAFT",
-               about="Whether VBench would call the video moving"),
+               about="Whether enough of them move for VBench to call the video moving"),
         *(seam_results(series, boundaries, backend) if boundaries else []),
         Result("colour_drift", mean(colour[span:]), "0..1", -1,
                about=f"Distance of the L*a*b* histograms after the first {span} frames from those of them"),

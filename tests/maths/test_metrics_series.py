@@ -31,8 +31,8 @@ def known(frames=96, **numbers):
     plain = dict(
         change=torch.zeros(n), ssim=torch.ones(n), scene=torch.zeros(n), warp=torch.zeros(n), motion=torch.zeros(n),
         acceleration=torch.zeros(n), sampled=torch.zeros(n), middle=torch.zeros(n // 2), ssim_first=torch.ones(frames),
-        sharpness=torch.ones(frames), saturation=torch.zeros(frames), mean=torch.full((frames, 3), 0.5),
-        spread=torch.zeros(frames, 3), histogram=torch.full((frames, 3, 32), 1 / 32), side=256,
+        sharpness=torch.ones(frames), saturation=torch.zeros(frames), side=256,
+        histogram=torch.full((frames, 3, 32), 1 / 32),
         grid=torch.full((frames, 12), 0.3))  # fmt: skip
     return series.Series(**plain | {k: v if k == "side" else torch.as_tensor(v).float() for k, v in numbers.items()})
 
@@ -66,8 +66,6 @@ def test_each_number_is_that_of_its_own_frames():
         "ssim_first": [look.ssim(frames[:1], frames[t : t + 1]) for t in range(14)],
         "sharpness": [look.laplacian_variance(frames[t : t + 1]) for t in range(14)],
         "saturation": [look.saturation(frames[t : t + 1]) for t in range(14)],
-        "mean": [frames[t].mean((0, 1))[None] for t in range(14)],
-        "spread": [frames[t].flatten(0, 1).std(0, correction=0)[None] for t in range(14)],
         "histogram": [look.histograms(frames[t : t + 1]) for t in range(14)],
     }
     for name, values in wanted.items():
@@ -94,7 +92,6 @@ def test_numbers_of_motion_stand_at_their_transitions():
     assert torch.allclose(found.change, levels.diff().abs(), atol=1e-6)
     between = ((levels[:-2:2] + levels[2::2]) / 2 - levels[1:-1:2]).abs()
     assert len(found.middle) == 5 and torch.allclose(found.middle, between, atol=1e-5)
-    assert torch.allclose(found.mean, levels[:, None].expand(-1, 3), atol=1e-6) and found.spread.abs().max() < 1e-5
 
 
 @pytest.mark.parametrize("frames", [2, 3, 4, 5, 13, 14])
