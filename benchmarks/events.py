@@ -28,7 +28,7 @@ from ..nodes.prompts import encode_timeline
 from ..samplers.adapters.syncos import syncos_sampler
 from ..samplers.prompts import timeline
 from ..samplers.syncos.coupling import PRESETS, SynCoSSettings
-from . import command, plots, scenarios, variants
+from . import command, plots, rivals, scenarios, variants
 from .metrics import events as event_metrics
 from .quality import CLIP, Demo, boundaries, decoded, node
 from .tables import LEGEND, PAIRS, Runs, Table
@@ -92,8 +92,11 @@ class Variant:
 def variant(text: str, everywhere: list[str]) -> tuple[str, Variant]:
     """ "syncos_paper:iters=10" -> (its label, what it means). Raises ValueError."""
     name, _, own = text.partition(":")
+    if name in variants.RIVALS:
+        label, parts = variants.variant(text, [])
+        return label, Variant(dict(INPUTS["windows"]), None, True, parts)
     if name not in VARIANTS:
-        raise ValueError(f"--variants: {name} is not one of {', '.join(VARIANTS)}")
+        raise ValueError(f"--variants: {name} is not one of {', '.join([*VARIANTS, *variants.RIVALS])}")
     given = VARIANTS[name]
     own = [c for c in own.split(",") if c]
     if given is not None:
@@ -151,6 +154,13 @@ def prompts(scenario, structured: bool, frames: int) -> tuple[str, list[str], li
 
 def sample(demo: Demo, way: Variant, scenario, seed: int):
     """(video [T, H, W, 3], window evaluations, seconds without the VAE)."""
+    rival = rivals.scheduled(demo.model, way.added)
+    if rival:
+        texts = prompts(scenario, way.structured, decoded(scenario.frames))[1]
+        positive = [cond for text in texts for cond in demo.encode(text)]
+        euler, noise = core.KSamplerSelect.execute("euler").result[0], core.RandomNoise.execute(seed).result[0]
+        videos, evaluations, seconds = demo.video(rival, positive, noise, euler, scenario.frames)
+        return videos[0], evaluations, seconds
     model, windows = demo.windows(**way.windows)
     sampler = syncos_sampler(way.syncos) if way.syncos else core.KSamplerSelect.execute("euler").result[0]
     positive = encode_timeline(demo.clip, *prompts(scenario, way.structured, decoded(scenario.frames)))
@@ -221,6 +231,7 @@ def report(args, whole: Table, parts: list[Table], weights: str) -> str:
     main = [name for name, metric in whole.metrics.items() if metric.main]
     first = main[: main.index("colour_drift")]
     hue = "same hue, of the later events whose subject has the first one's colour name; " if args.unnamed else ""
+    meaning = variants.MEANING | MEANING
     lengths = ", ".join(f"{n} events in {decoded(frames)} pixel frames" for n, frames in scenarios.LENGTHS.items())
     lines = [
         "# SynCoS on multi-event videos of the demo model", "",
@@ -244,7 +255,7 @@ def report(args, whole: Table, parts: list[Table], weights: str) -> str:
         "of the picture near a border, beyond the largest inside the events beside it. Seams: inside the events. "
         "Formulas: `metrics/events.py`. Evaluations (of a window by the model, each CFG branch one, counted as they "
         f"reach it) and seconds (of sampling, without the VAE): times {REFERENCE}'s.", "",
-        *(f"- `{name}`: {MEANING[name]}" for name in dict.fromkeys(label.partition(":")[0] for label in args.table)),
+        *(f"- `{name}`: {meaning[name]}" for name in dict.fromkeys(label.partition(":")[0] for label in args.table)),
         "", f"## {whole.title}", "", whole.spent(), "",
         *whole.markdown(first, COSTS), "", *whole.markdown(main[len(first) :]), "",
         "More:", "", *whole.markdown([name for name in whole.metrics if name not in main]), "",

@@ -29,7 +29,7 @@ from ..backbone.demo import loader, reader, world
 from ..backbone.demo.quality import omit
 from ..samplers.windows import WindowSettings, latent_length, latent_overlap
 from ..samplers.windows import boundaries as window_boundaries
-from . import command, plots
+from . import command, plots, rivals
 from .metrics.video import METRICS, measure
 from .tables import LEGEND, PAIRS, Runs, Table
 from .variants import INPUTS, MEANING, REFERENCE, VARIANTS, effective, variant
@@ -104,6 +104,14 @@ class Demo:
 
     def sample(self, parts: dict, frames: int, specs: list[tuple], seeds: list[int]):
         """What `video` returns, for the variant with these parts, and a prompt and a seed for each video."""
+        rival = rivals.scheduled(self.model, parts)
+        if rival:  # core's loop takes a batch's timesteps by the window's frames: one video a call
+            positives = [self.encode(world.prompt(*spec)) for spec in specs]
+            noises = [core.RandomNoise.execute(seed).result[0] for seed in seeds]
+            euler, = core.KSamplerSelect.execute("euler").result
+            each = [self.video(rival, *one, euler, frames) for one in zip(positives, noises, strict=True)]
+            videos, evaluations, seconds = zip(*each, strict=True)
+            return torch.cat(videos), evaluations[0], sum(seconds) / len(seconds)
         scheduled, windows = self.windows(**(parts.get("windows") or INPUTS["windows"]))
         model = scheduled if "windows" in parts else self.model
         if "abam" in parts:

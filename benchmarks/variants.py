@@ -15,6 +15,8 @@ INPUTS = {
         omega=2e-5, lambda_f=0.2, lambda_mse=0.001, lambda_phase=1.0, phase="wrapped", rescale=True, start_percent=0.0,
         end_percent=1.0,
     ),
+    "core": dict(overlap=28, schedule="standard_static", freenoise=False, fuse="pyramid"),
+    "kj": dict(overlap=0, schedule="batched_shifted", freenoise=True, fuse="pyramid"),
 }  # fmt: skip
 GLOBAL = {"gamma0", "beta", "global_every", "global_until", "global_mix", "global_cut"}  # no meaning without the path
 MIX = {"filter", "d_s", "d_t", "order", "variance"}  # ... where no frequencies are mixed
@@ -46,6 +48,7 @@ VARIANTS = {
     "ours": PAPER,
     "best": BEST,
 }
+RIVALS = {"core": {"core": {}}, "kj": {"kj": {}}}  # other packs' windows, one by name
 MEANING = {
     "direct": "the whole long latent in one model call, no windows",
     "genl": "Gen-L-Video: static local windows, plain noise",
@@ -59,16 +62,19 @@ MEANING = {
     "wo_vmcr": "without motion refinement",
     "ours": "GLC-Diffusion with the paper's values",
     "best": "GLC-Diffusion with the values that drift least here: d_s, d_t 0.1, anchor 0.3, omega 2e-4",
+    "core": "ComfyUI's Context Windows; freenoise: with its FreeNoise",
+    "kj": "KJNodes' Context Windows Visualizer: windows without overlap whose seams roll, FreeNoise",
 }
 
 
 def variant(text: str, everywhere: list[str]) -> tuple[str, dict]:
     """ "ours:gamma0=0.05" -> (its label, all inputs of each part that it uses)."""
     name, _, changes = text.partition(":")
-    if name not in VARIANTS:
-        raise ValueError(f"--variants: {name} is not one of {', '.join(VARIANTS)}")
+    every = VARIANTS | RIVALS
+    if name not in every:
+        raise ValueError(f"--variants: {name} is not one of {', '.join(every)}")
     changes = [c for c in changes.split(",") if c] + (everywhere if name != REFERENCE else [])
-    parts = {part: INPUTS[part] | inputs for part, inputs in VARIANTS[name].items()}
+    parts = {part: INPUTS[part] | inputs for part, inputs in every[name].items()}
     for change in changes:
         key, _, value = change.partition("=")
         if key in INPUTS and value in ("on", "off"):
@@ -76,7 +82,8 @@ def variant(text: str, everywhere: list[str]) -> tuple[str, dict]:
             parts |= {key: INPUTS[key]} if value == "on" else {}
             continue
         part, _, key = key.rpartition(".")
-        owners = [p for p in INPUTS if key in INPUTS[p] and part in ("", p)]
+        among = parts if name in RIVALS else [p for p in INPUTS if p not in RIVALS]
+        owners = [p for p in among if key in INPUTS[p] and part in ("", p)]
         if len(owners) != 1:
             raise ValueError(f"{change}: {'say ' + ' or '.join(f'{p}.{key}' for p in owners) if owners else 'unknown'}")
         if owners[0] in parts:
