@@ -3,8 +3,9 @@
     COMFYUI_PATH=... python -m benchmarks calls [--resume]
 
 Long videos of held-out prompts as in quality.py, and scenarios of several events as in events.py, sampled in the ways
-below; all are compared with static windows of half overlap. --ways core kj: other packs' windows (KJNODES_PATH). Writes calls.md, calls.json and calls.png;
-calls_videos.jsonl and calls_events.jsonl keep every finished run, --resume goes on from there.
+below; all are compared with static windows of half overlap. --ways core kj: other packs' windows, KJNodes' from the
+folder that KJNODES_PATH names. Writes calls.md, calls.json and calls.png; calls_videos.jsonl and calls_events.jsonl
+keep every finished run, --resume goes on from there.
 """
 
 import argparse
