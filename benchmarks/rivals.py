@@ -17,12 +17,13 @@ from ..samplers.windows import latent_length, latent_overlap
 CLIP = 49
 
 
-def core(model, *, overlap: int, schedule: str, freenoise: bool, fuse: str):
+def core(model, *, overlap: int, schedule: str, freenoise: bool, fuse: str, stride: int):
     """Context Windows (Manual) with windows of a clip."""
     length = latent_length(CLIP, 4)
     given = dict(
         context_length=length, context_overlap=latent_overlap(overlap, length, 4), context_schedule=schedule,
-        context_stride=1, closed_loop=False, fuse_method=fuse, dim=2, freenoise=freenoise, split_conds_to_windows=True,
+        context_stride=stride, closed_loop=False, fuse_method=fuse, dim=2, freenoise=freenoise,
+        split_conds_to_windows=True,
     )  # fmt: skip
     known = inspect.signature(ContextWindowsManualNode.execute).parameters
     if not given.keys() <= known.keys():
