@@ -23,7 +23,6 @@ import comfy_extras.nodes_custom_sampler as core
 import torch
 from PIL import Image
 
-from ..backbone.demo import reader
 from ..nodes.prompts import encode_timeline
 from ..samplers.adapters.syncos import syncos_sampler
 from ..samplers.prompts import timeline
@@ -193,13 +192,14 @@ def run(args, runs: Runs, demo: Demo, chosen: dict) -> None:
                 continue
             with torch.inference_mode():
                 video, evaluations, seconds = sample(demo, way, scenario, SEED + i)
-                seams = boundaries({"windows": way.windows}, scenario.frames)
-                found = event_metrics.measure(video, reader.read(video), scenario, seams)
+                seams = boundaries({"windows": way.windows}, scenario.frames, demo.clip_frames)
+                found = demo.measure_events(video, scenario, seams)
             runs.add({
                 "key": key, "variant": label, "scenario": i, "title": scenario.title, "changes": scenario.changes,
                 "events": len(scenario.events), "frames": len(video), "seed": SEED + i, "steps": args.steps,
                 "cfg": args.cfg, "weights": demo.hash, "evaluations": evaluations, "seconds": seconds,
-                "settings": way.effective(), "metrics": {k: None if math.isnan(v) else v for k, v in found.items()},
+                "settings": way.effective(), **demo.row(video),
+                "metrics": {k: None if math.isnan(v) else v for k, v in found.items()},
             })  # fmt: skip
             if strip:
                 plots.strip(video).save(strip)

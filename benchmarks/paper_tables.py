@@ -1,7 +1,8 @@
-"""The tables of both papers: their rows as variants of quality.py or events.py, and the papers' own numbers. Data alone.
+"""The tables of both papers: their rows as variants of quality.py and events.py, and the papers' own numbers.
 
-GLC-Diffusion (arXiv 2501.05484): Tables 1 to 6, CogVideoX, 200 prompts of VBench. SynCoS (arXiv 2503.08605): Tables 1 to
-3 and 5, 48 scenarios; its sweeps of stride, learning rate, iterations and t_min have figures or ranges, no numbers.
+GLC-Diffusion (arXiv 2501.05484): Tables 1 to 6, CogVideoX, 200 prompts of VBench. SynCoS (arXiv 2503.08605): Tables 1
+to 3, 48 scenarios; its sweeps of stride, learning rate, iterations and t_min have figures or ranges, no numbers. Data
+alone.
 """
 
 from dataclasses import dataclass, field
