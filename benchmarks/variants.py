@@ -7,7 +7,7 @@ INPUTS = {
     "windows": dict(
         overlap=28, schedule="static", shift_seed=0, fuse="pyramid", global_path=False, gamma0=0.005, beta=5e-4,
         global_every=1, global_until=1.0, first_latent="as_is", overlap_end=-1, closed_loop=False,
-        global_mix="weight", global_cut=0.25,
+        global_mix="weight", global_cut=0.25, cfg_until=1.0,
     ),
     "noise": dict(mode="shuffle_and_mix", filter="butterworth", d_s=0.25, d_t=0.25, order=4, variance="per_frequency"),
     "abam": dict(anchor=0.1, first_layer=0, last_layer=-1, start_percent=0.0, end_percent=1.0),

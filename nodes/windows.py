@@ -280,6 +280,11 @@ class LongTakeWindowScheduler(io.ComfyNode):
                     tooltip="With frequencies: where low ends, as a fraction of the highest (Nyquist) one over time, "
                     "height and width; 0.1 to 0.4, paper 0.25. 0: local windows alone; 1: the global path alone.",
                 ),
+                Float(
+                    "cfg_until", default=1.0, min=0.01, max=1.0, step=0.01, optional=True,
+                    tooltip="Classifier-free guidance in this first fraction of the noise schedule only; after it the "
+                    "positive prompt alone, at half the calls. 0.4 to 0.7 saves a fifth to a third; 1: throughout.",
+                ),
             ],
             outputs=[
                 io.Model.Output(display_name="model"),
@@ -298,7 +303,7 @@ class LongTakeWindowScheduler(io.ComfyNode):
     def execute(
         cls, model, window_length, overlap, schedule, shift_seed, fuse, global_path, gamma0, beta, global_every,
         global_until, first_latent, window_batch, length, retain="", overlap_end=-1, closed_loop=False,
-        latent=None, global_mix=MIXES[0], global_cut=CUT,
+        latent=None, global_mix=MIXES[0], global_cut=CUT, cfg_until=1.0,
     ) -> io.NodeOutput:  # fmt: skip
         c = temporal_compression(model.get_model_object("latent_format"))
         if latent is not None:
@@ -307,7 +312,7 @@ class LongTakeWindowScheduler(io.ComfyNode):
             window_length, overlap, c, schedule=schedule, shift_seed=shift_seed, fuse=fuse, global_path=global_path,
             gamma0=gamma0, beta=beta, global_every=global_every, global_until=global_until, first_latent=first_latent,
             window_batch=window_batch, retain=retain, overlap_end=overlap_end, closed_loop=closed_loop,
-            global_mix=global_mix, global_cut=global_cut,
+            global_mix=global_mix, global_cut=global_cut, cfg_until=cfg_until,
         )  # fmt: skip
         return io.NodeOutput(
             apply_windows(model, settings),

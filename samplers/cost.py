@@ -49,9 +49,10 @@ def run_cost(
     """Cost of one run over `frames` latent frames: per step its key (see windows.shift_offset). Without details: of a
     whole schedule, evenly spaced, where nothing runs again."""
     steps = len(keys)
-    if settings.whole(frames):
-        return Cost(1, 0, 0, steps, steps * branches, steps * branches, steps * branches)
     details = details or even_details(steps)
+    asked = [settings.branches(branches, place) for place in details.places]
+    if settings.whole(frames):
+        return Cost(1, 0, 0, steps, sum(asked), steps * branches, steps * branches)
     path, local, extra = settings.extra_path, [], []
     for step, (key, t) in enumerate(zip(keys, details.times, strict=True)):
         active = path is not None and path.active(details.index + step, details.places[step])
@@ -59,13 +60,12 @@ def run_cost(
         count = local_count(settings, frames, key, details.index + step, details.places[step])
         local.append(count if share < 1 or path.joins else 0)
         extra.append(path.count(frames, settings.length) if share > 0 else 0)
-    again = sum(
-        calls_count(count, details.limit) - 1
-        for counts in zip(local, extra, details.repeats or [False] * steps, strict=True) if counts[-1]
-        for count in counts[:-1] if count > 1
-    )  # fmt: skip
+    again = [
+        sum(calls_count(count, details.limit) - 1 for count in counts if count > 1) if repeats else 0
+        for *counts, repeats in zip(local, extra, details.repeats or [False] * steps, strict=True)
+    ]
     plain = starts_count(frames, settings.length, settings.stride, 0) * steps * branches
-    evaluations = (sum(local) + sum(extra) + again) * branches
+    evaluations = sum(sum(counts) * n for *counts, n in zip(local, extra, again, asked, strict=True))
     once = max(frames / settings.length, 1) * steps * branches
     return Cost(max(local), max(extra), sum(n > 0 for n in extra), steps, evaluations, plain, once)
 
@@ -83,9 +83,10 @@ def cost_text(
     most = "up to " if settings.moves else ""
     stride = f"{settings.stride}" if settings.overlap_end is None else f"{settings.stride} to {settings.at(1.0).stride}"
     calls = "" if details is None else f", {details.limit} to a model call"
+    until = "" if settings.cfg_until == 1 or branches == 1 else f" until {settings.cfg_until:g} of the schedule"
     return (
         f"{frames} latent frames: {most}{cost.local} local windows of {min(settings.length, frames)} (stride "
-        f"{stride}) per step{extra}{calls}; {cost.steps} steps x {branches} CFG branches = {cost.evaluations} window "
-        f"evaluations, {cost.evaluations / cost.plain:.2f}x plain windows ({cost.plain}), every frame "
-        f"{cost.evaluations / cost.once:.2f} times a step, for a sampler with one evaluation per step"
+        f"{stride}) per step{extra}{calls}; {cost.steps} steps x {branches} CFG branches{until} = "
+        f"{cost.evaluations} window evaluations, {cost.evaluations / cost.plain:.2f}x plain windows ({cost.plain}), "
+        f"every frame {cost.evaluations / cost.once:.2f} times a step, for a sampler with one evaluation per step"
     )

@@ -70,7 +70,8 @@ class WindowSettings:
     window_batch windows per model call (0 = automatic); compression = pixel frames per latent frame after the first;
     retain: places i that show the video's frame i of the conditioning in every window (-1: the last in both), core's
     cond_retain_index_list; overlap_end: the overlap that o has become at the end of the noise schedule (None: o
-    throughout), linear in between; closed_loop: the video's last frame is followed by its first, windows go around.
+    throughout), linear in between; closed_loop: the video's last frame is followed by its first, windows go around;
+    cfg_until: the fraction of the noise schedule in which every CFG branch is asked, the first one alone after it.
     Raises ValueError for values that make no windows.
     """
 
@@ -86,13 +87,15 @@ class WindowSettings:
     retain: tuple[int, ...] = ()
     overlap_end: int | None = None
     closed_loop: bool = False
+    cfg_until: float = 1.0
 
     def __post_init__(self):
         end = {} if self.overlap_end is None else {"overlap_end": (0, LONGEST - 1, True)}
         held(
             self,
             {"length": (1, LONGEST, True), "overlap": (0, LONGEST - 1, True), **end,
-             "shift_seed": (0, 2**64 - 1, True), "window_batch": (0, 64, True), "compression": (1, 64, True)},
+             "shift_seed": (0, 2**64 - 1, True), "window_batch": (0, 64, True), "compression": (1, 64, True),
+             "cfg_until": (0.01, 1, False)},
             {"schedule": SCHEDULES, "fuse": FUSE, "first_latent": FIRST_LATENT},
         )  # fmt: skip
         for name in ("overlap", *end):
@@ -121,6 +124,10 @@ class WindowSettings:
             return self
         overlap = round(self.overlap + (self.overlap_end - self.overlap) * min(max(place, 0.0), 1.0))
         return replace(self, overlap=overlap, overlap_end=None)
+
+    def branches(self, count: int, place: float) -> int:
+        """How many of `count` CFG branches are asked at a place in the noise schedule."""
+        return count if place < self.cfg_until or self.cfg_until == 1 else min(count, 1)
 
     def whole(self, frames: int) -> bool:
         """Whether a video of so many latent frames is one window, sampled as without windows."""

@@ -99,6 +99,7 @@ class LongTakeContextHandler(IndexListContextHandler):
         by_frame = event_attention.timed(conds)
         if by_frame:
             event_attention.refuse_unknown(model)
+        asked = by_frame or self.settings.cfg_until < 1  # one window is asked for, too
         if self._core_loop(conds):
             refused = [(hook.node, "bypass it") for hook in options.get(PATH_HOOKS, {}).values()]
             if self.settings.extra_path is not None:
@@ -111,7 +112,7 @@ class LongTakeContextHandler(IndexListContextHandler):
                 refused.append((f"{timeline_notes.NODE}: timing (frame)", "set it to window"))
             for what, way_out in refused:
                 raise ValueError(f"{what}: not available for latents with audio or guide frames; {way_out}")
-            many = super().should_use_context(model, conds, x_in, timestep, model_options) or by_frame
+            many = super().should_use_context(model, conds, x_in, timestep, model_options) or asked
             if many:
                 frames = self._build_window_state(x_in, conds, model).latents[0].shape[DIM]
                 self._refuse_uncuttable(model, conds, options, frames)
@@ -123,7 +124,7 @@ class LongTakeContextHandler(IndexListContextHandler):
             )
         frames = (options[CHUNKS].x if CHUNKS in options else x_in).shape[DIM]
         video = frames - _references(model, conds, options)
-        if not self.settings.whole(video) or CHUNKS in options or by_frame:
+        if not self.settings.whole(video) or CHUNKS in options or asked:
             self._refuse_uncuttable(model, conds, options, frames)
             return True
         if Moment.of(timestep, model_options).first:
@@ -166,25 +167,31 @@ class LongTakeContextHandler(IndexListContextHandler):
         run.located = located(self.settings, model.model_sampling, model_options["transformer_options"])
         run.now = self.settings.at(run.located[0][run.moment.step])
         run.context_overlap = run.now.overlap  # core's overlap-linear reads it
+        asked = self.settings.branches(len(conds), run.located[0][run.moment.step])
+        rest = len(conds) - asked
+        out = run._predict(calc_cond_batch, model, conds[:asked] + [None] * rest, x_in, timestep, model_options)
+        return out[:asked] + out[:1] * rest  # guidance between equal predictions is none
+
+    def _predict(self, calc_cond_batch, model, conds, x_in, timestep, model_options):
         # What a window says about itself must not stay in the caller's options.
         model_options = {**model_options, "transformer_options": {**model_options["transformer_options"]}}
-        core_loop, chunks = run._core_loop(conds), model_options["transformer_options"].get(CHUNKS)
+        core_loop, chunks = self._core_loop(conds), model_options["transformer_options"].get(CHUNKS)
         video = x_in if chunks is None else chunks.x
-        video = run._build_window_state(x_in, conds, model).latents[0] if core_loop else video
-        run.references = _references(model, conds, model_options["transformer_options"])
-        conds = over_video(conds, pixel_length(video.shape[DIM] - run.references, self.settings.compression))
+        video = self._build_window_state(x_in, conds, model).latents[0] if core_loop else video
+        self.references = _references(model, conds, model_options["transformer_options"])
+        conds = over_video(conds, pixel_length(video.shape[DIM] - self.references, self.settings.compression))
         if core_loop:
 
             def calc(model, conds, x, t, options):  # core would pick a batch's timesteps by the window's frames
                 options = event_attention.attached(options, conds)
                 return calc_cond_batch(model, conds, x, t.expand(len(x)), options)
 
-            return super(LongTakeContextHandler, run).execute(calc, model, conds, x_in, timestep[:1], model_options)
+            return super().execute(calc, model, conds, x_in, timestep[:1], model_options)
         of_run = Run.of(model_options["transformer_options"])
-        evaluation = Evaluation(calc_cond_batch, model, conds, video, timestep, model_options, of_run, run.moment)
-        if self.settings.whole(video.shape[DIM] - run.references):  # one window: frames are in their places
-            run.settings, run.cond_retain_index_list = replace(self.settings, extra_path=None), []
-        return run._fused(evaluation) if chunks is None else run._single(evaluation, chunks, x_in)
+        evaluation = Evaluation(calc_cond_batch, model, conds, video, timestep, model_options, of_run, self.moment)
+        if self.settings.whole(video.shape[DIM] - self.references):  # one window: frames are in their places
+            self.settings, self.cond_retain_index_list = replace(self.settings, extra_path=None), []
+        return self._fused(evaluation) if chunks is None else self._single(evaluation, chunks, x_in)
 
     def _single(self, evaluation: Evaluation, chunks: Chunks, like: torch.Tensor) -> list[torch.Tensor]:
         frames = evaluation.x.shape[DIM]

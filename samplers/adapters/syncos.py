@@ -295,13 +295,17 @@ def log_start(run: _Run, plan: list[bool], moment: Moment) -> None:
         local_count(run.windows, run.frames, key, index + i, places[i]) for i, key in enumerate(moment.keys)
     ]
     first, second = evaluations(run.settings, plan, windows)
+    alone = 0  # predictions of one CFG branch
+    for on, count, place in zip(plan, windows, places, strict=True):
+        part = evaluations(run.settings, [on], [count])
+        alone += sum(part) if run.windows.branches(2, place) == 1 else part[1] * run.settings.cond_only
     n = min(run.settings.chunks, max(windows))
     text = (
         f"SynCoS: {sum(plan)} of {len(plan)} steps coupled, {run.settings.iters} iterations of {n} of {max(windows)} "
         f"chunks; {first + second} window predictions, {(first + second) / sum(windows):.2f}x plain windows"
     )
-    if run.settings.cond_only:
-        text += f" ({second} of them without the negative prompt)"
+    if alone:
+        text += f" ({alone} of them without the negative prompt)"
     logger.info("%s.", text)
     progress.show(text)
     if run.settings.couples and not any(plan):
