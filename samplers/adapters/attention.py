@@ -99,6 +99,11 @@ class AnchorHook:
         if len(windows) < 2 or not self.active(float(evaluation.sigma)):
             return None
         store = self._store(evaluation, windows[0], entries, limit)
+        if store not in STORES and len({window.ahead for window in windows}) > 1:
+            raise ValueError(
+                f"{NODE}: cache: recompute does not go together with first_latent: anchor of the window scheduler, "
+                f"whose later windows are one frame longer; use gpu or cpu"
+            )
         return AnchorPath(self.settings, evaluation.model.diffusion_model, store)
 
     def repeats(
@@ -158,15 +163,10 @@ class AnchorPath:
         self.settings, self.model = settings, diffusion_model
         self.layout = layout_of(diffusion_model)
         self.kept = STORES[store]() if store in STORES else None
-        self.companion = None if self.kept is not None else 0
+        self.companion, self.leads = (None, True) if self.kept is not None else (0, False)
 
     def begin_call(self, call: Call) -> None:
-        skip, *longer = {window.ahead for window in call.windows}
-        if longer:
-            raise ValueError(
-                f"{NODE}: cache: recompute does not go together with first_latent: anchor of the window scheduler, "
-                f"whose later windows are one frame longer; use gpu or cpu"
-            )
+        skip = call.windows[0].ahead
         parts = {e["uuid"]: e[PART_KEY] for branch in call.conds if branch is not None for e in branch}
         anchor = call.indices.index(0) if 0 in call.indices else None
         frames = len(window_frames(call.windows[0]))

@@ -5,13 +5,13 @@ class sits in the MODEL's options and is never written to: each call runs on a l
 methods come as path hooks (hooks.py); what a timeline tells each frame (event_attention.py) is conditioning.
 """
 
+import contextlib
 import copy
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 
 import comfy.model_base
-import comfy.model_management
 import comfy.patcher_extension
 import torch
 from comfy import context_windows as core
@@ -26,13 +26,12 @@ from ..windows import (
     WindowSettings,
     local_windows,
     pixel_length,
-    planned_calls,
     step_paths,
 )
 from . import event_attention, ltx_shift, preview, progress, timeline_notes
-from .conds import cut_conds, merge_windows, uncuttable
-from .event_texts import aligned, grouped
-from .hooks import CHUNKS, PATH_HOOKS, Call, Chunks, Evaluation
+from .calls import WindowPath, computed, path_calls
+from .conds import cut_conds, uncuttable
+from .hooks import CHUNKS, PATH_HOOKS, WORKERS, Chunks, Evaluation
 from .latents import DIM, NODE
 from .memory import auto_batch, prepare, refuse_too_many
 from .references import behind, references
@@ -108,6 +107,8 @@ class LongTakeContextHandler(IndexListContextHandler):
                 refused.append((f"{NODE}: closed_loop", "turn it off"))
             if CHUNKS in options:
                 refused.append(("SynCoS", "use KSampler"))
+            if WORKERS in options:
+                refused.append(("Workers (Ray) (LongTakeWorkers): workers", "set it to 0"))
             if by_frame and self._get_guide_entries(conds):
                 refused.append((f"{timeline_notes.NODE}: timing (frame)", "set it to window"))
             for what, way_out in refused:
@@ -199,12 +200,14 @@ class LongTakeContextHandler(IndexListContextHandler):
         path = "whole" if whole else "local"  # the whole: the prompt of the whole video, as in any other sampler
         windows = [context_window(w, self.settings, path, frames, self.references) for w in chunks.windows]
         out = [torch.empty_like(like) for _ in evaluation.conds]
-        for i, results, _ in self._evaluate(evaluation, windows, self._batch_limit(evaluation, windows), []):
-            for branch, result in zip(out, results, strict=True):
-                branch.narrow(DIM, i * result.shape[DIM], result.shape[DIM]).copy_(result)
+        calls = path_calls(self, evaluation, WindowPath(windows, self._batch_limit(evaluation, windows), []))
+        for call, results in computed(evaluation, calls):
+            for i, window, _ in call.taken_apart(results):
+                for branch, result in zip(out, window, strict=True):
+                    branch.narrow(DIM, i * result.shape[DIM], result.shape[DIM]).copy_(result)
         return out
 
-    def _callback(self, name: str, *args):
+    def callback(self, name: str, *args):
         for callback in comfy.patcher_extension.get_all_callbacks(name, self.callbacks):
             callback(self, *args)
 
@@ -224,32 +227,41 @@ class LongTakeContextHandler(IndexListContextHandler):
         ones = [torch.ones(core.get_shape_for_dim(x, DIM), device=x.device) for _ in conds]
         biases = [[0.0] * frames for _ in conds]
 
-        self._callback(IndexListCallbacks.EXECUTE_START, model, x, conds, timestep, evaluation.options)
-        try:
+        self.callback(IndexListCallbacks.EXECUTE_START, model, x, conds, timestep, evaluation.options)
+        parts = {}  # of each path: its windows, their weights, and where their predictions go
+
+        def calls():
             for path in paths:
                 placed = behind(path.windows, self.references)
                 weights = self._weights(evaluation, path, placed, frames)
                 # What hooks see, and what is joined by frequency, is whole: every window is asked.
                 skips = PATH_HOOKS not in options and not joined
                 needed = touching(placed, evaluation.run.made if skips else None)
-                target = outs.get(path.name, out)
-                parts, weights = [placed[i] for i in needed], [weights[i] for i in needed]
-                windows = [context_window(w, self.settings, path.name, frames, self.references) for w in parts]
+                own = [placed[i] for i in needed]
+                windows = [context_window(w, self.settings, path.name, frames, self.references) for w in own]
                 limit = self._batch_limit(evaluation, windows)
                 hooks = self._begin_path(evaluation, windows, limit)
+                begun = WindowPath(windows, limit, hooks)
+                parts[begun] = own, [weights[i] for i in needed], outs.get(path.name, out)
                 try:
                     if moment.first and path is paths[0]:
                         self._log_start(evaluation, windows, limit)
-                    for i, results, sub_conds in self._evaluate(evaluation, windows, limit, hooks):
-                        for branch, result in zip(target, results, strict=True):
-                            fusion.accumulate(branch, result, parts[i], weights[i], DIM)
-                        self._callback(
-                            IndexListCallbacks.COMBINE_CONTEXT_WINDOW_RESULTS, x, results, sub_conds, windows[i], i,
-                            len(windows), timestep, target, ones, biases,
-                        )  # fmt: skip
+                    yield from path_calls(self, evaluation, begun)
                 finally:
                     for hook in hooks:
                         hook.end()
+
+        try:
+            with contextlib.closing(calls()) as asked:
+                for call, results in computed(evaluation, asked):
+                    own, weights, target = parts[call.path]
+                    for i, window, cut in call.taken_apart(results):
+                        for branch, result in zip(target, window, strict=True):
+                            fusion.accumulate(branch, result, own[i], weights[i], DIM)
+                        self.callback(
+                            IndexListCallbacks.COMBINE_CONTEXT_WINDOW_RESULTS, x, window, cut, call.path.windows[i], i,
+                            len(call.path.windows), timestep, target, ones, biases,
+                        )  # fmt: skip
             if joined:
                 path, shape = self.settings.extra_path, (video, *x.shape[DIM + 1 :])
                 h = evaluation.run.once(("response", shape), lambda: path.response(shape).to(x.device))
@@ -258,7 +270,7 @@ class LongTakeContextHandler(IndexListContextHandler):
                     local.copy_(path.join(local, whole, h))
             return out
         finally:
-            self._callback(IndexListCallbacks.EXECUTE_CLEANUP, model, x, conds, timestep, evaluation.options)
+            self.callback(IndexListCallbacks.EXECUTE_CLEANUP, model, x, conds, timestep, evaluation.options)
 
     def _weights(self, evaluation: Evaluation, path: Path, placed: list[Window], frames: int) -> list[torch.Tensor]:
         """Of each window's frames, on the latent's device: made once per run for the same windows and share. placed:
@@ -292,65 +304,6 @@ class LongTakeContextHandler(IndexListContextHandler):
             return sum(len(cond) for cond in conds if cond is not None)
 
         return entries
-
-    def _evaluate(
-        self, evaluation: Evaluation, windows: list[ContextWindow], limit: int, hooks: list
-    ) -> Iterator[tuple[int, list[torch.Tensor], list]]:
-        """(index, predictions per CFG branch, conds) of each window, several windows to a model call."""
-        companion = next((hook.companion for hook in hooks if hook.companion is not None), None)
-        repeated = False
-        lengths = [len(window_frames(w)) for w in windows]
-        for indices in planned_calls([n > min(lengths) for n in lengths], limit, companion):
-            for i, *result in self._evaluate_batch(evaluation, indices, windows, hooks):
-                if i != companion or not repeated:
-                    yield i, *result
-            repeated = True
-
-    def _evaluate_batch(self, evaluation: Evaluation, indices: list[int], windows: list[ContextWindow], hooks: list):
-        model, conds, x_in, batch = evaluation.model, evaluation.conds, evaluation.x, evaluation.x.shape[0]
-        sub_conds = [[self.get_resized_cond(cond, x_in, windows[i]) for cond in conds] for i in indices]
-        merged = sub_conds[0]
-        if len(indices) > 1:
-            if any(hook.companion is not None for hook in hooks):
-                sub_conds = aligned(sub_conds, [len(window_frames(windows[i])) for i in indices])
-            merged = [None if b[0] is None else merge_windows(b, batch) for b in zip(*sub_conds, strict=True)]
-            if any(m is None and cond is not None for m, cond in zip(merged, conds, strict=True)):
-                for hook in hooks:
-                    if hook.companion is not None:
-                        raise ValueError(hook.apart)
-                for part in grouped(indices, sub_conds):
-                    yield from self._evaluate_batch(evaluation, part, windows, hooks)
-                return
-        comfy.model_management.throw_exception_if_processing_interrupted()
-        options = {**evaluation.transformer_options}  # of this call alone: the hooks put themselves into it
-        model_options = {**evaluation.options, "transformer_options": options}
-        for i in indices:
-            self._callback(
-                IndexListCallbacks.EVALUATE_CONTEXT_WINDOWS, model, x_in, conds, evaluation.timestep, model_options, i,
-                windows[i], model_options, None, None,
-            )  # fmt: skip
-        call = Call(tuple(indices), tuple(windows[i] for i in indices), sub_conds[0], options)
-        first = call.windows[0]
-        options["context_window"] = first
-        options["longtake"] = {
-            "path": first.path,
-            "windows": tuple(tuple(w.index_list) for w in call.windows),
-            "anchor": tuple(w.anchor for w in call.windows),
-            "step": self.moment.step,
-        }
-        step = f"step {self.moment.step + 1}/{len(self.moment.keys)}"
-        progress.show(f"{step}, {first.path} window {indices[-1] + 1}/{len(windows)}")
-        event_attention.attach(options, merged, evaluation.run)
-        for hook in hooks:  # after it: a hook counts the text as the model gets it
-            hook.begin_call(call)
-        parts = [w.get_tensor(x_in) for w in call.windows]
-        x = parts[0] if len(parts) == 1 else torch.cat(parts)
-        sigma = evaluation.timestep.expand(batch).repeat(len(indices))
-        results = evaluation.calc(model, merged, x, sigma, model_options)
-        for n, i in enumerate(indices):
-            skip = windows[i].dropped
-            window = [r[n * batch : (n + 1) * batch].narrow(DIM, skip, r.shape[DIM] - skip) for r in results]
-            yield i, window, sub_conds[n]
 
     def _batch_limit(self, evaluation: Evaluation, windows: list[ContextWindow]) -> int:
         """Windows per call: the widget's number, or what the first step of the run decided for windows of this size."""

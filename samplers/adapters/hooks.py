@@ -17,6 +17,7 @@ from .window import ContextWindow
 
 PATH_HOOKS = "longtake_path_hooks"  # key in transformer_options: {name: PathHook}
 CHUNKS = "longtake_chunks"  # key in transformer_options: Chunks
+WORKERS = "longtake_workers"  # key in transformer_options: what computes the model calls in the place of this process
 
 
 @dataclass(frozen=True)
@@ -60,24 +61,33 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class Call:
-    """One model call: the numbers of its windows within their path, the windows, the first one's entries per CFG
-    branch, and transformer_options, which are the call's own to change."""
+    """One model call: the numbers of its windows within their path, the windows, their entries per CFG branch as one
+    batch, the latent x (windows first, then videos) with its sigmas, and model_options, whose transformer_options are
+    the call's own to change."""
 
     indices: tuple[int, ...]
     windows: tuple[ContextWindow, ...]
     conds: list
-    options: dict
+    x: torch.Tensor
+    sigma: torch.Tensor
+    model_options: dict
+
+    @property
+    def options(self) -> dict:
+        return self.model_options["transformer_options"]
 
 
 class PathRun(Protocol):
     """A hook's part in one path of one evaluation.
 
     companion: the window that runs in every call, beside others (None: none); apart: what to say, with the way out,
-    where windows' conditioning does not fit into one call.
+    where windows' conditioning does not fit into one call; leads: whether later calls need what the first one leaves in
+    this object, so that each process that has one of its own computes the first call too.
     """
 
     companion: int | None
     apart: str
+    leads: bool
 
     def begin_call(self, call: Call) -> None:
         """Before a model call."""
