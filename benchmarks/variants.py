@@ -7,7 +7,7 @@ INPUTS = {
     "windows": dict(
         overlap=28, schedule="static", shift_seed=0, fuse="pyramid", global_path=False, gamma0=0.005, beta=5e-4,
         global_every=1, global_until=1.0, first_latent="as_is", overlap_end=-1, closed_loop=False,
-        global_mix="weight", global_cut=0.25, cfg_until=1.0,
+        global_mix="weight", global_cut=0.25, dilation=0, global_padding="end", cfg_until=1.0,
     ),
     "noise": dict(mode="shuffle_and_mix", filter="butterworth", d_s=0.25, d_t=0.25, order=4, variance="per_frequency"),
     "abam": dict(anchor=0.1, first_layer=0, last_layer=-1, start_percent=0.0, end_percent=1.0),
@@ -18,7 +18,9 @@ INPUTS = {
     "core": dict(overlap=28, schedule="standard_static", freenoise=False, fuse="pyramid", stride=1),
     "kj": dict(overlap=0, schedule="batched_shifted", freenoise=True, fuse="pyramid"),
 }  # fmt: skip
-GLOBAL = {"gamma0", "beta", "global_every", "global_until", "global_mix", "global_cut"}  # no meaning without the path
+GLOBAL = {  # no meaning without the path
+    "gamma0", "beta", "global_every", "global_until", "global_mix", "global_cut", "dilation", "global_padding",
+}  # fmt: skip
 MIX = {"filter", "d_s", "d_t", "order", "variance"}  # ... where no frequencies are mixed
 
 PAPER = {"windows": {"schedule": "random_shift", "global_path": True}, "noise": {}, "abam": {}, "vmcr": {}}
@@ -104,7 +106,7 @@ def effective(parts: dict) -> dict:
     parts = {part: dict(inputs) for part, inputs in parts.items()}
     windows, noise = parts.get("windows", {}), parts.get("noise", {})
     idle = set() if windows.get("global_path") else GLOBAL
-    idle = idle | (set() if windows.get("schedule") == "random_shift" else {"shift_seed"})
+    idle = idle | (set() if windows.get("schedule") in ("random_shift", "random_shift_each") else {"shift_seed"})
     parts |= {"windows": {k: v for k, v in windows.items() if k not in idle}} if windows else {}
     if noise.get("mode") == "random":
         del parts["noise"]

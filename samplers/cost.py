@@ -80,7 +80,7 @@ def cost_text(
         extra = f" + {cost.extra} {settings.extra_path.name} in {cost.extra_steps} of {cost.steps} steps"
     if details is not None and any(details.repeats or ()):
         extra += ", the first one again in every model call"
-    most = "up to " if settings.moves else ""
+    most = "up to " if settings.uneven else ""
     stride = f"{settings.stride}" if settings.overlap_end is None else f"{settings.stride} to {settings.at(1.0).stride}"
     calls = "" if details is None else f", {details.limit} to a model call"
     until = "" if settings.cfg_until == 1 or branches == 1 else f" until {settings.cfg_until:g} of the schedule"

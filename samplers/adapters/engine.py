@@ -21,8 +21,6 @@ from .. import fusion
 from ..cost import Details, cost_text
 from ..redo import touching
 from ..windows import (
-    Path,
-    Window,
     WindowSettings,
     local_windows,
     pixel_length,
@@ -33,14 +31,15 @@ from .calls import WindowPath, computed, path_calls
 from .conds import cut_conds, uncuttable
 from .hooks import CHUNKS, PATH_HOOKS, WORKERS, Chunks, Evaluation
 from .latents import DIM, NODE
-from .memory import auto_batch, prepare, refuse_too_many
+from .memory import auto_batch, prepare, refuse_windows
 from .references import behind, references
 from .regions import window_regions
 from .schedule import located
 from .shared_conds import share_video
 from .steps import Moment, Run, begin_runs, put_first, training_timestep
 from .timeline import over_video, window_entries
-from .window import NEW_CORE, ContextWindow, VideoFrames, context_window, fuse_weights, window_frames, window_weights
+from .weights import path_weights
+from .window import NEW_CORE, ContextWindow, VideoFrames, context_window, fuse_weights, window_frames
 
 logger = logging.getLogger(__name__)
 
@@ -215,13 +214,15 @@ class LongTakeContextHandler(IndexListContextHandler):
         model, conds, x, timestep = evaluation.model, evaluation.conds, evaluation.x, evaluation.timestep
         frames, moment, options = x.shape[DIM], self.moment, evaluation.transformer_options
         video = frames - self.references
-        refuse_too_many(self.settings, video)
+        refuse_windows(self.settings, video, self.references)
         places, index = self.located
         paths = step_paths(
             self.settings, video, index=index + moment.step, place=places[moment.step], key=moment.key,
             t=training_timestep(model.model_sampling, evaluation.sigma),
         )  # fmt: skip
         joined = len(paths) > 1 and self.settings.extra_path.joins
+        behind_references = [behind(path.windows, self.references) for path in paths]
+        of_paths = path_weights(self, evaluation, paths, behind_references, frames)
         outs = {path.name: [torch.zeros_like(x) for _ in conds] for path in (paths if joined else paths[:1])}
         out = outs[paths[0].name]
         ones = [torch.ones(core.get_shape_for_dim(x, DIM), device=x.device) for _ in conds]
@@ -231,9 +232,7 @@ class LongTakeContextHandler(IndexListContextHandler):
         parts = {}  # of each path: its windows, their weights, and where their predictions go
 
         def calls():
-            for path in paths:
-                placed = behind(path.windows, self.references)
-                weights = self._weights(evaluation, path, placed, frames)
+            for path, placed, weights in zip(paths, behind_references, of_paths, strict=True):
                 # What hooks see, and what is joined by frequency, is whole: every window is asked.
                 skips = PATH_HOOKS not in options and not joined
                 needed = touching(placed, evaluation.run.made if skips else None)
@@ -271,24 +270,6 @@ class LongTakeContextHandler(IndexListContextHandler):
             return out
         finally:
             self.callback(IndexListCallbacks.EXECUTE_CLEANUP, model, x, conds, timestep, evaluation.options)
-
-    def _weights(self, evaluation: Evaluation, path: Path, placed: list[Window], frames: int) -> list[torch.Tensor]:
-        """Of each window's frames, on the latent's device: made once per run for the same windows and share. placed:
-        the path's windows behind the references, which belong to one window alone."""
-
-        def weigh():
-            raw = []
-            for w, there in zip(path.windows, placed, strict=True):
-                own = [1.0] * len(w.indices)
-                if path.name == "local":
-                    own = window_weights(self.now, w, frames - self.references, self)
-                raw.append([1.0] * (len(there.indices) - len(own)) + own)
-            parts = fusion.normalised(placed, raw, frames)
-            whole = torch.cat([part * path.share for part in parts]).to(evaluation.x)
-            return whole.split([w.real for w in placed])
-
-        starts = tuple(w.indices[0] for w in placed)
-        return evaluation.run.once(("weights", path.name, path.share, self.now.overlap, starts), weigh)
 
     def _begin_path(self, evaluation: Evaluation, windows: list[ContextWindow], limit: int) -> list:
         hooks = evaluation.transformer_options.get(PATH_HOOKS, {}).values()

@@ -42,8 +42,20 @@ def auto_batch(evaluation: Evaluation, entries: list[dict], length: int) -> int:
     return 1
 
 
-def refuse_too_many(settings: WindowSettings, frames: int) -> None:
-    """Raises ValueError where one step's local windows hold more frames than can be meant."""
+def refuse_windows(settings: WindowSettings, frames: int, references: int = 0) -> None:
+    """Raises ValueError where a step's windows over the video's own frames cannot be made, or hold more frames than can
+    be meant. references: frames in front of the video."""
+    path = settings.extra_path
+    if path is not None:
+        try:
+            path.count(frames, settings.length)
+        except ValueError as error:
+            raise ValueError(f"{NODE}: {error}") from error
+        if references and path.windows(frames, settings.length)[0].lead:
+            raise ValueError(
+                f"{NODE}: global_padding (both_ends): frames in front of the video (VACE's reference image, Wan "
+                f"Animate's character) have no padding before them; use end or repeat"
+            )
     count = most_windows(settings, frames)
     if count * settings.length > MOST_FRAMES:
         c = settings.compression

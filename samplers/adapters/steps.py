@@ -17,7 +17,7 @@ from comfy.patcher_extension import WrappersMP
 from ..redo import made_frames
 from .core_samplers import EVALUATIONS, core_name
 
-STEP = "longtake_step"  # key of the step in transformer_options, where it was counted
+STEP = "longtake_step"  # key of the step in transformer_options, where it was counted or is told
 RUN = "longtake_run"  # key of the Run in transformer_options
 CHANGING = "denoise_mask_function"  # Differential Diffusion's, which opens a mask by and by
 
@@ -111,7 +111,7 @@ def _sample(executor, guider, sigmas, extra_args, callback, noise, latent_image=
 def _predict(executor, x, timestep, model_options=None, seed=None):
     model_options = model_options or {}
     transformer = model_options.get("transformer_options", {})
-    counted = transformer[RUN].steps if RUN in transformer else None
+    counted = transformer[RUN].steps if RUN in transformer and STEP not in transformer else None
     step = next(counted, None) if counted is not None else None
     if step is not None:
         model_options = {**model_options, "transformer_options": {**transformer, STEP: step}}

@@ -108,7 +108,7 @@ def test_each_node_of_a_graph_is_held_to_its_own_values():
 
 SETTINGS = [
     (WindowSettings, {"length": 13, "overlap": 6}, {}),
-    (GlobalPath, {}, {"every": "global_every", "until": "global_until"}), (NoiseSettings, {}, {}),
+    (GlobalPath, {}, {"every": "global_every", "until": "global_until", "rate": "dilation"}), (NoiseSettings, {}, {}),
     (MotionSettings, {}, {}), (RefineSettings, {}, {}), (AnchorSettings, {"a": 0.1}, {"a": "anchor"}),
     (SynCoSSettings, {}, {}), (ChunkSettings, {"length": 49, "stride": 24}, {"length": "window_length"}),
 ]  # fmt: skip

@@ -67,7 +67,7 @@ export function stepPaths(chart) {
     starts.forEach((start, k) => {
       const high = starts.length > 1 ? half : ROW - gap;
       const next = starts[k + 2] ?? Infinity; // in the same half
-      const width = next <= start + chart.window ? (next - start) * scale - SEAM : chart.window * scale;
+      const width = next <= start + chart.window ? Math.max((next - start) * scale - SEAM, 1) : chart.window * scale;
       paths[k % 2] += box(start * scale, i * ROW + (k % 2) * half, width, high);
     });
     if (row.gamma > 0) global += box(0, i * ROW, 10, ROW - gap);
