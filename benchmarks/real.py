@@ -18,7 +18,7 @@ from comfy_api.latest import InputImpl
 from ..backbone.cogvideox import load as cogvideox
 from ..backbone.cogvideox.files import IN_FOLDER
 from ..nodes.metric_encoders import find
-from ..samplers.adapters import decode_file, measure, metric_encoders, video_file
+from ..samplers.adapters import aesthetic, decode_file, measure, metric_encoders, video_file
 from ..samplers.adapters.decoding import Decoding
 from ..samplers.adapters.side_by_side import Source
 from ..samplers.metrics import summary
@@ -34,8 +34,9 @@ LONGER = 4  # scenarios: times a clip, as SynCoS's
 METRICS = {
     "subject_consistency": Metric("subject", 1), "background_consistency": Metric("background", 1),
     "motion_smoothness": Metric("motion", 1), "temporal_flicker": Metric("flicker", 1),
-    "moving": Metric("dynamic", 0), "scenes": Metric("scenes", -1, 1), "prompt_global": Metric("global", 1, 1, 3),
-    "prompt_local": Metric("local", 1, 1, 3), "prompt_accuracy": Metric("local accuracy", 1, decimals=1),
+    "moving": Metric("dynamic", 0), "scenes": Metric("scenes", -1, 1), "aesthetic_quality": Metric("aesthetic", 1),
+    "prompt_global": Metric("global", 1, 1, 3), "prompt_local": Metric("local", 1, 1, 3),
+    "prompt_accuracy": Metric("local accuracy", 1, decimals=1),
     "seam_warp": Metric("seams", -1, 1), "colour_drift": Metric("colour drift", -1, 1, 3),
     "sharpness_ratio": Metric("sharpness last / first", 0, 1),
     "dynamic_degree": Metric("motion's length", 0, 1),
@@ -200,6 +201,7 @@ class Real(Demo):
             found += [] if found else summary.results(one.series, boundaries, one.backend)
             if encoder is not None:
                 found += summary.feature_results(one.features, boundaries, encoder.name, encoder.exact)
+                found += aesthetic.results(encoder, one.features)
             if getattr(encoder, "clip", False):  # has texts
                 asked = measure.Prompts.of(prompt, events, len(video), self.fps, encoder)
                 found += summary.prompt_results(one.features, asked.whole, asked.texts, asked.own, encoder.name)
