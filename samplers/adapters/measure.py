@@ -12,6 +12,7 @@ from comfy.ldm.common_dit import pad_to_patch_size
 
 from ..metrics.series import Collector, Flow, Series, by_luma
 from ..prompts.timeline import join_prompts, parse_timeline
+from .decoding import out_of_memory
 from .side_by_side import Source
 
 PIXELS = 1 << 20  # of the frames that are measured at once
@@ -72,11 +73,18 @@ def interpolator(patcher) -> Flow:
         comfy.model_management.load_models_gpu([patcher], memory_required=room)
         align = getattr(net, "pad_align", 1)
         found = []
-        for pair in zip(a, b, strict=True):  # one at a time: memory
-            given = (image[None].to(patcher.load_device, dtype) for image in pair)
-            first, second = (pad_to_patch_size(image, (align, align), padding_mode="reflect") for image in given)
-            half = first.new_full((1, 1, *first.shape[2:]), 0.5)
-            found.append(net(first, second, timestep=half)[:, :, :height, :width].float().clamp(0, 1))
+        try:
+            for pair in zip(a, b, strict=True):  # one at a time: memory
+                given = (image[None].to(patcher.load_device, dtype) for image in pair)
+                first, second = (pad_to_patch_size(image, (align, align), padding_mode="reflect") for image in given)
+                half = first.new_full((1, 1, *first.shape[2:]), 0.5)
+                found.append(net(first, second, timestep=half)[:, :, :height, :width].float().clamp(0, 1))
+        except (RuntimeError, ArithmeticError) as error:  # pyramids and borders that the frame is too small for
+            if out_of_memory(error):
+                raise
+            raise ValueError(
+                f"interp_model: {type(net).__name__} cannot take frames of {width}x{height} ({error}); larger ones, or "
+                "leave it out") from error  # fmt: skip
         return torch.cat(found).to(a.device)
 
     return between

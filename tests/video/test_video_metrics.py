@@ -254,7 +254,7 @@ def test_smoothness_by_the_frame_interpolation_of_newer_cores(name, frames):
     for weight in net.parameters():
         weight.data = torch.randn_like(weight) * 0.05 + (name == "mean")
     model = comfy.model_patcher.ModelPatcher(net, device, device)
-    video = torch.rand(frames, 48, 80, 3, generator=torch.Generator().manual_seed(1))
+    video = torch.rand(frames, 72, 80, 3, generator=torch.Generator().manual_seed(1))
     found = {one["metric"]: one for one in document(measure(video, interp_model=model))["metrics"]}
     smooth = found["motion_smoothness"]
     assert smooth["backend"] == f"{type(net).__name__} (INTERP_MODEL) in place of AMT-S"
@@ -265,17 +265,25 @@ def test_smoothness_by_the_frame_interpolation_of_newer_cores(name, frames):
             if name == "mean":
                 made.append((images[i - 1] + images[i + 1]) / 2 * net.weight)
                 continue
-            edge = (0, -80 % align, 0, -48 % align)
+            edge = (0, -80 % align, 0, -72 % align)
             pair = (F.pad(images[k : k + 1], edge, mode="reflect") for k in (i - 1, i + 1))
-            half = 0.5 if name == "FILM" else torch.full((1, 1, 64, 128), 0.5)
-            made.append(net(*pair, timestep=half)[0, :, :48, :80])
+            half = 0.5 if name == "FILM" else torch.full((1, 1, 128, 128), 0.5)
+            made.append(net(*pair, timestep=half)[0, :, :72, :80])
     wanted = 1 - sum((a.clamp(0, 1) - images[2 * k + 1]).abs().mean().item() for k, a in enumerate(made)) / len(made)
     assert smooth["value"] == pytest.approx(wanted, abs=1e-5)
     if name == "mean":
-        assert set(net.seen[0][0]) == {1, 3, 64, 128} and all(one[1:] == ([0.5], (1, 1, 64, 128)) for one in net.seen)
+        assert set(net.seen[0][0]) == {1, 3, 128} and all(one[1:] == ([0.5], (1, 1, 128, 128)) for one in net.seen)
     other = values(measure(video))
     assert other["motion_smoothness"] != smooth["value"]
     assert other["temporal_flicker"] == found["temporal_flicker"]["value"]
+
+
+@pytest.mark.parametrize("name", interpolators())
+def test_frames_too_small_for_the_frame_interpolation_are_named(name):
+    device = comfy.model_management.get_torch_device()
+    model = comfy.model_patcher.ModelPatcher(interpolators()[name]().eval(), device, device)
+    with pytest.raises(ValueError, match=NODE + r"video: interp_model: \w+ cannot take frames of 24x20 .* leave it out"):
+        measure(torch.rand(3, 20, 24, 3), interp_model=model)
 
 
 def test_flow_is_in_pixels_of_the_frames_whatever_size_raft_needs():
