@@ -282,7 +282,7 @@ def test_smoothness_by_the_frame_interpolation_of_newer_cores(name, frames):
 def test_frames_too_small_for_the_frame_interpolation_are_named(name):
     device = comfy.model_management.get_torch_device()
     model = comfy.model_patcher.ModelPatcher(interpolators()[name]().eval(), device, device)
-    with pytest.raises(ValueError, match=NODE + r"video: interp_model: \w+ cannot take frames of 24x20 .* leave it out"):
+    with pytest.raises(ValueError, match=NODE + r"video: interp_model: \w+ cannot take frames of 24x20 "):
         measure(torch.rand(3, 20, 24, 3), interp_model=model)
 
 
