@@ -5,6 +5,9 @@ The window engine, SynCoS and VMCR know videos [B, C, F, H, W]. Here lies what s
 as [1, C, F, H, W], a view of the same memory, and goes to the model as it came. Which models these are, their class
 says: core's Stable Video Diffusion and SV3D. A batch of pictures of any other 4-D model is no video and never cut. Each
 frame is a picture of its own in their VAE: one pixel frame to a latent frame.
+
+AnimateDiff-Evolved's latents are such batches too, but its wrappers refuse one that is longer than the motion model,
+and hold the motion model to the whole length, before any window could be cut: see latents.compression_of.
 """
 
 import comfy.model_base

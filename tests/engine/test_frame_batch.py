@@ -159,7 +159,8 @@ def test_per_frame_vectors_of_sv3d(model):
 
 
 @pytest.mark.parametrize("more", [
-    {"schedule": "random_shift", "shift_seed": 3}, {"schedule": "rolling"}, {"overlap": 4, "schedule": "random_shift_each"},
+    {"schedule": "random_shift", "shift_seed": 4}, {"schedule": "rolling"},
+    {"overlap": 4, "schedule": "random_shift_each"},
     {"closed_loop": True}, {"overlap_end": 0}, {"retain": (0,)}, {"extra_path": SpectralBlend(GlobalPath(1.0, 0.0))},
     {"extra_path": GlobalPath(0.3, pooled=True, rate=2, padding="both_ends")},
 ])  # fmt: skip
