@@ -7,7 +7,7 @@ from comfy_extras.nodes_custom_sampler import BasicScheduler, SamplerCustom
 
 from ..samplers.adapters.checkpoint import CheckpointSettings, keep
 from ..samplers.adapters.engine import apply_windows
-from ..samplers.adapters.latents import temporal_compression
+from ..samplers.adapters.latents import compression_of
 from ..samplers.adapters.syncos import NODE, ChunkSettings, chunks_overlap, syncos_sampler
 from ..samplers.checks import option
 from ..samplers.syncos.coupling import NOISES, OPTIMIZERS, PICKS, PRESETS, STAGES, TIMESTEPS, SynCoSSettings
@@ -239,8 +239,7 @@ class LongTakeSynCoSKSampler(io.ComfyNode):
     ) -> io.NodeOutput:  # fmt: skip
         sampler = sampler_from(preset, values)
         if model.model_options.get("context_handler") is None:
-            compression = temporal_compression(model.get_model_object("latent_format"))
-            model = apply_windows(model, sampler.extra_options["chunks"].windows(compression))
+            model = apply_windows(model, sampler.extra_options["chunks"].windows(compression_of(model)))
         if checkpoint_every:
             sampler = keep(sampler, CheckpointSettings(checkpoint_every, checkpoint_keep_gb, checkpoint_keep_days))
         (sigmas,) = BasicScheduler.execute(model, scheduler, steps, denoise).args

@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from ..samplers.adapters.engine import LongTakeContextHandler, apply_windows
-from ..samplers.adapters.latents import NODE, temporal_compression, video_frames
+from ..samplers.adapters.latents import NODE, compression_of, frame_axis, video_frames
 from ..samplers.adapters.window import window_weights
 from ..samplers.chart import chart_data
 from ..samplers.checks import number, option, shown
@@ -326,9 +326,9 @@ class LongTakeWindowScheduler(io.ComfyNode):
         global_until, first_latent, window_batch, length, retain="", overlap_end=-1, closed_loop=False,
         latent=None, global_mix=MIXES[0], global_cut=CUT, dilation=0, global_padding=PADDINGS[0], cfg_until=1.0,
     ) -> io.NodeOutput:  # fmt: skip
-        c = temporal_compression(model.get_model_object("latent_format"))
+        c = compression_of(model)
         if latent is not None:
-            length = pixel_length(video_frames(latent), c)
+            length = pixel_length(video_frames(latent, frame_axis(model)), c)
         settings = window_settings(
             window_length, overlap, c, schedule=schedule, shift_seed=shift_seed, fuse=fuse, global_path=global_path,
             gamma0=gamma0, beta=beta, global_every=global_every, global_until=global_until, first_latent=first_latent,

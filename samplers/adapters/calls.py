@@ -73,7 +73,8 @@ def _prepared(handler, evaluation: Evaluation, path: WindowPath, indices: list[i
         apart = [hook.apart for hook in path.hooks if hook.companion is not None]
         if apart:
             cut = aligned(cut, [len(window_frames(windows[i])) for i in indices])
-        merged = [None if b[0] is None else merge_windows(b, batch) for b in zip(*cut, strict=True)]
+        rows = len(window_frames(windows[indices[0]])) if handler.dim == 0 else batch  # of one window, for the model
+        merged = [None if b[0] is None else merge_windows(b, rows) for b in zip(*cut, strict=True)]
         if any(m is None and cond is not None for m, cond in zip(merged, conds, strict=True)):
             if apart:
                 raise ValueError(apart[0])
@@ -98,7 +99,7 @@ def _prepared(handler, evaluation: Evaluation, path: WindowPath, indices: list[i
     }
     step = f"step {moment.step + 1}/{len(moment.keys)}"
     progress.show(f"{step}, {of_call[0].path} window {indices[-1] + 1}/{len(windows)}")
-    parts = [w.get_tensor(x_in) for w in of_call]
+    parts = [w.get_tensor(x_in, dim=DIM) for w in of_call]
     x = parts[0] if len(parts) == 1 else torch.cat(parts)
     sigma = evaluation.timestep.expand(batch).repeat(len(indices))
     call = Call(tuple(indices), of_call, merged, x, sigma, model_options)

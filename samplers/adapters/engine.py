@@ -29,8 +29,9 @@ from ..windows import (
 from . import event_attention, ltx_shift, preview, progress, timeline_notes
 from .calls import WindowPath, computed, path_calls
 from .conds import cut_conds, uncuttable
+from .frame_batch import as_batch, as_video, framewise, uncut_control
 from .hooks import CHUNKS, PATH_HOOKS, WORKERS, Chunks, Evaluation
-from .latents import DIM, NODE
+from .latents import DIM, NODE, frame_axis
 from .memory import auto_batch, prepare, refuse_windows
 from .references import behind, references
 from .regions import window_regions
@@ -53,11 +54,12 @@ def _references(model, conds: list, options: dict) -> int:
 class LongTakeContextHandler(IndexListContextHandler):
     """Evaluates a latent window by window and fuses the denoised predictions, per CFG branch.
 
-    Latent [B, C, F, H, W]. Latents that core packs (audio and video) or that carry guide frames go through core's own
-    loop with our windows and weights; the global path is not defined for them.
+    Latent [B, C, F, H, W]; with dim 0 [F, C, H, W], seen as [1, C, F, H, W] (see frame_batch.py). Latents that core
+    packs (audio and video) or that carry guide frames go through core's own loop with our windows and weights; the
+    global path is not defined for them.
     """
 
-    def __init__(self, settings: WindowSettings):
+    def __init__(self, settings: WindowSettings, dim: int = DIM):
         extra = {"causal_window_fix": settings.first_latent == "anchor"} if NEW_CORE else {}
 
         def fuse(length, *, full_length, idxs, handler, context_overlap=settings.overlap, **kwargs):
@@ -68,7 +70,7 @@ class LongTakeContextHandler(IndexListContextHandler):
             core.ContextFuseMethod("longtake", fuse),
             context_length=settings.length,
             context_overlap=settings.overlap,
-            dim=DIM,
+            dim=dim,
             **extra,
         )
         self.settings = settings
@@ -117,12 +119,13 @@ class LongTakeContextHandler(IndexListContextHandler):
                 frames = self._build_window_state(x_in, conds, model).latents[0].shape[DIM]
                 self._refuse_uncuttable(model, conds, options, frames)
             return many
-        if x_in.ndim != 5:
+        if x_in.ndim != (4 if self.dim == 0 else 5):
+            wanted = "4 dimensions [frames," if self.dim == 0 else "5 dimensions [batch, channels, frames,"
             raise ValueError(
-                f"{NODE}: the latent has the shape {tuple(x_in.shape)}; a video latent has 5 dimensions "
-                f"[batch, channels, frames, height, width]"
+                f"{NODE}: the latent has the shape {tuple(x_in.shape)}; a video latent of this model has {wanted} "
+                f"{'channels, ' if self.dim == 0 else ''}height, width]"
             )
-        frames = (options[CHUNKS].x if CHUNKS in options else x_in).shape[DIM]
+        frames = options[CHUNKS].x.shape[DIM] if CHUNKS in options else x_in.shape[self.dim]
         video = frames - _references(model, conds, options)
         if not self.settings.whole(video) or CHUNKS in options or asked:
             self._refuse_uncuttable(model, conds, options, frames)
@@ -143,19 +146,22 @@ class LongTakeContextHandler(IndexListContextHandler):
     def _refuse_uncuttable(self, model, conds, options: dict, frames: int):
         cutter = type(model).resize_cond_for_context_window if NEW_CORE else None
         guides = self._core_loop(conds) and cutter is not comfy.model_base.BaseModel.resize_cond_for_context_window
-        if (what := uncuttable(conds, options, frames, NEW_CORE, guides, self.settings.retain)) is not None:
+        what = uncuttable(conds, options, frames, NEW_CORE, guides, self.settings.retain)
+        what = uncut_control(conds) if what is None and self.dim == 0 else what
+        if what is not None:
             raise ValueError(f"{NODE}: {what}, or make the video no longer than one window")
 
     def get_resized_cond(self, cond_in, x_in, window, device=None):
         if cond_in is None:
             return None
         path = getattr(window, "path", "local")
+        x_in = as_batch(x_in) if self.dim == 0 else x_in
         entries = window_entries(cond_in, VideoFrames.of(window), path, self.settings.compression)
         if x_in.ndim == 5:
             entries = window_regions(entries, window_frames(window), x_in)
         resized = super().get_resized_cond(entries, x_in, window, device)
         for entry, cut in zip(entries, resized, strict=True):
-            if "mask" in entry:
+            if "mask" in entry and self.dim != 0:
                 cut["mask"] = entry["mask"]
         cut_conds(entries, resized, window, x_in.shape[self.dim], x_in.ndim, NEW_CORE, self.cond_retain_index_list)
         return resized
@@ -176,6 +182,8 @@ class LongTakeContextHandler(IndexListContextHandler):
         # What a window says about itself must not stay in the caller's options.
         model_options = {**model_options, "transformer_options": {**model_options["transformer_options"]}}
         core_loop, chunks = self._core_loop(conds), model_options["transformer_options"].get(CHUNKS)
+        if self.dim == 0:
+            x_in, timestep, calc_cond_batch = as_video(x_in), timestep[:1], framewise(calc_cond_batch)
         video = x_in if chunks is None else chunks.x
         video = self._build_window_state(x_in, conds, model).latents[0] if core_loop else video
         self.references = _references(model, conds, model_options["transformer_options"])
@@ -191,13 +199,14 @@ class LongTakeContextHandler(IndexListContextHandler):
         evaluation = Evaluation(calc_cond_batch, model, conds, video, timestep, model_options, of_run, self.moment)
         if self.settings.whole(video.shape[DIM] - self.references):  # one window: frames are in their places
             self.settings, self.cond_retain_index_list = replace(self.settings, extra_path=None), []
-        return self._fused(evaluation) if chunks is None else self._single(evaluation, chunks, x_in)
+        out = self._fused(evaluation) if chunks is None else self._single(evaluation, chunks, x_in)
+        return list(map(as_batch, out)) if self.dim == 0 else out
 
     def _single(self, evaluation: Evaluation, chunks: Chunks, like: torch.Tensor) -> list[torch.Tensor]:
         frames = evaluation.x.shape[DIM]
         whole = self.settings.whole(frames - self.references)
         path = "whole" if whole else "local"  # the whole: the prompt of the whole video, as in any other sampler
-        windows = [context_window(w, self.settings, path, frames, self.references) for w in chunks.windows]
+        windows = [context_window(w, self.settings, path, frames, self.references, self.dim) for w in chunks.windows]
         out = [torch.empty_like(like) for _ in evaluation.conds]
         calls = path_calls(self, evaluation, WindowPath(windows, self._batch_limit(evaluation, windows), []))
         for call, results in computed(evaluation, calls):
@@ -237,7 +246,8 @@ class LongTakeContextHandler(IndexListContextHandler):
                 skips = PATH_HOOKS not in options and not joined
                 needed = touching(placed, evaluation.run.made if skips else None)
                 own = [placed[i] for i in needed]
-                windows = [context_window(w, self.settings, path.name, frames, self.references) for w in own]
+                where = (path.name, frames, self.references, self.dim)
+                windows = [context_window(w, self.settings, *where) for w in own]
                 limit = self._batch_limit(evaluation, windows)
                 hooks = self._begin_path(evaluation, windows, limit)
                 begun = WindowPath(windows, limit, hooks)
@@ -325,8 +335,14 @@ class LongTakeContextHandler(IndexListContextHandler):
 def apply_windows(model, settings: WindowSettings):
     """A clone of the ModelPatcher that samples through windows: memory is budgeted for one call's windows, and the
     browser gets a filmstrip of the whole video."""
+    dim = frame_axis(model)
+    if dim == 0 and settings.first_latent == "anchor":
+        raise ValueError(
+            f"{NODE}: first_latent (anchor): {type(model.model).__name__} codes each frame by itself, so that no frame "
+            f"is a clip's first one; set it to as_is"
+        )
     model = model.clone()
-    model.model_options["context_handler"] = LongTakeContextHandler(settings)
+    model.model_options["context_handler"] = LongTakeContextHandler(settings, dim)
     core.create_prepare_sampling_wrapper(model)
     stages = comfy.patcher_extension.WrappersMP
     # Before core's, of these windows or of a node before this one, which cuts the video's length to the window's.

@@ -8,7 +8,7 @@ import comfy.model_management
 from ..windows import WindowSettings, most_windows, pixel_length
 from . import progress
 from .hooks import PATH_HOOKS, Evaluation
-from .latents import DIM, NODE
+from .latents import NODE
 from .timeline_notes import without_windows
 
 logger = logging.getLogger(__name__)
@@ -79,15 +79,17 @@ def prepare(executor, model, noise_shape, conds, *args, **kwargs):
                 f"{NODE}: model: {type(model.model).__name__} samples video and audio packed into one latent, and this "
                 f"ComfyUI does not know which audio belongs to a window of its video; bypass this node"
             )
-        if len(noise_shape) == 5:
-            frames = min(noise_shape[DIM], settings.length)
-            most = most_windows(settings, noise_shape[DIM])
+        dim = options["context_handler"].dim
+        if len(noise_shape) == (4 if dim == 0 else 5):
+            frames = min(noise_shape[dim], settings.length)
+            most = most_windows(settings, noise_shape[dim])
             windows = max(settings.window_batch, 1)
             hooks = options.get("transformer_options", {}).get(PATH_HOOKS, {}) if most > 1 else {}
             windows = min(max([windows, *(hook.least_windows for hook in hooks.values())]), most)
             pair = [2 * noise_shape[0], noise_shape[1], frames, *noise_shape[3:]]  # core counts two CFG branches
             kept = sum(hook.memory(model, pair) for hook in hooks.values())
-            noise_shape[0] *= windows + math.ceil(kept / max(model.model.memory_required(pair), 1))
+            # Core cuts the frame axis to the window afterwards, and counts by the area.
+            noise_shape[2 if dim == 0 else 0] *= windows + math.ceil(kept / max(model.model.memory_required(pair), 1))
     elif (note := without_windows(list(conds.values()))) is not None:
         logger.warning("%s.", note)
         progress.show(note)

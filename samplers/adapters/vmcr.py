@@ -29,6 +29,7 @@ from ..checks import number, option, part_of_schedule
 from ..glc.motion import MotionSettings, gradient_chunks, rescale_factor
 from . import progress
 from .core_samplers import BROWNIAN, EXACT, REFUSED, core_name
+from .frame_batch import as_video, frames_in_batch
 from .replay import SKIPPED, how_answered
 from .steps import STEP
 
@@ -159,6 +160,7 @@ def refuse_larger(moved: torch.Tensor, clean: torch.Tensor, settings: RefineSett
         )
 
 
+@torch.no_grad()
 def next_prediction(model, x: torch.Tensor, sigmas: torch.Tensor, step: int, extra_args: dict) -> torch.Tensor:
     """x0 of what a step has made, at the noise level of `step`, the next one: an evaluation beside the sampler's own,
     which counts to that step. x itself where no noise is left."""
@@ -193,7 +195,9 @@ def stepwise(inner, settings: RefineSettings):
 
     @functools.wraps(inner)
     def sample(model, x, sigmas, extra_args=None, callback=None, disable=None, **options):
-        if x.ndim != 5:
+        framed = x.ndim == 4 and frames_in_batch(model.inner_model.inner_model)
+        frames = x.shape[0 if framed else 2] if x.ndim > 3 else 0
+        if x.ndim != 5 and not framed:
             raise ValueError(
                 f"{NODE}: the latent has the shape {tuple(x.shape)}; motion needs a video latent with 5 dimensions "
                 f"[batch, channels, frames, height, width] (not an image, not audio and video packed together)"
@@ -201,12 +205,12 @@ def stepwise(inner, settings: RefineSettings):
         extra_args = extra_args or {}
         steps = len(sigmas) - 1
         active = active_steps(settings, model.inner_model.model_patcher.get_model_object("model_sampling"), sigmas)
-        if x.shape[2] < LEAST_FRAMES or not any(active):
+        if frames < LEAST_FRAMES or not any(active):
             logger.warning(
                 "VMCR: nothing is refined: %s.",
                 "no step lies between start_percent and end_percent"
-                if x.shape[2] >= LEAST_FRAMES
-                else f"the video has {x.shape[2]} latent frames, motion needs {LEAST_FRAMES}",
+                if frames >= LEAST_FRAMES
+                else f"the video has {frames} latent frames, motion needs {LEAST_FRAMES}",
             )
             return inner(model, x, sigmas, extra_args=extra_args, callback=callback, disable=disable, **options)
         said = f"VMCR: refines {sum(active)} of {steps} steps, omega {settings.omega:g}{more(active, sigmas)}"
@@ -259,7 +263,10 @@ def stepwise(inner, settings: RefineSettings):
                     for _ in range(settings.iterations):
                         x0 = next_prediction(model, x, sigmas, stop, extra_args) if following else x0
                         both = settings.iterations > 1 and not following
-                        moved = refine_(x, x0, settings, extra_args.get("denoise_mask"), both)
+                        parts = [x, x0, extra_args.get("denoise_mask")]
+                        if framed:  # views of the same memory
+                            parts = [None if part is None else as_video(part) for part in parts]
+                        moved = refine_(*parts[:2], settings, parts[2], both)
                         refuse_larger(moved, clean, settings, stop)
                 before = x0 = None  # nothing of this step stays beside x during the next
         return x

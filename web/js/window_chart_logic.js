@@ -203,7 +203,7 @@ function widgetValue(node, name) {
 }
 
 /** Frames per latent frame of the models whose empty latents these are; 4 for all others that we know. @type {[RegExp, number][]} */
-const COMPRESSION = [[/LTXV/, 8], [/Mochi/, 6], [/^EmptyCosmosLatent/, 8]];
+const COMPRESSION = [[/LTXV/, 8], [/Mochi/, 6], [/^EmptyCosmosLatent/, 8], [/^(SVD_img2vid|SV3D)_Conditioning/, 1]];
 
 /**
  * The latent that a sampler starts from.
@@ -211,7 +211,7 @@ const COMPRESSION = [[/LTXV/, 8], [/Mochi/, 6], [/^EmptyCosmosLatent/, 8]];
  */
 function latentOf(node, link, find, value) {
   for (let at = node, hops = 0; at && hops < 20; hops++) {
-    const length = hops ? value(at, "length") : undefined;
+    const length = hops ? value(at, "length") ?? value(at, "video_frames") : undefined; // the second of SVD
     if (typeof length === "number") return { length, type: String(at.comfyClass ?? at.type) };
     const input = at.inputs?.find((/** @type {any} */ i) => i.type === "LATENT" && i.link != null);
     at = input && find(link(input.link)?.origin_id);
