@@ -17,7 +17,7 @@ COMFYUI = (
 PAPERS = ("glc", "syncos")
 # The adapters of each method; all others belong to the engine.
 METHODS = {
-    "attention": ("attention", "anchor_store"), "vmcr": ("vmcr",), "syncos": ("syncos",), "noise": ("noise",),
+    "attention": ("attention",), "vmcr": ("vmcr",), "syncos": ("syncos",), "noise": ("noise",),
 }  # fmt: skip
 ENTRIES = ("start.py", "benchmarks/__main__.py")  # run as scripts: there is no package yet
 
