@@ -36,6 +36,7 @@ from .variants import INPUTS, MEANING, REFERENCE, VARIANTS, effective, variant
 
 CLIP = 49  # pixel frames per window, the demo model's clip
 SEED = 8_000_001  # of the first prompt; each prompt has its own, whatever the batch
+SHARED = {"ditctrl": "LongTakeDiTCtrl", "infinity": "LongTakeVideoInfinity"}
 SHEETS = 4  # prompts that --sheet draws
 
 
@@ -108,6 +109,9 @@ class Demo:
         model = scheduled if "windows" in parts else self.model
         if "abam" in parts:
             model, = node("abam", "LongTakeABAM").execute(model=model, cache="auto", **parts["abam"]).result
+        for part, name in SHARED.items():
+            if part in parts:
+                model, = node("shared_attention", name).execute(model=model, cache="auto", **parts[part]).result
         if "noise" in parts:
             make = node("noise", "LongTakeNoiseReinit").execute
             noises = [make(noise_seed=seed, windows=windows, **parts["noise"]).result[0] for seed in seeds]

@@ -13,11 +13,10 @@ from einops import rearrange
 
 from ..checks import held, number, part_of_schedule
 from ..glc.anchors import blend_
+from ..layers import MOST_LAYERS
 from .anchor_store import STORES
 from .hooks import Call, Evaluation
-from .video_attention import (
-    MOST_LAYERS, Forward, attach, budgeted, decided, installed, layer_bytes, needs_windows, prompts_of,
-)
+from .video_attention import Forward, attach, budgeted, decided, installed, layer_bytes, needs_windows, prompts_of
 from .video_tokens import layout_of
 from .window import ContextWindow, window_frames
 
@@ -91,6 +90,9 @@ class AnchorHook:
         again = any(active) and self._store(evaluation, windows[0], entries, limit) not in STORES
         return [on and again for on in active]
 
+    def asks(self, sigma: float, windows: int, around: bool) -> int:
+        return windows
+
     def active(self, sigma: float) -> bool:
         return self.settings.sigma_end <= sigma <= self.settings.sigma_start
 
@@ -111,9 +113,7 @@ class AnchorHook:
             shape = [x.shape[0] * count, x.shape[1], window.context_length, *x.shape[3:]]
             size, layers = self._size(evaluation.model, shape)
             what = "ABAM: the anchor window's keys and values"
-            return decided(
-                self.settings.cache, "recompute", size * layers, evaluation, window, count, limit, what
-            )
+            return decided(self.settings.cache, "recompute", size * layers, evaluation, window, count, limit, what)
 
         return evaluation.run.once(HOOK, decide)
 
@@ -121,6 +121,7 @@ class AnchorHook:
 class AnchorPath:
     """The anchor's keys and values for the windows of one path at one step."""
 
+    asked = None
     apart = (
         f"{NODE}: cache: recompute runs the anchor window beside the others, but the windows' conditioning differs too "
         f"much for one call (e.g. ControlNet); use gpu or cpu"

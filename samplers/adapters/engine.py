@@ -32,7 +32,7 @@ from ..windows import (
 from . import event_attention, ltx_shift, preview, progress, timeline_notes
 from .conds import cut_conds, merge_windows, uncuttable
 from .event_texts import aligned, grouped
-from .hooks import CHUNKS, PATH_HOOKS, Call, Chunks, Evaluation
+from .hooks import CHUNKS, PATH_HOOKS, Call, Chunks, Evaluation, asked_counts, asked_windows, repeated
 from .latents import DIM, NODE
 from .memory import auto_batch, prepare, refuse_too_many
 from .references import behind, references
@@ -44,7 +44,6 @@ from .timeline import over_video, window_entries
 from .window import NEW_CORE, ContextWindow, VideoFrames, context_window, fuse_weights, window_frames, window_weights
 
 logger = logging.getLogger(__name__)
-
 
 
 def _references(model, conds: list, options: dict) -> int:
@@ -233,9 +232,12 @@ class LongTakeContextHandler(IndexListContextHandler):
                 try:
                     if moment.first and path is paths[0]:
                         self._log_start(evaluation, windows, limit)
-                    for i, results, sub_conds in self._evaluate(evaluation, windows, limit, hooks):
+                    asked = asked_windows(hooks, windows)
+                    for n, results, sub_conds in self._evaluate(evaluation, [a.window for a in asked], limit, hooks):
+                        if (i := asked[n].of) is None:
+                            continue
                         for branch, result in zip(target, results, strict=True):
-                            fusion.accumulate(branch, result, parts[i], weights[i], DIM)
+                            fusion.accumulate(branch, result, parts[i], weights[i] * asked[n].share, DIM)
                         self._callback(
                             IndexListCallbacks.COMBINE_CONTEXT_WINDOW_RESULTS, x, results, sub_conds, windows[i], i,
                             len(windows), timestep, target, ones, biases,
@@ -311,7 +313,8 @@ class LongTakeContextHandler(IndexListContextHandler):
                 for hook in hooks:
                     if hook.companion is not None:
                         raise ValueError(hook.apart)
-                for part in grouped(indices, sub_conds):
+                ordered = any(hook.asked is not None for hook in hooks)
+                for part in [[i] for i in indices] if ordered else grouped(indices, sub_conds):
                     yield from self._evaluate_batch(evaluation, part, windows, hooks)
                 return
         comfy.model_management.throw_exception_if_processing_interrupted()
@@ -363,12 +366,11 @@ class LongTakeContextHandler(IndexListContextHandler):
         sigmas = whole[:-1]
         places, index = self.located
         times = [training_timestep(evaluation.model.model_sampling, sigma) for sigma in sigmas]
-        repeats = [False] * len(times)
-        for hook in evaluation.transformer_options.get(PATH_HOOKS, {}).values():
-            again = hook.repeats(sigmas.tolist(), evaluation, windows, self._entries(evaluation, windows[0]), limit)
-            repeats = [a or b for a, b in zip(repeats, again, strict=True)]
+        hooks = evaluation.transformer_options.get(PATH_HOOKS, {}).values()
+        repeats = repeated(hooks, sigmas.tolist(), evaluation, windows, self._entries(evaluation, windows[0]), limit)
+        asks = asked_counts(hooks, sigmas.tolist(), self.settings.closed_loop)
         branches = sum(cond is not None for cond in conds)
-        details = Details(times, places, repeats, index, limit)
+        details = Details(times, places, repeats, index, limit, asks)
         cost = cost_text(self.settings, frames, moment.keys, branches, details)
         if evaluation.run.made is not None:
             cost += f"; the mask keeps frames, and leaves {len(windows)} windows of the first step"

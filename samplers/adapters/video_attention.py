@@ -17,6 +17,7 @@ from comfy.patcher_extension import WrappersMP
 from . import progress
 from .anchor_store import release_host_memory
 from .engine import LongTakeContextHandler
+from .event_attention import MASKED
 from .hooks import PATH_HOOKS, Call, Evaluation
 from .timeline import PART_KEY
 from .video_tokens import Layout, layout_of
@@ -24,7 +25,6 @@ from .window import ContextWindow
 
 logger = logging.getLogger(__name__)
 
-MOST_LAYERS = 1000
 WHERE = {"gpu": "kept on {}", "cpu": "kept in memory", "recompute": "computed in every call"}
 
 
@@ -35,6 +35,7 @@ class Forward:
         """node: its name for messages; model: the diffusion model; x: its latent; context: its text; options:
         transformer_options; inputs: the other conditioning."""
         self.node, self.model, self.layer, self.layout = node, model, 0, layout_of(model)
+        self.other = False  # whether the attention in use may drop masks
         self.branches, self.uuids = options["cond_or_uncond"], options["uuids"]
         self.order = self.layout.order(model)
         self.patch = patch = self.layout.patch(model)
@@ -75,6 +76,13 @@ class Forward:
         """The same for the video's own attention: its layer, counted from 0, and the first video token."""
         raise NotImplementedError
 
+    def entries(self, rows: int, windows: int):
+        """(CFG branch, uuid, [the rows of each of the call's windows]) of each cond entry."""
+        videos = rows // (len(self.branches) * windows)
+        for i, (branch, uuid) in enumerate(zip(self.branches, self.uuids, strict=True)):
+            starts = [(i * windows + w) * videos for w in range(windows)]
+            yield branch, uuid, [slice(start, start + videos) for start in starts]
+
     def check(self) -> None:
         """Raise if no attention of this pass was the video's own: the method must not silently do nothing."""
         if self.layer == 0:
@@ -103,7 +111,10 @@ def attach(options: dict, hook: str, make: Callable[..., Forward]) -> None:
         def attention(*args, **kwargs):
             return func(*args, **kwargs) if previous is None else previous(func, *args, **kwargs)
 
-        return attention(*args, **kwargs) if forward is None else forward.attention(attention, *args, **kwargs)
+        if forward is None:
+            return attention(*args, **kwargs)
+        forward.other = previous is not None or func.__name__ not in MASKED
+        return forward.attention(attention, *args, **kwargs)
 
     def apply_model(executor, x, t, c_concat=None, c_crossattn=None, control=None, transformer_options=None, **kw):
         forward = make(x, c_crossattn, transformer_options, kw)
@@ -121,6 +132,23 @@ def attach(options: dict, hook: str, make: Callable[..., Forward]) -> None:
     options["wrappers"] = {**wrappers, WrappersMP.APPLY_MODEL: own}
 
 
+def mask_of(args: tuple, kwargs: dict) -> torch.Tensor | None:
+    """The mask of an attention call."""
+    return args[1] if len(args) > 1 else kwargs.get("mask")
+
+
+def with_mask(args: tuple, kwargs: dict, mask: torch.Tensor | None) -> tuple[tuple, dict]:
+    """The arguments of an attention call with this mask in place of its own."""
+    if len(args) > 1:
+        return (args[0], mask, *args[2:]), kwargs
+    return args, (kwargs if mask is None and "mask" not in kwargs else {**kwargs, "mask": mask})
+
+
+def rows_of(mask: torch.Tensor | None, rows: slice) -> torch.Tensor | None:
+    """A mask's part for some rows of the batch; it may be the same for all."""
+    return mask[rows] if mask is not None and mask.ndim > 2 and len(mask) > 1 else mask
+
+
 def prompts_of(call: Call) -> dict:
     """Which prompt of its CFG branch each cond entry of a call is, by uuid."""
     return {e["uuid"]: e[PART_KEY] for branch in call.conds if branch is not None for e in branch}
@@ -136,7 +164,7 @@ def layer_bytes(model, layout: Layout, shape: list[int]) -> int:
 
 
 def budgeted(cache: str, last: str, size: int, layers: int, device: torch.device) -> int:
-    """Bytes to reserve on the device for what is kept of `layers` layers, each of `size`; cache, last: as in decided."""
+    """Bytes to reserve on the device for what is kept of `layers` layers of `size` each; cache, last: as in decided."""
     whole = size * layers
     if cache == "auto":  # half of the device at most: above, the weights need the room more
         cache = "gpu" if whole <= total_memory(device) // 2 else last
