@@ -334,6 +334,6 @@ def apply_video_infinity(
 ):  # fmt: skip
     """The same for windows that attend to frames spread over the whole video (see InfinityHook); global_frames = 0 adds
     nothing."""
-    more = (cache, max(global_frames, 1), bias, threshold, scaled)
+    more = (cache, global_frames or 1, bias, threshold, scaled)
     made = _applied(model, InfinityHook, first_layer, last_layer, start_percent, end_percent, *more)
     return made if global_frames != 0 else model.clone()
