@@ -29,7 +29,7 @@ from ..samplers.prompts import timeline
 from ..samplers.syncos.coupling import PRESETS, SynCoSSettings
 from . import command, plots, rivals, scenarios, variants
 from .metrics import events as event_metrics
-from .quality import CLIP, Demo, boundaries, decoded, node
+from .quality import CLIP, Demo, attending, boundaries, decoded, node
 from .tables import LEGEND, PAIRS, Runs, Table
 from .variants import INPUTS, REFERENCE, typed
 
@@ -42,6 +42,8 @@ ON_THE_CURVE = "syncos_"  # variants that the curve joins, with the reference
 # What differs from SynCoS with the paper preset; None: no SynCoS, euler.
 VARIANTS = {
     "genl": None,
+    "ditctrl": None,
+    "infinity": None,
     "stage1": {"stages": "first"},
     "csd": {"stages": "second"},
     "syncos_paper": {"preset": "paper"},
@@ -54,6 +56,8 @@ VARIANTS = {
 }
 MEANING = {
     "genl": "Gen-L-Video: windows, each with its event's prompt; euler",
+    "ditctrl": "DiTCtrl: keys and values of the window before, in the last of 6 layers, early steps; euler",
+    "infinity": "Video-Infinity: windows attend to 13 frames spread over the video, too; threshold 850; euler",
     "stage1": "SynCoS's first stage alone, the same as genl but for rounding",
     "csd": "SynCoS's second stage alone, at every step: CSD",
     "syncos_paper": "SynCoS with the paper's values",
@@ -65,6 +69,8 @@ MEANING = {
     "wo_structured": "without structured prompt: an event's prompt does not name the subject",
 }
 UNSTRUCTURED = "wo_structured"
+SHARED = {"ditctrl": {"ditctrl": {"first_layer": -1}}, "infinity": {"infinity": {"threshold": 850.0}}}  # their parts
+DEFAULT = [name for name in VARIANTS if name not in SHARED]
 # Key: the part that it adds, its input there, the value that adds none.
 ADDED = {
     "anchor": ("abam", "anchor", 0.0), "anchor_until": ("abam", "end_percent", 0.0), "mode": ("noise", "mode", "random")
@@ -101,7 +107,7 @@ def variant(text: str, everywhere: list[str]) -> tuple[str, Variant]:
     if given is not None:
         own += [c for c in everywhere if c.partition("=")[0] not in given]
     windows, syncos = dict(INPUTS["windows"]), {"preset": "paper", **(given or {})}
-    added = {}
+    added = {part: INPUTS[part] | inputs for part, inputs in SHARED.get(name, {}).items()}
     defaults = {"preset": "", **{f.name: f.default for f in fields(SynCoSSettings)}}
     for change in reversed(own):  # a variant's own last: they count
         key, _, value = change.partition("=")
@@ -126,7 +132,7 @@ def variant(text: str, everywhere: list[str]) -> tuple[str, Variant]:
 
 def parse(argv=None):
     parser = command.parser("events", __doc__)
-    parser.add_argument("--variants", nargs="+", default=list(VARIANTS), metavar="NAME[:KEY=VALUE,...]")
+    parser.add_argument("--variants", nargs="+", default=DEFAULT, metavar="NAME[:KEY=VALUE,...]")
     parser.add_argument("--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE")
     parser.add_argument("--scenarios", type=int, default=48, help="the first so many, 1..48")
     command.run_options(parser, 24)
@@ -163,8 +169,7 @@ def sample(demo: Demo, way: Variant, scenario, seed: int):
     model, windows = demo.windows(**way.windows)
     sampler = syncos_sampler(way.syncos) if way.syncos else core.KSamplerSelect.execute("euler").result[0]
     positive = encode_timeline(demo.clip, *prompts(scenario, way.structured, decoded(scenario.frames)))
-    if "abam" in way.added:
-        model, = node("abam", "LongTakeABAM").execute(model=model, cache="auto", **way.added["abam"]).result
+    model = attending(model, way.added)
     if "noise" in way.added:
         noise, = node("noise", "LongTakeNoiseReinit").execute(
             noise_seed=seed, windows=windows, **way.added["noise"]
@@ -219,7 +224,7 @@ def table(args, runs: Runs, weights: str, chosen: dict, heading: str, keep=lambd
 
 def command_line(args) -> str:
     """The command line, without what says only where files are."""
-    words = ["--variants", *args.variants] if args.variants != list(VARIANTS) else []
+    words = ["--variants", *args.variants] if args.variants != DEFAULT else []
     words += ["--set", *args.set] if args.set else []
     words += ["--unnamed"] if args.unnamed else []
     words += ["--events", str(args.events)] if args.events else []

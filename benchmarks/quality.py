@@ -37,6 +37,10 @@ from .variants import INPUTS, MEANING, REFERENCE, VARIANTS, effective, variant
 
 CLIP = 49  # pixel frames per window, the demo model's clip
 SEED = 8_000_001  # of the first prompt; each prompt has its own, whatever the batch
+ATTENTION = {  # part: its node's module and id
+    "abam": ("abam", "LongTakeABAM"), "ditctrl": ("shared_attention", "LongTakeDiTCtrl"),
+    "infinity": ("shared_attention", "LongTakeVideoInfinity"),
+}  # fmt: skip
 SHEETS = 4  # prompts that --sheet draws
 
 
@@ -144,8 +148,7 @@ class Demo:
             return [v for one in videos for v in one], evaluations[0], sum(seconds) / len(seconds)
         scheduled, windows = self.windows(**(parts.get("windows") or INPUTS["windows"]))
         model = scheduled if "windows" in parts else self.model
-        if "abam" in parts:
-            model, = node("abam", "LongTakeABAM").execute(model=model, cache="auto", **parts["abam"]).result
+        model = attending(model, parts)
         if "noise" in parts:
             make = node("noise", "LongTakeNoiseReinit").execute
             noises = [make(noise_seed=seed, windows=windows, **parts["noise"]).result[0] for seed in seeds]
@@ -185,6 +188,14 @@ def node(module: str, name: str):
     """A node of the pack by its id."""
     classes = importlib.import_module(f"...nodes.{module}", __name__).NODES
     return next(c for c in classes if c.define_schema().node_id == name)
+
+
+def attending(model, parts: dict):
+    """The MODEL with those of the parts that are attention between windows."""
+    for part, (module, name) in ATTENTION.items():
+        if part in parts:
+            model, = node(module, name).execute(model=model, cache="auto", **parts[part]).result
+    return model
 
 
 def overlap_of(inputs: dict, clip: int) -> int:

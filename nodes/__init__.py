@@ -11,6 +11,7 @@ from . import (
     prompts,
     redo,
     runs,
+    shared_attention,
     syncos,
     video,
     vmcr,
@@ -19,7 +20,8 @@ from . import (
 from ._api import ComfyExtension
 
 MODULES = (
-    windows, noise, abam, vmcr, syncos, prompts, models, runs, redo, keyframes, video, compare, metrics, metric_encoders
+    windows, noise, abam, shared_attention, vmcr, syncos, prompts, models, runs, redo, keyframes, video, compare,
+    metrics, metric_encoders,
 )  # fmt: skip
 
 

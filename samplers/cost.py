@@ -4,7 +4,7 @@ An evaluation is one window, at one step, for one CFG branch. No window is built
 not depend on the length of the video.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from .windows import WindowSettings, calls_count, local_count, starts_count
@@ -13,7 +13,8 @@ from .windows import WindowSettings, calls_count, local_count, starts_count
 @dataclass(frozen=True)
 class Cost:
     """Window evaluations of a run. local: the most local windows of a step; extra: windows of the extra path in each of
-    extra_steps steps; plain: what static windows alone take; once: every frame once, as separate clips do."""
+    extra_steps steps; more: the most that a method adds to a step's local windows, in more_steps steps; plain: what
+    static windows alone take; once: every frame once, as separate clips do."""
 
     local: int
     extra: int
@@ -22,19 +23,23 @@ class Cost:
     evaluations: int
     plain: int
     once: float
+    more: int = 0
+    more_steps: int = 0
 
 
 @dataclass(frozen=True)
 class Details:
     """What is known of a run that has begun. Per step: its training timestep 0..1000, its place in the whole schedule
     (see windows.ExtraPath), and whether the first window runs again in every model call (None: no). index: of the first
-    step in the whole schedule; limit: windows per call."""
+    step in the whole schedule; limit: windows per call; asks(step, windows): evaluations that a method makes of so many
+    local windows (None: each once)."""
 
     times: Sequence[float]
     places: Sequence[float]
     repeats: Sequence[bool] | None = None
     index: int = 0
     limit: int = 1
+    asks: Callable[[int, int], int] | None = None
 
 
 def even_details(steps: int) -> Details:
@@ -64,10 +69,14 @@ def run_cost(
         sum(calls_count(count, details.limit) - 1 for count in counts if count > 1) if repeats else 0
         for *counts, repeats in zip(local, extra, details.repeats or [False] * steps, strict=True)
     ]
+    more = [details.asks(step, n) - n if n and details.asks else 0 for step, n in enumerate(local)]
     plain = starts_count(frames, settings.length, settings.stride, 0) * steps * branches
-    evaluations = sum(sum(counts) * n for *counts, n in zip(local, extra, again, asked, strict=True))
+    evaluations = sum(sum(counts) * n for *counts, n in zip(local, extra, more, again, asked, strict=True))
     once = max(frames / settings.length, 1) * steps * branches
-    return Cost(max(local), max(extra), sum(n > 0 for n in extra), steps, evaluations, plain, once)
+    return Cost(
+        max(local), max(extra), sum(n > 0 for n in extra), steps, evaluations, plain, once,
+        max(more), sum(n > 0 for n in more),
+    )  # fmt: skip
 
 
 def cost_text(
@@ -78,6 +87,8 @@ def cost_text(
     extra = ""
     if cost.extra:
         extra = f" + {cost.extra} {settings.extra_path.name} in {cost.extra_steps} of {cost.steps} steps"
+    if cost.more:
+        extra += f" + {cost.more} for shared attention in {cost.more_steps} of {cost.steps} steps"
     if details is not None and any(details.repeats or ()):
         extra += ", the first one again in every model call"
     most = "up to " if settings.uneven else ""

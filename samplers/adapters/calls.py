@@ -78,7 +78,8 @@ def _prepared(handler, evaluation: Evaluation, path: WindowPath, indices: list[i
         if any(m is None and cond is not None for m, cond in zip(merged, conds, strict=True)):
             if apart:
                 raise ValueError(apart[0])
-            for part in grouped(indices, cut):
+            ordered = any(hook.asked is not None for hook in path.hooks)
+            for part in [[i] for i in indices] if ordered else grouped(indices, cut):
                 yield from _prepared(handler, evaluation, path, part, again)
             return
     comfy.model_management.throw_exception_if_processing_interrupted()

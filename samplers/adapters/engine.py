@@ -30,7 +30,7 @@ from . import event_attention, ltx_shift, preview, progress, timeline_notes
 from .calls import WindowPath, computed, path_calls
 from .conds import cut_conds, uncuttable
 from .frame_batch import as_batch, as_video, framewise, uncut_control
-from .hooks import CHUNKS, PATH_HOOKS, WORKERS, Chunks, Evaluation
+from .hooks import CHUNKS, PATH_HOOKS, WORKERS, Chunks, Evaluation, asked_counts, asked_windows, repeated
 from .latents import DIM, NODE, frame_axis
 from .memory import auto_batch, prepare, refuse_windows
 from .references import behind, references
@@ -43,7 +43,6 @@ from .weights import path_weights
 from .window import NEW_CORE, ContextWindow, VideoFrames, context_window, fuse_weights, window_frames
 
 logger = logging.getLogger(__name__)
-
 
 
 def _references(model, conds: list, options: dict) -> int:
@@ -250,8 +249,9 @@ class LongTakeContextHandler(IndexListContextHandler):
                 windows = [context_window(w, self.settings, *where) for w in own]
                 limit = self._batch_limit(evaluation, windows)
                 hooks = self._begin_path(evaluation, windows, limit)
-                begun = WindowPath(windows, limit, hooks)
-                parts[begun] = own, [weights[i] for i in needed], outs.get(path.name, out)
+                turns = asked_windows(hooks, windows)
+                begun = WindowPath([turn.window for turn in turns], limit, hooks)
+                parts[begun] = turns, own, [weights[i] for i in needed], outs.get(path.name, out)
                 try:
                     if moment.first and path is paths[0]:
                         self._log_start(evaluation, windows, limit)
@@ -263,13 +263,15 @@ class LongTakeContextHandler(IndexListContextHandler):
         try:
             with contextlib.closing(calls()) as asked:
                 for call, results in computed(evaluation, asked):
-                    own, weights, target = parts[call.path]
-                    for i, window, cut in call.taken_apart(results):
+                    turns, own, weights, target = parts[call.path]
+                    for n, window, cut in call.taken_apart(results):
+                        if (i := turns[n].of) is None:
+                            continue
                         for branch, result in zip(target, window, strict=True):
-                            fusion.accumulate(branch, result, own[i], weights[i], DIM)
+                            fusion.accumulate(branch, result, own[i], weights[i] * turns[n].share, DIM)
                         self.callback(
-                            IndexListCallbacks.COMBINE_CONTEXT_WINDOW_RESULTS, x, window, cut, call.path.windows[i], i,
-                            len(call.path.windows), timestep, target, ones, biases,
+                            IndexListCallbacks.COMBINE_CONTEXT_WINDOW_RESULTS, x, window, cut, turns[n].window, i,
+                            len(own), timestep, target, ones, biases,
                         )  # fmt: skip
             if joined:
                 path, shape = self.settings.extra_path, (video, *x.shape[DIM + 1 :])
@@ -314,12 +316,11 @@ class LongTakeContextHandler(IndexListContextHandler):
         sigmas = whole[:-1]
         places, index = self.located
         times = [training_timestep(evaluation.model.model_sampling, sigma) for sigma in sigmas]
-        repeats = [False] * len(times)
-        for hook in evaluation.transformer_options.get(PATH_HOOKS, {}).values():
-            again = hook.repeats(sigmas.tolist(), evaluation, windows, self._entries(evaluation, windows[0]), limit)
-            repeats = [a or b for a, b in zip(repeats, again, strict=True)]
+        hooks = evaluation.transformer_options.get(PATH_HOOKS, {}).values()
+        repeats = repeated(hooks, sigmas.tolist(), evaluation, windows, self._entries(evaluation, windows[0]), limit)
+        asks = asked_counts(hooks, sigmas.tolist(), self.settings.closed_loop)
         branches = sum(cond is not None for cond in conds)
-        details = Details(times, places, repeats, index, limit)
+        details = Details(times, places, repeats, index, limit, asks)
         cost = cost_text(self.settings, frames, moment.keys, branches, details)
         if evaluation.run.made is not None:
             cost += f"; the mask keeps frames, and leaves {len(windows)} windows of the first step"

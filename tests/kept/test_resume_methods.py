@@ -9,6 +9,7 @@ from longtake.samplers.adapters.vmcr import RefineSettings, refine_sampler
 from longtake.samplers.glc.paths import GlobalPath
 from longtake.samplers.syncos.coupling import SynCoSSettings
 from support.kept_runs import EVERY, FRAMES, counted, cut_off, output, sample, wan  # noqa: F401
+from support.shared import ditctrl, infinity
 from support.windows import anchored, windowed
 
 pytestmark = pytest.mark.usefixtures("one_thread", "output")
@@ -36,6 +37,7 @@ def shifted(model, **settings):
 @pytest.mark.parametrize(("patch", "sampler"), [
     (shifted, "euler"), (shifted, "heun"), (shifted, "res_multistep"),
     (lambda m: anchored(shifted(m)), "euler_ancestral"),
+    (lambda m: ditctrl(shifted(m)), "euler_ancestral"), (lambda m: infinity(shifted(m)), "euler"),
     (lambda m: m, lambda: vmcr("euler")), (lambda m: m, lambda: vmcr("heun")),
     (lambda m: m, lambda: vmcr("euler", prediction="next", iterations=2)),
     (shifted, lambda: vmcr("heun", prediction="next")),
