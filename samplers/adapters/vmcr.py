@@ -197,6 +197,11 @@ def stepwise(inner, settings: RefineSettings):
     def sample(model, x, sigmas, extra_args=None, callback=None, disable=None, **options):
         framed = x.ndim == 4 and frames_in_batch(model.inner_model.inner_model)
         frames = x.shape[0 if framed else 2] if x.ndim > 3 else 0
+
+        def seen_as(part: torch.Tensor | None) -> torch.Tensor | None:
+            """As a video; of a batch a view of the same memory."""
+            return as_video(part) if framed and part is not None else part
+
         if x.ndim != 5 and not framed:
             raise ValueError(
                 f"{NODE}: the latent has the shape {tuple(x.shape)}; motion needs a video latent with 5 dimensions "
@@ -259,14 +264,11 @@ def stepwise(inner, settings: RefineSettings):
                     before = None
                     seen.clear()
                     clean = torch.linalg.vector_norm(x0, dtype=torch.float32) if clean is None else clean
-                    x0 = x0.clone() if settings.iterations > 1 and not following else x0
+                    both, mask = settings.iterations > 1 and not following, seen_as(extra_args.get("denoise_mask"))
+                    x0 = x0.clone() if both else x0
                     for _ in range(settings.iterations):
                         x0 = next_prediction(model, x, sigmas, stop, extra_args) if following else x0
-                        both = settings.iterations > 1 and not following
-                        parts = [x, x0, extra_args.get("denoise_mask")]
-                        if framed:  # views of the same memory
-                            parts = [None if part is None else as_video(part) for part in parts]
-                        moved = refine_(*parts[:2], settings, parts[2], both)
+                        moved = refine_(seen_as(x), seen_as(x0), settings, mask, both)
                         refuse_larger(moved, clean, settings, stop)
                 before = x0 = None  # nothing of this step stays beside x during the next
         return x

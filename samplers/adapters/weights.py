@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import torch
 
-from ..fusion import normalised
+from .. import fusion
 from ..windows import Path, Window
 from .hooks import Evaluation
 from .window import window_weights
@@ -40,7 +40,7 @@ def _weights(handler, evaluation: Evaluation, paths, placed, frames: int, pooled
                 if pooled:
                     own = [share * weight * len(own) / sum(own) for weight in own]
                 raw.append([share] * (len(there.indices) - len(own)) + own)
-        parts = normalised(windows, raw, frames)
+        parts = fusion.normalised(windows, raw, frames)
         if not pooled:
             parts = [part * paths[0].share for part in parts]
         return torch.cat(parts).to(evaluation.x).split([w.real for w in windows])

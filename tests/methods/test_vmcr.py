@@ -223,14 +223,9 @@ def test_too_few_frames_are_left_alone(flow_model, caplog, frames):
 
 
 def test_other_latents_are_refused(flow_model):
-    model = flow_model.get_model_object("model_sampling")
-
-    class Patcher:
-        def get_model_object(self, name):
-            return model
-
-    with pytest.raises(ValueError, match=r"LongTakeVMCR\): the latent has the shape \(1, 16, 8, 8\)"):
-        wrapped("euler").sampler_function(Patcher(), torch.zeros(1, 16, 8, 8), torch.tensor([1.0, 0.0]))
+    """Pictures of a model whose videos have five dimensions."""
+    with pytest.raises(ValueError, match=r"LongTakeVMCR\): the latent has the shape \(4, 16, 8, 8\)"):
+        run(flow_model, wrapped("euler"), shape=(4, 16, 8, 8))
 
 
 def test_a_sampler_that_changes_the_size_is_refused(flow_model):
