@@ -113,10 +113,12 @@ def variant(text: str, everywhere: list[str]) -> tuple[str, Variant]:
         key, _, value = change.partition("=")
         if key in windows:
             windows[key] = typed(change, value, windows[key])
+        elif SHARED.get(name) and key in INPUTS[name]:
+            added[name] |= {key: typed(change, value, INPUTS[name][key])}
         elif key in ADDED:
-            part, name, none = ADDED[key]
-            value = typed(change, value, INPUTS[part][name])
-            added |= {part: added.get(part, INPUTS[part]) | {name: value}} if value != none else {}
+            part, there, none = ADDED[key]
+            value = typed(change, value, INPUTS[part][there])
+            added |= {part: added.get(part, INPUTS[part]) | {there: value}} if value != none else {}
         elif key in defaults and given is not None:
             syncos[key] = typed(change, value, defaults[key])
         else:

@@ -23,6 +23,7 @@ from .event_attention import biased
 from .hooks import Asked, Call, Evaluation
 from .references import behind
 from .steps import training_timestep
+from .timeline import PART_KEY
 from .video_attention import (
     Forward,
     attach,
@@ -123,11 +124,11 @@ class DiTCtrlPath(SharedPath):
     def begin_call(self, call: Call) -> None:
         self.given.clear()
         self.kept, self.given = self.given, self.kept
-        turns, names, seen = [self.turns[i] for i in call.indices], {}, set()
-        for uuid, part in prompts_of(call).items():  # of a prompt that fades into the next one there may be two
-            branch = next(i for i, entries in enumerate(call.conds) if any(e["uuid"] == uuid for e in entries or ()))
-            names[uuid] = (part, int((branch, part) in seen))
-            seen.add((branch, part))
+        turns, names = [self.turns[i] for i in call.indices], {}
+        for entries in call.conds:
+            parts = [entry[PART_KEY] for entry in entries or ()]
+            for i, entry in enumerate(entries or ()):  # of a prompt that fades into the next one there are two
+                names[entry["uuid"]] = (parts[i], parts[:i].count(parts[i]))
         attach(call.options, self.hook.key, lambda *inputs: DiTCtrlForward(self, turns, names, *inputs))
 
     def end(self) -> None:
