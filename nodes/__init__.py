@@ -3,6 +3,7 @@
 from . import (
     abam,
     compare,
+    fifo,
     keyframes,
     metric_encoders,
     metrics,
@@ -19,7 +20,8 @@ from . import (
 from ._api import ComfyExtension
 
 MODULES = (
-    windows, noise, abam, vmcr, syncos, prompts, models, runs, redo, keyframes, video, compare, metrics, metric_encoders
+    windows, noise, abam, vmcr, syncos, prompts, models, runs, redo, keyframes, video, compare, metrics,
+    metric_encoders, fifo,
 )  # fmt: skip
 
 

@@ -1,0 +1,445 @@
+"""FIFO-Diffusion in real sampling runs of tiny models of ComfyUI's classes."""
+
+import logging
+import math
+
+import comfy.model_management
+import comfy.model_sampling
+import comfy.sample
+import comfy.samplers
+import pytest
+import torch
+from comfy_extras.nodes_custom_sampler import BasicGuider, DualCFGGuider, SamplerCustomAdvanced
+from comfy_extras.nodes_easycache import EasyCacheNode, LazyCacheNode
+from comfy_extras.nodes_torch_compile import TorchCompileModel
+from longtake.samplers.adapters import fifo as adapter
+from longtake.samplers.adapters.checkpoint import CheckpointSettings, apply_checkpoint, keep
+from longtake.samplers.adapters.fifo import FIFOSampler
+from longtake.samplers.adapters.frame_levels import by_frame, levelled
+from longtake.samplers.adapters.vmcr import RefineSettings, refine_sampler
+from longtake.samplers.fifo import FIFOSettings
+from longtake.samplers.prompts.timeline import Span
+from longtake.samplers.seeds import derived_seed, generator
+from support import tiny_wan, windows, zoo
+from support.compare import difference
+from support.zoo_runs import NAMES
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+WAN, F, FRAMES, SEED = "wan21_t2v", 4, 7, 5
+WORKS = ["wan21_t2v", "wan22_5b", "ltxv", "cosmos_predict2"]
+REFUSED = sorted(set(NAMES) - set(WORKS) - {"wan21_i2v"})  # a WanModel too: refused for its start image
+
+
+def pixels(name, length=F):
+    return 8 * (length - 1) + 1 if name == "ltxv" else 4 * (length - 1) + 1
+
+
+def fifo(name=WAN, length=F, partitions=2, lookahead=True, start="clip"):
+    return FIFOSampler(pixels(name, length), partitions, lookahead, start)
+
+
+def schedule(model, steps=2 * F):
+    return comfy.samplers.calculate_sigmas(model.get_model_object("model_sampling"), "simple", steps)
+
+
+def run(
+    sampler=None, name=WAN, model=None, frames=FRAMES, *, positive=None, cfg=2.0, seed=SEED, sigmas=None, mask=None,
+    latent=None, noise=None, callback=None,
+):  # fmt: skip
+    kind, model = zoo.zoo()[name], model or zoo.patcher(name)
+    latent = kind.latent(frames) if latent is None else latent
+    return comfy.sample.sample_custom(
+        model, comfy.sample.prepare_noise(latent, seed) if noise is None else noise, cfg, sampler or fifo(name),
+        schedule(model) if sigmas is None else sigmas, positive or kind.conditioning(1, frames),
+        kind.conditioning(2, frames), latent, noise_mask=mask, disable_pbar=True, seed=seed, callback=callback,
+    )  # fmt: skip
+
+
+def euler():
+    return comfy.samplers.sampler_object("euler")
+
+
+@pytest.fixture(scope="module")
+def plain():
+    return run()
+
+
+# ---- what it is ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["wan21_t2v", "hunyuan_video"])
+def test_a_video_of_one_clip_is_euler(name):
+    assert difference(run(fifo(name, length=FRAMES), name), run(euler(), name)) == 0.0
+
+
+@pytest.mark.parametrize("name", WORKS)
+@pytest.mark.parametrize("steps", [2 * F, 3])
+def test_the_base_clip_is_euler_on_a_clip_of_its_own(name, steps, monkeypatch):
+    bases = []
+
+    def first_queue(settings, base, sigmas, noised):
+        bases.append((base, sigmas))
+        raise comfy.model_management.InterruptProcessingException
+
+    monkeypatch.setattr(adapter, "first_queue", first_queue)
+    model = zoo.patcher(name)
+    with pytest.raises(comfy.model_management.InterruptProcessingException):
+        run(name=name, sigmas=schedule(model, steps))
+    noise = comfy.sample.prepare_noise(zoo.zoo()[name].latent(FRAMES), SEED)[:, :, :F]
+    base, sigmas = bases[0]
+    assert len(sigmas) == 2 * F + 1
+    expected = run(euler(), name, frames=F, noise=noise, sigmas=sigmas)
+    assert difference(model.model.process_latent_out(base), expected) == 0.0
+
+
+def by_hand(frames, lookahead, n, cfg):
+    """The authors' loop with Wan's net itself: velocities at a timestep per frame, CFG and Euler by hand."""
+    patcher = zoo.patcher(WAN)
+    sigmas, steps = schedule(patcher, n * F), n * F
+    base_sampling = patcher.model.model_sampling
+    noise = comfy.sample.prepare_noise(zoo.zoo()[WAN].latent(frames), SEED)
+    base = run(euler(), frames=F, noise=noise[:, :, :F], sigmas=sigmas, cfg=cfg)
+    base = patcher.model.process_latent_in(base)
+    up, front = sigmas.flip(0), F // 2 if lookahead else 0
+    index = [0] * front + list(range(steps))
+
+    def drawn(count, purpose):
+        return torch.randn(1, 16, count, 8, 8, generator=generator(derived_seed(SEED, f"fifo {purpose}")))
+
+    eps = drawn(front + steps, "queue")
+    queue = [
+        (1 - up[i + 1]) * base[:, :, 0 if k < front else max(0, i - steps + F)] + up[i + 1] * eps[:, :, k]
+        for k, i in enumerate(index)
+    ]
+
+    def velocity(x, t, seed):
+        text = zoo.zoo()[WAN].text(seed)[0]
+        return patcher.model.diffusion_model(x, t, text, transformer_options={})
+
+    video = []
+    for out in range(frames + steps - F):
+        for rank in reversed(range((1 + lookahead) * n)):
+            at = rank * (F // 2 if lookahead else F)
+            x = torch.stack(queue[at : at + F], 2)
+            t = base_sampling.timestep(torch.stack([up[i + 1] for i in index[at : at + F]]))[None]
+            v, u = velocity(x, t, 1), velocity(x, t, 2)
+            v = u + cfg * (v - u)
+            for j in range(F // 2 if lookahead else 0, F):
+                k = index[at + j]
+                queue[at + j] = queue[at + j] + (up[k] - up[k + 1]) * v[:, :, j]
+        video.append(queue[front])
+        new = noise[:, :, out + F] if out + F < frames else drawn(1, f"frame {out + F}")[:, :, 0]
+        queue = [*queue[1:], new]
+    return patcher.model.process_latent_out(torch.stack(video[steps - F :], 2))
+
+
+@pytest.mark.parametrize("lookahead", [True, False])
+@pytest.mark.parametrize("n", [1, 2])
+@torch.inference_mode()
+def test_a_run_is_the_authors_loop_over_the_net(lookahead, n):
+    sampler = fifo(partitions=n, lookahead=lookahead, start="copies")
+    ours = run(sampler, sigmas=schedule(zoo.patcher(WAN), n * F))
+    assert difference(ours, by_hand(FRAMES, lookahead, n, 2.0)) < 1e-4
+    assert difference(ours, run(fifo(partitions=n, lookahead=lookahead))) > 1e-2
+
+
+@pytest.mark.parametrize("name", WORKS)
+@pytest.mark.parametrize("lookahead", [True, False])
+def test_every_class_that_it_names(name, lookahead):
+    video = run(fifo(name, lookahead=lookahead), name)
+    assert video.shape == zoo.zoo()[name].latent(FRAMES).shape and video.isfinite().all()
+    assert 0.1 < video.std() < 10
+    assert difference(video, run(euler(), name)) > 1e-2
+
+
+@pytest.mark.parametrize("name", WORKS)
+def test_each_frame_has_its_own_timestep_in_the_net(name):
+    """In the frame of the net's tokens where it stands; the same for both CFG branches."""
+    seen, model = [], zoo.patcher(name)
+
+    def look(net, args):
+        seen.append(args[1].reshape(len(args[1]), F, -1) if args[1].numel() > len(args[1]) else args[1])
+
+    with model.model.diffusion_model.register_forward_pre_hook(look):
+        run(fifo(name, partitions=1, lookahead=False), name)
+    base, calls = seen[:F], seen[F:]  # no call reaches in front of the video: those of the base clip, then one a round
+    assert len(calls) == FRAMES and all(t.ndim == 1 for t in base)
+    expected = model.model.model_sampling.timestep(schedule(model, 2 * F)[: 2 * F : 2].flip(0))
+    for t in calls:
+        assert len(t) == 2 and difference(t, expected.float().view(1, F, 1).expand_as(t)) < 1e-4 * expected.max()
+
+
+# ---- a level for each frame ------------------------------------------------------------------------------------------
+
+
+def applied(name, x, sigma, options):
+    """x0 that core's model predicts for a prompt."""
+    model = zoo.patcher(name).model
+    text, extra = zoo.zoo()[name].text(1)
+    kwargs = {"attention_mask": extra["attention_mask"]} if extra.get("attention_mask") is not None else {}
+    concat = torch.zeros_like(x)[:, :1] if name == "cosmos_predict2" else None
+    return model.apply_model(x, sigma, concat, text.expand(len(x), -1, -1), transformer_options=options, **kwargs)
+
+
+@pytest.mark.parametrize("name", WORKS)
+@torch.inference_mode()
+def test_equal_levels_are_cores_one_level(name):
+    x, level = zoo.randn(*zoo.zoo()[name].latent(F, 2).shape, seed=3), torch.tensor(0.7)
+    one = applied(name, x, level.expand(2), {})
+    same = applied(name, x, level.expand(2), levelled({}, level.expand(F)))
+    assert difference(one, same) < 1e-4 * one.abs().max()
+    other = applied(name, x, level.expand(2), levelled({}, torch.tensor([0.7, 0.7, 0.2, 0.7])))
+    assert difference(one[:, :, 2], other[:, :, 2]) > 1e-2
+
+
+@pytest.mark.parametrize("kind", ["EPS", "V_PREDICTION", "EDM", "CONST", "COSMOS_RFLOW"])
+@torch.inference_mode()
+def test_scaling_is_cores_frame_by_frame(kind):
+    sampling = getattr(comfy.model_sampling, kind)()
+    sampling.sigma_data = 1.0
+    x, out = zoo.randn(2, 3, F, 2, 2, seed=1), zoo.randn(2, 3, F, 2, 2, seed=2)
+    sigma = torch.tensor([0.9, 0.5, 0.2, 0.05])
+    calls = [(sampling.calculate_input, (x,)), (sampling.calculate_denoised, (out, x)),
+             (sampling.noise_scaling, (out, x))]  # fmt: skip
+    for function, tensors in calls:
+        ours = by_frame(function, sigma, *(t.clone() for t in tensors))
+        for i in range(F):
+            frame = function(sigma[i].expand(2), *(t[:, :, i : i + 1].clone() for t in tensors))
+            assert difference(ours[:, :, i : i + 1], frame) < 1e-6
+
+
+@pytest.mark.parametrize("kind", ["EPS", "V_PREDICTION"])
+def test_noise_and_v_models_too(kind):
+    class Sampling(comfy.model_sampling.ModelSamplingDiscrete, getattr(comfy.model_sampling, kind)):
+        pass
+
+    model = zoo.patcher(WAN).clone()
+    model.add_object_patch("model_sampling", Sampling())
+    seen = []
+
+    def look(net, args):
+        seen.append((args[0].std((0, 1, 3, 4)), args[1]))
+
+    with model.model.diffusion_model.register_forward_pre_hook(look):
+        video = run(model=model)
+    assert video.isfinite().all() and difference(video, run(euler(), model=model)) > 1e-2
+    scale, timesteps = seen[-2]  # a call before the last one, at the queue's noisy end
+    assert timesteps.shape == (2, F) and timesteps[0].unique().numel() == F
+    assert all(0.2 < float(s) < 3 for s in scale)  # what enters the net is of its scale at every level
+
+
+# ---- what a run is told ----------------------------------------------------------------------------------------------
+
+
+def test_the_same_seed_is_the_same_video(plain):
+    assert difference(run(), plain) == 0.0
+    assert difference(run(seed=6), plain) > 1e-2
+
+
+def test_noise_of_a_frame_is_the_given_one(plain):
+    """A frame begins as the NOISE made it: only those from there on see a change."""
+    noise = comfy.sample.prepare_noise(zoo.zoo()[WAN].latent(FRAMES), SEED)
+    noise[:, :, -1] += 1
+    changed = run(noise=noise)
+    assert difference(changed[:, :, -1], plain[:, :, -1]) > 1e-2
+    assert difference(run(noise=noise.clone()), changed) == 0.0
+
+
+def test_a_batch_is_made_and_any_guider_works(plain):
+    both = run(latent=zoo.zoo()[WAN].latent(FRAMES, 2))
+    assert both.shape[0] == 2 and both.isfinite().all() and difference(both[0], both[1]) > 1e-2
+    model, text = zoo.patcher(WAN), zoo.zoo()[WAN]
+    latent = {"samples": text.latent(FRAMES)}
+
+    class Noise:
+        seed = SEED
+
+        def generate_noise(self, given):
+            return comfy.sample.prepare_noise(given["samples"], SEED)
+
+    guiders = [BasicGuider.execute(model, text.conditioning(1, FRAMES)).args[0]]
+    guiders.append(DualCFGGuider.execute(
+        model, text.conditioning(1, FRAMES), text.conditioning(3, FRAMES), text.conditioning(2, FRAMES), 2.0, 1.5,
+        "regular",
+    ).args[0])  # fmt: skip
+    videos = [
+        SamplerCustomAdvanced.execute(Noise(), guider, fifo(), schedule(model), latent).args[0]["samples"]
+        for guider in guiders
+    ]
+    assert difference(videos[0], run(cfg=1.0)) == 0.0
+    assert videos[1].isfinite().all() and difference(videos[1], plain) > 1e-2
+
+
+def texts(monkeypatch, positive, **settings):
+    """(numbers of a call's frames, those that make a step, the text that its prompt reads) of each call."""
+    seen = []
+    cut = adapter.ClipHandler.get_resized_cond
+
+    def look(self, cond, x, window, device=None):
+        entries = cut(self, cond, x, window, device)
+        seen.append((list(window.index_list), list(window.window.indices), entries[0]["model_conds"]))
+        return entries
+
+    monkeypatch.setattr(adapter.ClipHandler, "get_resized_cond", look)
+    video = run(positive=positive, cfg=1.0, **settings)
+    return seen, video
+
+
+def test_an_events_prompt_is_that_of_the_frames_that_make_a_step(monkeypatch):
+    """Pixel frames 0-12 the first event, then the second: by the middle of what is made, clamped to the video."""
+    total = 4 * (FRAMES - 1) + 1
+    seen, video = texts(monkeypatch, tiny_wan.timeline(total, [0, 13]))
+    assert video.isfinite().all()
+    first, second = (tiny_wan.rows(10 + i) for i in (0, 1))
+    both = set()
+    for numbers, made, conds in seen:
+        assert min(numbers) >= 0 and max(numbers) < FRAMES
+        low, high = min(made), max(made)
+        centre = ((4 * (low - 1) + 1 if low else 0) + 4 * high) / 2
+        which = int(centre >= 13)
+        both.add(which)
+        assert torch.equal(conds["c_crossattn"].cond, (first, second)[which])
+    assert both == {0, 1}
+
+
+def test_events_told_frame_by_frame_reach_their_frames(monkeypatch):
+    total = 4 * (FRAMES - 1) + 1
+    spans = [Span(index=i, start=s, end=e, blend=0.0, total=total, frame=True) for i, s, e in ((0, 0, 13), (1, 13, total))]
+    positive = tiny_wan.prompt(1, longtake_span=None)
+    for i, span in enumerate(spans):
+        positive += tiny_wan.prompt(10 + i, longtake_span=span, start_percent=1.0, end_percent=0.0)
+    seen, video = texts(monkeypatch, positive)
+    assert video.isfinite().all()
+    widths = {conds["c_crossattn"].cond.shape[1] for _, _, conds in seen}
+    assert widths == {12, 24}  # clips of one event, and of both side by side
+    assert all(numbers == made for numbers, made, _ in seen)
+
+
+def test_the_run_says_what_it_will_cost(caplog):
+    model, calls = zoo.patcher(WAN).clone(), 0
+
+    def wrapper(apply, args):
+        nonlocal calls
+        calls += args["input"].shape[0]
+        return apply(args["input"], args["timestep"], **args["c"])
+
+    model.set_model_unet_function_wrapper(wrapper)
+    with caplog.at_level(logging.INFO):
+        run(model=model, sigmas=schedule(model, 3))
+    (line,) = [r.message for r in caplog.records if r.message.startswith("FIFO:")]
+    assert f"= {calls} window evaluations" in line and "3 steps given" in line
+
+
+@pytest.mark.parametrize("steps", [3, 8, 40])
+def test_progress_has_the_schedules_steps_and_shows_the_video(steps, plain):
+    told = []
+    video = run(
+        sigmas=schedule(zoo.patcher(WAN), steps), callback=lambda i, x0, x, total: told.append((i, x0.clone(), total))
+    )
+    assert [i for i, _, _ in told] == sorted({i for i, _, _ in told}) and told[-1][0] == steps - 1
+    assert {total for _, _, total in told} == {steps} and all(x0.shape == video.shape for _, x0, _ in told)
+    assert difference(zoo.patcher(WAN).model.process_latent_out(told[-1][1]), video) == 0.0
+
+
+def test_a_cancelled_run_leaves_the_model_as_it_was(plain):
+    model, calls = zoo.patcher(WAN), 0
+    before = {k: v.clone() for k, v in model.model.state_dict().items()}
+    options = repr(model.model_options)
+
+    def cancel(net, args):
+        nonlocal calls
+        calls += 1
+        if calls == 2 * F + 3:
+            comfy.model_management.interrupt_current_processing()
+
+    with (
+        model.model.diffusion_model.register_forward_pre_hook(cancel),
+        pytest.raises(comfy.model_management.InterruptProcessingException),
+    ):
+        run()
+    assert calls == 2 * F + 3  # the next one is not made
+    assert repr(model.model_options) == options
+    assert all(torch.equal(before[k], v) for k, v in model.model.state_dict().items())
+    assert difference(run(), plain) == 0.0
+
+
+def test_under_torch_compile(plain):
+    model, = TorchCompileModel.execute(zoo.patcher(WAN), "eager").args
+    assert difference(run(model=model), plain) < 1e-4
+
+
+# ---- what is refused -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_classes_with_one_level_are_refused_by_name(name):
+    with pytest.raises(ValueError, match=rf"{zoo.zoo()[name].net} takes one noise level.*works with Wan 2.1"):
+        run(name=name)
+
+
+def test_a_start_image_is_refused():
+    with pytest.raises(ValueError, match="conditioning: c(lip_fea|_concat) belongs to frames or to a picture"):
+        run(name="wan21_i2v")
+
+
+def test_audio_beside_the_video_is_refused():
+    models = zoo.audio_video()
+    if "ltxav" not in models:  # 0.3.75 packs no latents of video and audio: the shape is told by a latent of audio
+        with pytest.raises(ValueError, match="a video latent has 5 dimensions"):
+            run(latent=torch.zeros(1, 16, 9, 8))
+        return
+    model = models["ltxav"]
+    latent = model.latent(FRAMES)
+    prompts = model.conditioning(1, FRAMES), model.conditioning(2, FRAMES)
+    with pytest.raises(ValueError, match="a video latent has 5 dimensions"):
+        comfy.sample.sample_custom(
+            zoo.patcher("ltxav"), comfy.sample.prepare_noise(latent, SEED), 2.0, fifo(), schedule(zoo.patcher("ltxav")),
+            *prompts, latent, disable_pbar=True, seed=SEED,
+        )  # fmt: skip
+
+
+@pytest.mark.parametrize(("patch", "message"), [
+    (windows.windowed, "model: carries windows .LongTakeContextHandler.*take the MODEL from before"),
+    (windows.core_windowed, "model: carries windows .IndexListContextHandler"),
+    (lambda m: EasyCacheNode.execute(m, 0.2, 0.15, 0.95, False).args[0], "model: EasyCache .or LazyCache. skips calls"),
+    (lambda m: LazyCacheNode.execute(m, 0.2, 0.15, 0.95, False).args[0], "model: EasyCache .or LazyCache. skips calls"),
+    (lambda m: apply_checkpoint(m, CheckpointSettings()), "Checkpoint .*FIFOSampler is not one of ComfyUI's"),
+])  # fmt: skip
+def test_what_a_model_may_not_carry(patch, message):
+    with pytest.raises(ValueError, match=message):
+        run(model=patch(zoo.patcher(WAN).clone()))
+
+
+def test_a_mask_is_refused_and_means_what_it_means_for_one_clip():
+    mask = torch.ones(1, 1, FRAMES, 8, 8)
+    mask[:, :, 0] = 0
+    with pytest.raises(ValueError, match="latent_image: carries a noise mask"):
+        run(mask=mask)
+    assert difference(run(fifo(length=FRAMES), mask=mask), run(euler(), mask=mask)) == 0.0
+
+
+@pytest.mark.parametrize("sigmas", [[1.0, 0.5, 0.2], [0.0, 0.5, 1.0], [math.nan, 0.5, 0.0]])
+def test_a_part_of_a_schedule_is_refused(sigmas):
+    with pytest.raises(ValueError, match=r"FIFO Sampler .*sigmas \(\[.* must fall from noise to 0"):
+        run(sigmas=torch.tensor(sigmas))
+
+
+def test_samplers_around_it_refuse_it():
+    with pytest.raises(ValueError, match="Checkpoint .*FIFOSampler is not one of ComfyUI's"):
+        keep(fifo(), CheckpointSettings())
+    with pytest.raises(ValueError, match="VMCR.*FIFOSampler"):
+        refine_sampler(fifo(), RefineSettings())
+
+
+@pytest.mark.parametrize("length", [1, 4])
+def test_a_clip_of_one_latent_frame_is_refused(length):
+    with pytest.raises(ValueError, match=rf"window_length \({length}\) must be at least two latent frames, 5 pixel"):
+        run(FIFOSampler(length, 2, True, "clip"))
+
+
+def test_settings_are_checked_before_a_run():
+    for wrong, name in (((0, 2, True, "clip"), "window_length"), ((13, 0, True, "clip"), "partitions")):
+        with pytest.raises(ValueError, match=name):
+            FIFOSampler(*wrong)
+    assert FIFOSettings(F).slots == 4 * F
