@@ -170,6 +170,7 @@ class _Run:
         return self.noised(last, self.sigmas[:1], f"frame {number}")
 
 
+@torch.no_grad()
 def sample_fifo(model, x, sigmas, extra_args=None, callback=None, disable=None, *, settings):
     """A k-diffusion sampler over a whole video's latent."""
     run, f, steps = _Run(model, x, sigmas, extra_args or {}, settings), settings.length, len(sigmas) - 1

@@ -54,20 +54,27 @@ def by_frame(function, sigma: torch.Tensor, *tensors: torch.Tensor) -> torch.Ten
 
 
 def _apply(sigma, executor, x, t, c_concat=None, c_crossattn=None, control=None, transformer_options=None, **kwargs):
-    model, made = executor.class_obj, []
-
-    def forward(executor, x_in, timestep, *args, **kwargs):
-        scaled = by_frame(model.model_sampling.calculate_input, sigma, x).to(x_in)
-        x_in = torch.cat([scaled, x_in[:, x.shape[1] :]], 1)  # what a model concatenates comes after it
-        timesteps = NETS[type(executor.class_obj)](
-            executor.class_obj, model.model_sampling.timestep(sigma).to(timestep), x
-        )
-        made.append(executor(x_in, timesteps, *args, **kwargs))
-        return made[0]
-
-    options = _wrapped(transformer_options or {}, WrappersMP.DIFFUSION_MODEL, forward)
+    model = executor.class_obj
+    net, sampling = model.diffusion_model, model.model_sampling
+    net = getattr(net, "_orig_mod", net)  # under torch.compile
+    call = {
+        "x": by_frame(sampling.calculate_input, sigma, x),
+        "t": NETS[type(net)](net, sampling.timestep(sigma).float(), x),
+        "out": [],
+    }
+    options = _wrapped({**(transformer_options or {}), KEY: call}, WrappersMP.DIFFUSION_MODEL, _forward)
     executor(x, t, c_concat, c_crossattn, control, options, **kwargs)
-    return by_frame(model.model_sampling.calculate_denoised, sigma, made[0].float(), x)
+    return by_frame(sampling.calculate_denoised, sigma, call["out"][0].float(), x)
+
+
+def _forward(executor, x, t, *args, **kwargs):
+    """No closure, and tensors alone from the call: torch.compile traces it once."""
+    call = next(a[KEY] for a in (*args, *kwargs.values()) if isinstance(a, dict) and KEY in a)
+    scaled = call["x"].to(x)
+    x = torch.cat([scaled, x[:, scaled.shape[1] :]], 1)  # what a model concatenates comes after the latent
+    out = executor(x, call["t"], *args, **kwargs)
+    call["out"].append(out)
+    return out
 
 
 def _wrapped(options: dict, kind: str, wrapper) -> dict:
