@@ -15,6 +15,7 @@ INPUTS = {
         omega=2e-5, lambda_f=0.2, lambda_mse=0.001, lambda_phase=1.0, phase="wrapped", rescale=True, start_percent=0.0,
         end_percent=1.0,
     ),
+    "fifo": dict(partitions=2, lookahead=True, start="clip"),
 }  # fmt: skip
 GLOBAL = {"gamma0", "beta", "global_every", "global_until", "global_mix", "global_cut"}  # no meaning without the path
 MIX = {"filter", "d_s", "d_t", "order", "variance"}  # ... where no frequencies are mixed
@@ -37,6 +38,7 @@ VARIANTS = {
         "windows": {"global_path": True, "global_mix": "frequencies", "first_latent": "anchor"},
         "noise": {"mode": "shuffle"},
     },
+    "fifo": {"fifo": {}},
     "wo_glcd": without("windows", "abam"),
     "wo_global": without(global_path=False),
     "wo_local": without(gamma0=1.0, beta=0.0),
@@ -51,6 +53,7 @@ MEANING = {
     "genl": "Gen-L-Video: static local windows, plain noise",
     "freenoise": "static local windows, FreeNoise's shuffled noise",
     "freelong": "local and global windows joined by frequency, FreeNoise's shuffled noise",
+    "fifo": "FIFO-Diffusion: a queue of two clips, lookahead",
     "wo_glcd": "no windows (and so no anchor attention): mixed noise and VMCR alone",
     "wo_global": "without the global path",
     "wo_local": "without the local path: gamma0 = 1, beta = 0",

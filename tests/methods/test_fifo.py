@@ -1,7 +1,6 @@
 """FIFO-Diffusion in real sampling runs of tiny models of ComfyUI's classes."""
 
 import logging
-import math
 from dataclasses import replace
 
 import comfy.model_management
@@ -11,53 +10,14 @@ import comfy.samplers
 import pytest
 import torch
 from comfy_extras.nodes_custom_sampler import BasicGuider, DualCFGGuider, SamplerCustomAdvanced
-from comfy_extras.nodes_easycache import EasyCacheNode, LazyCacheNode
 from longtake.samplers.adapters import fifo as adapter
-from longtake.samplers.adapters.checkpoint import CheckpointSettings, apply_checkpoint, keep
-from longtake.samplers.adapters.fifo import FIFOSampler
 from longtake.samplers.adapters.frame_levels import by_frame, levelled
-from longtake.samplers.adapters.vmcr import RefineSettings, refine_sampler
-from longtake.samplers.fifo import FIFOSettings
 from longtake.samplers.seeds import derived_seed, generator
-from support import tiny_wan, windows, zoo
+from support import tiny_wan, zoo
 from support.compare import difference
-from support.zoo_runs import NAMES
+from support.fifo_runs import FRAMES, SEED, WAN, WORKS, F, euler, fifo, run, schedule
 
 pytestmark = pytest.mark.usefixtures("one_thread")
-
-WAN, F, FRAMES, SEED = "wan21_t2v", 4, 7, 5
-WORKS = ["wan21_t2v", "wan22_5b", "ltxv", "cosmos_predict2"]
-REFUSED = sorted(set(NAMES) - set(WORKS) - {"wan21_i2v"})  # a WanModel too: refused for its start image
-
-
-def pixels(name, length=F):
-    return 8 * (length - 1) + 1 if name == "ltxv" else 4 * (length - 1) + 1
-
-
-def fifo(name=WAN, length=F, partitions=2, lookahead=True, start="clip"):
-    return FIFOSampler(pixels(name, length), partitions, lookahead, start)
-
-
-def schedule(model, steps=2 * F):
-    return comfy.samplers.calculate_sigmas(model.get_model_object("model_sampling"), "simple", steps)
-
-
-def run(
-    sampler=None, name=WAN, model=None, frames=FRAMES, *, positive=None, cfg=2.0, seed=SEED, sigmas=None, mask=None,
-    latent=None, noise=None, callback=None,
-):  # fmt: skip
-    kind, model = zoo.zoo()[name], model or zoo.patcher(name)
-    latent = kind.latent(frames) if latent is None else latent
-    return comfy.sample.sample_custom(
-        model, comfy.sample.prepare_noise(latent, seed) if noise is None else noise, cfg, sampler or fifo(name),
-        schedule(model) if sigmas is None else sigmas, positive or kind.conditioning(1, frames),
-        kind.conditioning(2, frames), latent, noise_mask=mask, disable_pbar=True, seed=seed, callback=callback,
-    )  # fmt: skip
-
-
-def euler():
-    return comfy.samplers.sampler_object("euler")
-
 
 @pytest.fixture(scope="module")
 def plain():
@@ -381,79 +341,3 @@ def test_a_cancelled_run_leaves_the_model_as_it_was(plain):
     assert repr(model.model_options) == options
     assert all(torch.equal(before[k], v) for k, v in model.model.state_dict().items())
     assert difference(run(), plain) == 0.0
-
-
-# ---- what is refused -------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("name", REFUSED)
-def test_classes_with_one_level_are_refused_by_name(name):
-    with pytest.raises(ValueError, match=rf"{zoo.zoo()[name].net} takes one noise level.*works with Wan 2.1"):
-        run(name=name)
-
-
-def test_a_start_image_is_refused():
-    with pytest.raises(ValueError, match="conditioning: c(lip_fea|_concat) belongs to frames or to a picture"):
-        run(name="wan21_i2v")
-
-
-def test_audio_beside_the_video_is_refused():
-    models = zoo.audio_video()
-    if "ltxav" not in models:  # 0.3.75 packs no latents of video and audio: the shape is told by a latent of audio
-        with pytest.raises(ValueError, match="a video latent has 5 dimensions"):
-            run(latent=torch.zeros(1, 16, 9, 8))
-        return
-    model = models["ltxav"]
-    latent = model.latent(FRAMES)
-    prompts = model.conditioning(1, FRAMES), model.conditioning(2, FRAMES)
-    with pytest.raises(ValueError, match="a video latent has 5 dimensions"):
-        comfy.sample.sample_custom(
-            zoo.patcher("ltxav"), comfy.sample.prepare_noise(latent, SEED), 2.0, fifo(), schedule(zoo.patcher("ltxav")),
-            *prompts, latent, disable_pbar=True, seed=SEED,
-        )  # fmt: skip
-
-
-@pytest.mark.parametrize(("patch", "message"), [
-    (windows.windowed, "model: carries windows .LongTakeContextHandler.*take the MODEL from before"),
-    (windows.core_windowed, "model: carries windows .IndexListContextHandler"),
-    (lambda m: EasyCacheNode.execute(m, 0.2, 0.15, 0.95, False).args[0], "model: EasyCache .or LazyCache. skips calls"),
-    (lambda m: LazyCacheNode.execute(m, 0.2, 0.15, 0.95, False).args[0], "model: EasyCache .or LazyCache. skips calls"),
-    (lambda m: apply_checkpoint(m, CheckpointSettings()), "Checkpoint .*FIFOSampler is not one of ComfyUI's"),
-])  # fmt: skip
-def test_what_a_model_may_not_carry(patch, message):
-    with pytest.raises(ValueError, match=message):
-        run(model=patch(zoo.patcher(WAN).clone()))
-
-
-def test_a_mask_is_refused_and_means_what_it_means_for_one_clip():
-    mask = torch.ones(1, 1, FRAMES, 8, 8)
-    mask[:, :, 0] = 0
-    with pytest.raises(ValueError, match="latent_image: carries a noise mask"):
-        run(mask=mask)
-    assert difference(run(fifo(length=FRAMES), mask=mask), run(euler(), mask=mask)) == 0.0
-
-
-@pytest.mark.parametrize("sigmas", [[1.0, 0.5, 0.2], [0.0, 0.5, 1.0], [math.nan, 0.5, 0.0]])
-def test_a_part_of_a_schedule_is_refused(sigmas):
-    with pytest.raises(ValueError, match=r"FIFO Sampler .*sigmas \(\[.* must fall from noise to 0"):
-        run(sigmas=torch.tensor(sigmas))
-
-
-def test_samplers_around_it_refuse_it():
-    with pytest.raises(ValueError, match="Checkpoint .*FIFOSampler is not one of ComfyUI's"):
-        keep(fifo(), CheckpointSettings())
-    with pytest.raises(ValueError, match="VMCR.*FIFOSampler"):
-        refine_sampler(fifo(), RefineSettings())
-
-
-@pytest.mark.parametrize("length", [1, 4])
-def test_a_clip_of_one_latent_frame_is_refused(length):
-    with pytest.raises(ValueError, match=rf"window_length \({length}\) must be at least two latent frames, 5 pixel"):
-        run(FIFOSampler(length, 2, True, "clip"))
-
-
-def test_settings_are_checked_before_a_run():
-    for wrong, name in (((0, 2, True, "clip"), "window_length"), ((13, 0, True, "clip"), "partitions")):
-        with pytest.raises(ValueError, match=name):
-            FIFOSampler(*wrong)
-    assert FIFOSettings(F).slots == 4 * F
