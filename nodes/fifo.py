@@ -30,19 +30,19 @@ class LongTakeFIFOSampler(io.ComfyNode):
                 io.Int.Input(
                     "partitions", default=2, min=1, max=64,
                     tooltip="Parts n of the queue, each a clip long; 1 to 4, the paper's 4 (of 16 latent frames). Each "
-                    "frame makes n x clip (in latent frames) steps, whatever the sigmas' number: their levels are "
-                    "interpolated. Cost grows with n: 2 n calls for each new latent frame with lookahead.",
+                    "frame makes n x clip (in latent frames) steps: sigmas of another number are interpolated, and "
+                    "must end at 0. 2 n calls for each new latent frame, n without lookahead.",
                 ),
                 io.Boolean.Input(
                     "lookahead", default=True,
                     tooltip="Each call makes a step of the noisier half of its frames only, beside cleaner ones "
-                    "before them: twice the calls. Off: the calls' borders show, and colours drift.",
+                    "before them: twice the calls. Off: colours faded on the demo model.",
                 ),
                 Combo(
                     "start", options=list(START), default="clip",
-                    tooltip="clip: the video's first frame stays the first of every call that sees it. copies: "
-                    "the paper's, with copies of it before it; with Wan's and LTX-Video's VAE the first second "
-                    "comes out wrong.",
+                    tooltip="clip: the video's first frame is the first of every call that sees it. copies: the "
+                    "paper's, with copies of that frame before it; with a causal VAE (as of Wan) the first frames come "
+                    "out wrong.",
                 ),
             ],
             outputs=[io.Sampler.Output(display_name="sampler")],

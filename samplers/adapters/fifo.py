@@ -2,7 +2,7 @@
 clip whose frames have noise levels of their own (frame_levels.py) and the conditioning of their place in the video.
 
 The noise of a frame that enters the queue is what the NOISE made for that frame; what else is drawn (the queue's start,
-the frames after the video's end) is drawn on the CPU. Where the video is no longer than a clip, it is core's euler.
+the frames after the video's end) is drawn on the CPU. A video that is no longer than a clip is core's euler.
 """
 
 import copy
@@ -21,12 +21,11 @@ from ..checks import number
 from ..fifo import FIFOSettings, checked, cost_text, first_queue, resampled, rounds
 from ..seeds import derived_seed, generator
 from ..windows import LONGEST, Window, WindowSettings, latent_length, pixel_length
-from . import event_attention, preview, progress
+from . import event_attention, ltx_shift, preview, progress, timeline_notes
 from .conds import STEP_CACHES
 from .engine import LongTakeContextHandler
 from .event_texts import TEXTS
 from .frame_levels import KNOWN, by_frame, levelled, takes_levels
-from .hooks import PATH_HOOKS
 from .latents import DIM, temporal_compression
 from .memory import load_for_chunks
 from .steps import Run, begun
@@ -60,9 +59,9 @@ class ClipHandler(LongTakeContextHandler):
     A Prompt Timeline's event is that at the middle of the frames that make a step.
     """
 
-    def __init__(self, settings: FIFOSettings, steps: int, compression: int):
+    def __init__(self, settings: FIFOSettings, sigmas: torch.Tensor, compression: int):
         super().__init__(WindowSettings(settings.length, 0, compression=compression))
-        self.queue, self.steps = settings, steps
+        self.queue, self.given = settings, sigmas
 
     def should_use_context(self, model, conds, x_in, timestep, model_options) -> bool:
         if event_attention.timed(conds):
@@ -75,9 +74,9 @@ class ClipHandler(LongTakeContextHandler):
         run._model = model
         run.set_step(timestep, model_options)
         placed, of_run = options[CLIP], Run.of(options)
-        of_run.once("cost", lambda: self._say(placed.frames, sum(cond is not None for cond in conds)))
         video = x_in.new_empty(1).expand(*x_in.shape[:DIM], placed.frames, *x_in.shape[DIM + 1 :])  # for its shape
         conds = over_video(conds, pixel_length(placed.frames, self.settings.compression))
+        of_run.once("said", lambda: self._say(model, conds, video))
         indices = placed.nearest()
         window = ContextWindow(Window(indices, len(indices)), frames=placed.frames, overlap=0)
         if not event_attention.timed(conds):
@@ -87,11 +86,17 @@ class ClipHandler(LongTakeContextHandler):
         event_attention.attach(options, cut, of_run)
         return calc_cond_batch(model, cut, x_in, timestep, {**model_options, "transformer_options": options})
 
-    def _say(self, frames: int, branches: int) -> None:
-        cost = f"FIFO: {cost_text(self.queue, frames, self.steps, branches)}"
+    def _say(self, model, conds: list, video: torch.Tensor) -> None:
+        frames, branches = video.shape[DIM], sum(cond is not None for cond in conds)
+        cost = f"FIFO: {cost_text(self.queue, frames, len(self.given) - 1, branches)}"
+        notes = timeline_notes.other_lengths(conds, frames, self.settings.compression)
+        notes += filter(None, [ltx_shift.note(model, video, self.given, self.settings)])
         progress.show(cost)
         with progress.above_bars():
             logger.info("%s.", cost)
+            for note in notes:
+                logger.warning("%s.", note)
+                progress.show(f"{note}. {cost}")
 
 
 def refuse_frames(conds: list) -> None:
@@ -122,8 +127,6 @@ def refuse_model(guider, options: dict) -> None:
             f"{NODE}: model: carries windows ({type(options['context_handler']).__name__}), and this sampler brings "
             f"its own; take the MODEL from before that node (Global/Local Window Scheduler, Context Windows)"
         )
-    for hook in transformer.get(PATH_HOOKS, {}).values():
-        raise ValueError(f"{NODE}: model: carries {hook.node}, which works within windows of a whole video; bypass it")
     for key in transformer:
         name = next((name for mark, name in CACHES.items() if mark in str(key).lower()), None)
         if name is not None:
@@ -140,7 +143,7 @@ class _Run:
         self.sigmas = torch.tensor(resampled(sigmas.tolist(), settings.slots)).to(sigmas)
         options = extra_args["model_options"]
         compression = temporal_compression(self.guider.inner_model.latent_format)
-        handler = ClipHandler(settings, len(sigmas) - 1, compression)
+        handler = ClipHandler(settings, sigmas, compression)
         transformer = {**options["transformer_options"], "sample_sigmas": self.sigmas}
         self.options = {**options, "context_handler": handler, "transformer_options": transformer}
         self.seed = extra_args.get("seed") or 0
@@ -234,11 +237,15 @@ class FIFOSampler(comfy.samplers.Sampler):
                 f"{NODE}: window_length ({self.length}) must be at least two latent frames, {compression + 1} pixel "
                 f"frames; this model's clip is best"
             ) from None
-        function = sample_euler  # of a video that is one clip, where a mask too may keep what it likes
+        options = extra_args["model_options"]
         if noise.shape[DIM] > settings.length:
-            self._refuse(model_wrap, sigmas, extra_args["model_options"], denoise_mask)
+            self._refuse(model_wrap, sigmas, options, denoise_mask)
             function = functools.partial(sample_fifo, settings=settings)
-        extra_args = {**extra_args, "model_options": begun(extra_args["model_options"], Run())}
+        else:  # one clip: as the engine's one window, with what it does and says of a timeline
+            function = sample_euler
+            handler = LongTakeContextHandler(WindowSettings(settings.length, 0, compression=compression))
+            options = {"context_handler": handler, **options}
+        extra_args = {**extra_args, "model_options": begun(options, Run())}
         run = functools.partial(preview.filmstrip_wrapper(compression), comfy.samplers.KSAMPLER(function).sample)
         return run(model_wrap, sigmas, extra_args, callback, noise, latent_image, denoise_mask, disable_pbar)
 

@@ -10,10 +10,11 @@ import comfy.samplers
 import pytest
 import torch
 from comfy_extras.nodes_custom_sampler import BasicGuider, DualCFGGuider, SamplerCustomAdvanced
+from comfy_extras.nodes_lt import LTXVScheduler
 from longtake.samplers.adapters import fifo as adapter
 from longtake.samplers.adapters.frame_levels import by_frame, levelled
 from longtake.samplers.seeds import derived_seed, generator
-from support import tiny_wan, zoo
+from support import tiny_wan, windows, zoo
 from support.compare import difference
 from support.fifo_runs import FRAMES, SEED, WAN, WORKS, F, euler, fifo, run, schedule
 
@@ -295,6 +296,20 @@ def test_events_told_frame_by_frame_reach_their_frames(monkeypatch):
     assert all(numbers == made for numbers, made, _ in seen)
 
 
+def test_one_clip_takes_a_timeline_as_one_window_does(caplog):
+    total = 4 * (FRAMES - 1) + 1
+    window = windows.windowed(zoo.patcher(WAN), FRAMES)
+    for timing in ("window", "frame"):
+        positive = tiny_wan.timeline(total, [0, 13])
+        for _, entry in positive[1:]:
+            entry["longtake_span"] = replace(entry["longtake_span"], timing=timing)
+        with caplog.at_level(logging.INFO):
+            ours = run(fifo(length=FRAMES), positive=positive)
+        assert difference(ours, run(euler(), model=window, positive=positive)) == 0.0
+        assert (difference(ours, run(euler())) > 1e-2) == (timing == "frame")
+    assert any("not longer than the window" in r.message for r in caplog.records)
+
+
 def test_the_run_says_what_it_will_cost(caplog):
     model, calls = zoo.patcher(WAN).clone(), 0
 
@@ -308,6 +323,17 @@ def test_the_run_says_what_it_will_cost(caplog):
         run(model=model, sigmas=schedule(model, 3))
     (line,) = [r.message for r in caplog.records if r.message.startswith("FIFO:")]
     assert f"= {calls} window evaluations" in line and "3 steps given" in line
+
+
+def test_a_timeline_of_another_length_is_said(caplog):
+    run(positive=tiny_wan.timeline(4 * FRAMES + 5, [0, 13]))
+    assert "made for 33 pixel frames, the video has 25: events after its end stay unused" in caplog.text
+
+
+def test_ltxs_shift_by_the_whole_video_is_said(caplog):
+    (sigmas,) = LTXVScheduler.execute(2 * F, 2.05, 0.95, True, 0.1, {"samples": zoo.zoo()["ltxv"].latent(FRAMES)}).args
+    run(name="ltxv", sigmas=sigmas)
+    assert "LTXVScheduler: latent: the whole video's" in caplog.text and "one window (25 frames)" in caplog.text
 
 
 @pytest.mark.parametrize("steps", [3, 8, 40])

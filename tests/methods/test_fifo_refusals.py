@@ -48,7 +48,7 @@ def test_audio_beside_the_video_is_refused():
 @pytest.mark.parametrize(("patch", "message"), [
     (windows.windowed, "model: carries windows .LongTakeContextHandler.*take the MODEL from before"),
     (windows.core_windowed, "model: carries windows .IndexListContextHandler"),
-    (windows.anchored, "model: carries Anchor Attention .*works within windows of a whole video; bypass it"),
+    (windows.anchored, "Anchor Attention .LongTakeABAM.: the model has no LongTake windows.* or bypass this"),
     (lambda m: EasyCacheNode.execute(m, 0.2, 0.15, 0.95, False).args[0], "model: EasyCache .or LazyCache. skips calls"),
     (lambda m: LazyCacheNode.execute(m, 0.2, 0.15, 0.95, False).args[0], "model: EasyCache .or LazyCache. skips calls"),
     (lambda m: apply_checkpoint(m, CheckpointSettings()), "Checkpoint .*FIFOSampler is not one of ComfyUI's"),
