@@ -66,7 +66,7 @@ class ClipHandler(LongTakeContextHandler):
     def should_use_context(self, model, conds, x_in, timestep, model_options) -> bool:
         if event_attention.timed(conds):
             event_attention.refuse_unknown(model)
-        refuse_frames(conds)
+        Run.of(model_options["transformer_options"]).once("text alone", lambda: refuse_frames(conds))
         return True
 
     def execute(self, calc_cond_batch, model, conds, x_in, timestep, model_options):
@@ -82,6 +82,8 @@ class ClipHandler(LongTakeContextHandler):
         if not event_attention.timed(conds):
             window.window = Window(indices[placed.made], len(indices[placed.made]))
         cut = [run.get_resized_cond(cond, video, window) for cond in conds]
+        for entry in (entry for cond in cut if cond for entry in cond):
+            over_all_frames(entry, len(indices))
         options["context_window"] = window
         event_attention.attach(options, cut, of_run)
         return calc_cond_batch(model, cut, x_in, timestep, {**model_options, "transformer_options": options})
@@ -97,6 +99,18 @@ class ClipHandler(LongTakeContextHandler):
             for note in notes:
                 logger.warning("%s.", note)
                 progress.show(f"{note}. {cost}")
+
+
+def over_all_frames(entry: dict, frames: int) -> None:
+    """Where a prompt acts in some of a clip's frames is said by its mask alone, in place: core would hand the model
+    those frames, and their levels are the clip's."""
+    area, mask = entry.get("area"), entry.get("mask")
+    if area is not None and len(area) == 6:
+        count, start = area[0], area[3]
+        inside = torch.zeros(frames).to(mask)
+        inside[start : start + count] = 1
+        entry["mask"] = mask * inside[:, None, None]
+        entry["area"] = (frames, *area[1:3], 0, *area[4:])
 
 
 def refuse_frames(conds: list) -> None:

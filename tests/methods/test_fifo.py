@@ -296,6 +296,25 @@ def test_events_told_frame_by_frame_reach_their_frames(monkeypatch):
     assert all(numbers == made for numbers, made, _ in seen)
 
 
+@pytest.mark.parametrize("temporal", [1.0, 0.4])
+def test_a_prompt_acts_in_its_area_of_frames(plain, temporal):
+    """Beside a prompt for the whole: alone it would leave frames without any."""
+    text = zoo.zoo()[WAN].conditioning(1, FRAMES)
+    area = ("percentage", temporal, 1.0, 1.0, 1.0 - temporal, 0.0, 0.0)  # as ConditioningSetAreaPercentageVideo's
+    part = zoo.zoo()[WAN].conditioning(3, FRAMES, area=area)
+    video = run(positive=text + part)
+    assert video.isfinite().all() and difference(video, plain) > 1e-2
+    if temporal == 1.0:
+        assert difference(video, run(positive=text + zoo.zoo()[WAN].conditioning(3, FRAMES))) < 1e-4
+
+
+def test_a_prompt_acts_in_its_part_of_the_picture(plain):
+    text = zoo.zoo()[WAN].conditioning(1, FRAMES)
+    for region in ({"area": (FRAMES, 4, 8, 0, 0, 0)}, {"mask": torch.ones(1, 8, 8)}):
+        video = run(positive=text + zoo.zoo()[WAN].conditioning(3, FRAMES, **region))
+        assert video.isfinite().all() and difference(video, plain) > 1e-2
+
+
 def test_one_clip_takes_a_timeline_as_one_window_does(caplog):
     total = 4 * (FRAMES - 1) + 1
     window = windows.windowed(zoo.patcher(WAN), FRAMES)
