@@ -8,7 +8,7 @@ every finished run. --resume goes on from there. It knows settings and weights, 
 start without.
 
 A trial of other settings: --variants genl ours ours:gamma0=0.05,anchor=0.3 (for one variant), or --set gamma0=0.05 (for
-every variant but genl, with which all are compared). Parts: windows, noise, abam, vmcr; "vmcr=off" leaves one out.
+every variant but genl, with which all are compared). Parts: windows, noise, abam, vmcr, fifo; "vmcr=off": without one.
 """
 
 import hashlib
@@ -155,6 +155,8 @@ class Demo:
         else:
             noises = [core.RandomNoise.execute(seed).result[0] for seed in seeds]
         sampler, = core.KSamplerSelect.execute("euler").result
+        if "fifo" in parts:
+            sampler, = node("fifo", "LongTakeFIFOSampler").execute(window_length=CLIP, **parts["fifo"]).result
         if "vmcr" in parts:
             sampler, = node("vmcr", "LongTakeVMCR").execute(sampler=sampler, **parts["vmcr"]).result
         positive = [[torch.cat([self.encode(self.prompt(s))[0][0] for s in specs]), {}]]

@@ -22,6 +22,7 @@ INPUTS = {
     ),
     "core": dict(overlap=28, schedule="standard_static", freenoise=False, fuse="pyramid", stride=1),
     "kj": dict(overlap=0, schedule="batched_shifted", freenoise=True, fuse="pyramid"),
+    "fifo": dict(partitions=2, lookahead=True, start="clip"),
 }  # fmt: skip
 GLOBAL = {  # no meaning without the path
     "gamma0", "beta", "global_every", "global_until", "global_mix", "global_cut", "dilation", "global_padding",
@@ -48,6 +49,7 @@ VARIANTS = {
     },
     "ditctrl": {"windows": {}, "ditctrl": {"first_layer": -1}},
     "infinity": {"windows": {}, "infinity": {}},
+    "fifo": {"fifo": {}},
     "wo_glcd": without("windows", "abam"),
     "wo_global": without(global_path=False),
     "wo_local": without(gamma0=1.0, beta=0.0),
@@ -65,6 +67,7 @@ MEANING = {
     "freelong": "local and global windows joined by frequency, FreeNoise's shuffled noise",
     "ditctrl": "DiTCtrl: keys and values of the window before, in the last of 6 layers, early steps",
     "infinity": "Video-Infinity: windows attend to 13 frames spread over the video, too",
+    "fifo": "FIFO-Diffusion: a queue of two clips, lookahead",
     "wo_glcd": "no windows (and so no anchor attention): mixed noise and VMCR alone",
     "wo_global": "without the global path",
     "wo_local": "without the local path: gamma0 = 1, beta = 0",

@@ -3,6 +3,7 @@
 from . import (
     abam,
     compare,
+    fifo,
     keyframes,
     metric_encoders,
     metrics,
@@ -21,7 +22,7 @@ from ._api import ComfyExtension
 
 MODULES = (
     windows, noise, abam, shared_attention, vmcr, syncos, prompts, models, runs, redo, keyframes, video, compare,
-    metrics, metric_encoders,
+    metrics, metric_encoders, fifo,
 )  # fmt: skip
 
 

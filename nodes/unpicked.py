@@ -15,7 +15,7 @@ from ..samplers.adapters.timeline_notes import unpicked
 logger = logging.getLogger(__name__)
 
 TIMELINE = "LongTakePromptTimeline"
-WINDOWS = ("LongTakeWindowScheduler", "LongTakeSynCoSSampler", "LongTakeSynCoSKSampler")
+WINDOWS = ("LongTakeWindowScheduler", "LongTakeSynCoSSampler", "LongTakeSynCoSKSampler", "LongTakeFIFOSampler")
 ANY = "*"
 PROMPTS = ("CONDITIONING", "GUIDER", ANY)  # what carries a prompt to a sampler
 MODELS = ("MODEL", "GUIDER", "SAMPLER", ANY)  # what brings windows to it

@@ -4,11 +4,13 @@ import logging
 import math
 
 import comfy.model_management
+import comfy.sampler_helpers
+import torch
 
 from ..windows import WindowSettings, most_windows, pixel_length
 from . import progress
 from .hooks import PATH_HOOKS, Evaluation
-from .latents import NODE
+from .latents import NODE, frame_axis
 from .timeline_notes import without_windows
 
 logger = logging.getLogger(__name__)
@@ -94,3 +96,16 @@ def prepare(executor, model, noise_shape, conds, *args, **kwargs):
         logger.warning("%s.", note)
         progress.show(note)
     return executor(model, noise_shape, conds, *args, **kwargs)
+
+
+def load_for_chunks(guider, x: torch.Tensor, length: int) -> None:
+    """Load the weights that did not fit beside a whole video but fit beside a clip of `length` latent frames.
+
+    Core loads the model before it calls a SAMPLER (CFGGuider.outer_sample), with memory for a call on the whole latent.
+    This is the same call of core's for what the run's calls really hold; the weights that are loaded stay.
+    """
+    patcher = guider.model_patcher
+    dim = frame_axis(patcher)
+    if length < x.shape[dim] and patcher.loaded_size() < patcher.model_size():
+        shape = [*x.shape[:dim], length, *x.shape[dim + 1 :]]
+        comfy.sampler_helpers.prepare_sampling(patcher, shape, guider.conds, guider.model_options)

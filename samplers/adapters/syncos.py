@@ -2,7 +2,7 @@
 window engine's chunks and model_sampling; masks, cancel and progress.
 
 A SAMPLER is called after core has loaded the model. Where it brings its own windows, core did not know of them: see
-load_for_chunks.
+memory.load_for_chunks.
 """
 
 import copy
@@ -11,7 +11,6 @@ import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
-import comfy.sampler_helpers
 import comfy.samplers
 import torch
 from comfy.model_management import throw_exception_if_processing_interrupted
@@ -28,6 +27,7 @@ from .engine import LongTakeContextHandler
 from .frame_batch import as_batch, as_video, frames_in_batch, guided_by_frame
 from .hooks import CHUNKS, Chunks
 from .latents import DIM, compression_of, frame_axis
+from .memory import load_for_chunks
 from .references import references
 from .replay import Calls, how_answered, settle
 from .schedule import first_index, located
@@ -261,19 +261,6 @@ def refuse_infinite(checks: list[tuple[str, torch.Tensor]]) -> None:
                 f"fp16 that overflow (try bf16, or --fp32-unet), a damaged LoRA or checkpoint, a model sampling patch "
                 f"for another kind of model"
             )
-
-
-def load_for_chunks(guider, x: torch.Tensor, length: int) -> None:
-    """Load the weights that did not fit beside a whole video but fit beside a chunk of `length` latent frames.
-
-    Core loads the model before it calls a SAMPLER (CFGGuider.outer_sample), with memory for a call on the whole latent.
-    This is the same call of core's for what the run's calls really hold; the weights that are loaded stay.
-    """
-    patcher = guider.model_patcher
-    dim = frame_axis(patcher)
-    if length < x.shape[dim] and patcher.loaded_size() < patcher.model_size():
-        shape = [*x.shape[:dim], length, *x.shape[dim + 1 :]]
-        comfy.sampler_helpers.prepare_sampling(patcher, shape, guider.conds, guider.model_options)
 
 
 def sample_syncos(model, x, sigmas, extra_args=None, callback=None, disable=None, *, settings, chunks):

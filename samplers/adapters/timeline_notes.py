@@ -81,6 +81,16 @@ def hooked(conds: list) -> bool:
     return False
 
 
+def other_lengths(conds: list, frames: int, compression: int) -> list[str]:
+    """Of timelines that were made for a video of another length."""
+    out, video = [], pixel_length(frames, compression)
+    for total in (spans[0].total for spans in timelines(conds)):
+        if latent_length(total, compression) != frames:
+            what = "events after its end stay unused" if total > video else "its last event extends to the end"
+            out.append(f"{NODE}: made for {total} pixel frames, the video has {video}: {what}")
+    return out
+
+
 def notes(conds: list, settings: WindowSettings, frames: int, keys: Sequence[int]) -> list[str]:
     """Everything that is worth a warning when a run with windows begins."""
     out = []
@@ -89,12 +99,8 @@ def notes(conds: list, settings: WindowSettings, frames: int, keys: Sequence[int
             f"{NODE}: timing (frame): a window whose events have different hooks takes the event at its centre for all "
             f"of its frames, as with timing window: one evaluation of the model has one set of hooks"
         )
-    video = pixel_length(frames, settings.compression)
+    out += other_lengths(conds, frames, settings.compression)
     for spans in timelines(conds):
-        total = spans[0].total
-        if latent_length(total, settings.compression) != frames:
-            what = "events after its end stay unused" if total > video else "its last event extends to the end"
-            out.append(f"{NODE}: made for {total} pixel frames, the video has {video}: {what}")
         if by_frame(spans):
             lost = unseen_events(spans, frames, settings.compression)
             if lost:

@@ -20,6 +20,7 @@ from comfy.ldm.modules.attention import attention_pytorch
 from comfy_extras.nodes_hooks import CreateHookKeyframe, CreateHookLora, SetHookKeyframes
 from comfy_extras.nodes_torch_compile import TorchCompileModel
 from longtake.nodes.prompts import LongTakeEventHooks, hook_event
+from longtake.samplers.adapters.fifo import FIFOSampler
 from longtake.samplers.glc.paths import GlobalPath
 from longtake.samplers.windows import window_centre
 from safetensors.torch import save_file
@@ -324,6 +325,15 @@ def test_syncos_compiles_what_one_clip_compiles(compiled):
     run(ours, LENGTH, cfg=1.0)
     run(windowed(ours), sampler=coupled(), cfg=1.0)
     assert len(graphs) == 1
+
+
+def test_fifo_compiles_one_graph_for_all_noise_levels(compiled):
+    ours, plain, graphs = compiled
+    run(ours, LENGTH, cfg=1.0)
+    fifo = FIFOSampler(4 * LENGTH - 3, 1, True, "clip")
+    for frames in (LENGTH + 1, 9):
+        assert difference(run(ours, frames, sampler=fifo, cfg=1.0), run(plain, frames, sampler=fifo, cfg=1.0)) < CLOSE
+        assert len(graphs) == 2  # a timestep for a clip, one for each of its frames
 
 
 def test_anchor_attention_compiles_no_more_for_more_windows(compiled):

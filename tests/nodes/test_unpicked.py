@@ -67,17 +67,16 @@ def test_guiders_and_nodes_between_are_followed(caplog, windows):
     assert len(said(caplog, nodes if windows else bypassed(nodes, scheduler))) == (not windows)
 
 
-@pytest.mark.parametrize("windows", [False, True])
-def test_a_syncos_sampler_brings_windows(caplog, windows):
+@pytest.mark.parametrize("kind", ["LongTakeSynCoSSampler", "LongTakeFIFOSampler", "KSamplerSelect"])
+def test_some_samplers_bring_windows(caplog, kind):
     nodes, scheduler = timeline()
     (line,) = (i for i, node in nodes.items() if node["class_type"] == "LongTakePromptTimeline")
     (old,) = (i for i, node in nodes.items() if node["class_type"] == "KSampler")
-    kind = "LongTakeSynCoSSampler" if windows else "KSamplerSelect"
     nodes |= {
         "31": {"class_type": kind, "inputs": {}},
         old: {"class_type": "SamplerCustom", "inputs": {**nodes[old]["inputs"], "sampler": ["31", 0]}},
     }
-    assert len(said(caplog, bypassed(nodes, scheduler))) == (not windows)
+    assert len(said(caplog, bypassed(nodes, scheduler))) == (kind == "KSamplerSelect")
 
 
 @pytest.mark.parametrize("request_", [
