@@ -7,6 +7,7 @@ files in a folder that goes with it. Ray goes when the sampling run does.
 
 import contextlib
 import os
+import pickle
 import secrets
 import shutil
 import tempfile
@@ -16,9 +17,11 @@ from pathlib import Path
 
 import folder_paths
 import psutil
+import torch
+from comfy.cli_args import args
 from comfy.model_management import throw_exception_if_processing_interrupted
 
-from .sent import NODE
+from .sent import NODE, PACK
 
 STORE = 2**29  # bytes of Ray's shared memory; more goes through its folder
 LONGEST_FOLDER = 40  # letters of a folder: Ray puts Unix sockets into it, whose paths end at 107
@@ -117,7 +120,7 @@ def actor_class(ray, gpus: float):
     """The actor. Ray sends a class inside a function by its code: its process knows no ComfyUI yet, and no pack."""
 
     class LongTakeWorker:
-        def begin(self, comfy: list[str], pack: tuple[str, str], args: bytes, threads: int):
+        def begin(self, comfy: list[str], pack: tuple[str, str], settings: bytes, threads: int):
             """comfy: where ComfyUI may lie; pack: this pack's name in the head's process, and where it lies there."""
             import glob
             import importlib
@@ -143,7 +146,7 @@ def actor_class(ray, gpus: float):
             sys.modules[name] = module
             from comfy import cli_args
 
-            vars(cli_args.args).update(pickle.loads(args))
+            vars(cli_args.args).update(pickle.loads(settings))
             remote = importlib.import_module(name + ".samplers.adapters.remote")
             self.remote = remote.Remote(threads)
             return platform.node(), os.getpid()
@@ -157,6 +160,29 @@ def actor_class(ray, gpus: float):
     return ray.remote(
         num_cpus=1, num_gpus=gpus, max_restarts=0, max_task_retries=0, scheduling_strategy="SPREAD"
     )(LongTakeWorker)  # fmt: skip
+
+
+def start(ray, settings, actors: list) -> list[str]:
+    """Put the actors into `actors`, each with ComfyUI and this pack in it, and return where they are. settings: a
+    WorkerSettings."""
+    have = ray.cluster_resources()
+    cpus, gpus = have.get("CPU", 0), have.get("GPU", 0)
+    most = int(min(cpus, gpus / settings.gpus if settings.gpus else cpus))
+    if most < settings.workers:
+        raise RuntimeError(
+            f"{NODE}: workers ({settings.workers}), gpus_per_worker ({settings.gpus:g}): the cluster "
+            f"{settings.address} has {cpus:g} CPUs and {gpus:g} GPUs, enough for {most} workers"
+        )
+    kind = actor_class(ray, settings.gpus)
+    actors += [kind.remote() for _ in range(settings.workers)]
+    own = pickle.dumps({**vars(args), "cpu": not settings.gpus})
+    setup = ([folder_paths.base_path], (PACK, str(Path(__file__).resolve().parents[2])), own, torch.get_num_threads())
+    places = []
+    for i, answer in enumerate(answers(ray, [actor.begin.remote(*setup) for actor in actors])):
+        if isinstance(answer, Exception):
+            raise RuntimeError(f"{NODE}: worker {i + 1} does not start: {answer}") from answer
+        places.append(f"{answer[0]}, process {answer[1]}")
+    return places
 
 
 def answers(ray, refs: list, patience: float = PATIENCE) -> list:

@@ -29,6 +29,9 @@ class Remote:
 
     def __init__(self, threads: int):
         torch.set_num_threads(threads)
+        self._forget()
+
+    def _forget(self) -> None:
         self.tensors: dict[bytes, torch.Tensor] = {}  # what the head knows to be here
         self.options: dict[bytes, dict] = {}  # model_options of the latest evaluation, by digest
         self.hooks: dict[int, list] = {}  # by path
@@ -36,6 +39,7 @@ class Remote:
 
     def load(self, blob: bytes, path: str) -> dict[str, str]:
         """Make the model, and say by digests which it is."""
+        self._forget()
         with torch.inference_mode():
             self.patcher = read(blob, Path(path))
             self.model = self.patcher.model
