@@ -15,11 +15,13 @@ from . import (
     video,
     vmcr,
     windows,
+    workers,
 )
 from ._api import ComfyExtension
 
 MODULES = (
-    windows, noise, abam, vmcr, syncos, prompts, models, runs, redo, keyframes, video, compare, metrics, metric_encoders
+    windows, noise, abam, vmcr, syncos, prompts, models, runs, redo, keyframes, video, compare, metrics,
+    metric_encoders, workers,
 )  # fmt: skip
 
 

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
-from comfy.model_management import throw_exception_if_processing_interrupted
+from comfy.model_management import soft_empty_cache, throw_exception_if_processing_interrupted
 from comfy.patcher_extension import WrappersMP
 
 from ..workers import Paces, next_worker
@@ -109,10 +109,14 @@ class Pool:
                 f"{NODE}: model: cannot be given to workers: {error}; bypass the node it comes from, or set workers "
                 f"to 0"
             ) from error
-        self.names, self.device = module_names(patcher), patcher.load_device
+        self.names, self.patcher, self.device = module_names(patcher), patcher, patcher.load_device
         wanted = {**Digest().model(patcher), **versions()}
-        found = answers(self.ray, [w.actor.load.remote(blob, str(path)) for w in self.workers])
-        for worker, answer in zip(self.workers, found, strict=True):
+        workers = list(self.workers)
+        found = answers(self.ray, [w.actor.load.remote(blob, str(path)) for w in workers])
+        for worker, answer in zip(workers, found, strict=True):
+            if self._is_lost(answer):
+                self._lose(worker, answer)
+                continue
             if isinstance(answer, Exception):
                 raise RuntimeError(f"{NODE}: {worker.name} cannot load the model: {answer}") from answer
             if wrong := differing(wanted, answer):
@@ -126,6 +130,7 @@ class Pool:
     def map(self, calls: Iterable[WindowCall]) -> Iterator[tuple[WindowCall, list[torch.Tensor]]]:
         """The calls with their results, in their order (see calls.computed)."""
         calls, ready, todo, following, count, shown = iter(calls), {}, [], None, 0, 0
+        self._make_room()
         while True:
             while True:
                 if not todo:
@@ -146,6 +151,12 @@ class Pool:
                 todo = sorted([*todo, *lost], key=lambda task: task.number)
             elif not todo and following is None:
                 return
+
+    def _make_room(self) -> None:
+        """Take the head's own weights off its GPU, where a worker may compute: the head needs them no more."""
+        if self.device.type != "cpu" and not self.calls:
+            self.patcher.partially_unload(self.patcher.offload_device, 1e32)
+            soft_empty_cache()
 
     @property
     def flying(self) -> list[Task]:
@@ -194,13 +205,13 @@ class Pool:
             for ref in [ref for ref in found if ref in worker.flying]:
                 try:
                     answer = self.ray.get(ref)
-                except self.ray.exceptions.RayTaskError:
-                    raise
                 except self.ray.exceptions.RayError as error:
-                    lost += self._lose(worker, str(error).strip().split("\n")[0])
+                    if not self._is_lost(error):
+                        raise
+                    lost += self._lose(worker, error)
                     break
                 if answer.get("error") == OUT_OF_MEMORY:
-                    lost += self._lose(worker, f"out of memory: {answer['text']}")
+                    lost += self._lose(worker, answer["text"])
                     break
                 task, _ = worker.flying.pop(ref)
                 if "error" in answer:
@@ -214,7 +225,14 @@ class Pool:
                     done[task.number] = task.call, [from_wire(*r).to(self.device) for r in answer["results"]]
         return done, lost
 
-    def _lose(self, worker: Worker, why: str) -> list[Task]:
+    def _is_lost(self, answer) -> bool:
+        """Whether an answer says that its worker is gone, and not what went wrong in its code."""
+        errors = self.ray.exceptions
+        own = (errors.RayTaskError, errors.GetTimeoutError)
+        return isinstance(answer, errors.RayError) and not isinstance(answer, own)
+
+    def _lose(self, worker: Worker, why) -> list[Task]:
+        why = str(why).strip().partition("\n")[0].rstrip(".:")
         tasks = [task for task, _ in worker.flying.values() if task.answer]
         self.workers.remove(worker)
         self.ray.kill(worker.actor)

@@ -24,11 +24,10 @@ from comfy.model_management import throw_exception_if_processing_interrupted
 from .sent import NODE, PACK
 
 STORE = 2**29  # bytes of Ray's shared memory; more goes through its folder
-LONGEST_FOLDER = 40  # letters of a folder: Ray puts Unix sockets into it, whose paths end at 107
 PREFIX = "longtake-ray-"
 PATIENCE = 180  # seconds for all workers to start
 POLL = 0.1
-INSTALL = "pip install ray (or ComfyUI-LongTake's extra: pip install \".[distributed]\")"
+INSTALL = "python -m pip install ray"
 
 
 def required():
@@ -38,8 +37,8 @@ def required():
         import ray
     except ImportError as error:
         raise RuntimeError(
-            f"{NODE}: workers: needs Ray, which is not installed here ({error}); into ComfyUI's Python: {INSTALL}; or "
-            f"set workers to 0"
+            f"{NODE}: workers: more than 0 need Ray, which is not installed here ({error}): {INSTALL}, with ComfyUI's "
+            f"Python; or set workers to 0"
         ) from error
     return ray
 
@@ -95,11 +94,9 @@ def _join(ray, address: str, stack: contextlib.ExitStack) -> None:
 
 
 def _folder() -> Path:
-    """Ray's files: in ComfyUI's temp folder, or the system's where that path is too long for its sockets. What a
-    process left that was killed is deleted."""
-    base = Path(folder_paths.get_temp_directory())
-    if os.name != "nt" and len(str(base)) > LONGEST_FOLDER:
-        base = Path(tempfile.gettempdir())
+    """Ray's files: in ComfyUI's temp folder on Windows; elsewhere in /tmp, as Ray does it, for the paths of its sockets
+    may have 107 letters. What a process left that was killed is deleted."""
+    base = Path(folder_paths.get_temp_directory() if os.name == "nt" else "/tmp")
     base.mkdir(parents=True, exist_ok=True)
     for old in base.glob(f"{PREFIX}*-*"):
         owner = old.name.removeprefix(PREFIX).partition("-")[0]

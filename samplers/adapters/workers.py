@@ -12,7 +12,7 @@ from pathlib import Path
 import folder_paths
 from comfy.patcher_extension import WrappersMP
 
-from ..checks import number
+from ..checks import number, short
 from . import progress, ray_actors
 from .engine import LongTakeContextHandler
 from .hooks import WORKERS
@@ -27,6 +27,15 @@ MOST_WORKERS = 256
 HELD: ContextVar = ContextVar("longtake_workers_held", default=None)
 
 
+def cluster_address(address: str) -> None:
+    """Raises ValueError for what is no address."""
+    host, _, port = address.strip().rpartition(":")
+    if address.strip() != "local" and not (host and port.isdigit()):
+        raise ValueError(
+            f"address ({short(address)}) must be local, or host:port of a running Ray cluster, e.g. 192.168.1.10:6379"
+        )
+
+
 @dataclass(frozen=True)
 class WorkerSettings:
     """workers: how many; address: "local", or the host:port of a running cluster; gpus: of each worker (0: it computes
@@ -39,12 +48,7 @@ class WorkerSettings:
     def __post_init__(self):
         number("workers", self.workers, 0, MOST_WORKERS, True)
         number("gpus_per_worker", self.gpus, 0.0, 16.0)
-        host, _, port = self.address.rpartition(":")
-        if self.address != "local" and not (host and port.isdigit()):
-            raise ValueError(
-                f"address ({self.address or 'empty'}) must be local, or host:port of a running Ray cluster, e.g. "
-                f"192.168.1.10:6379"
-            )
+        cluster_address(self.address)
 
 
 def _refused(guider) -> None:
