@@ -62,7 +62,10 @@ def _start(ray, workers: int, gpus: float, stack: contextlib.ExitStack) -> None:
     from ray._private import ray_constants
 
     # Ray's own clusters ask for a token; left to itself Ray would write one into the home folder, for all programs.
-    os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
+    if "RAY_AUTH_TOKEN" not in os.environ:
+        os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
+        stack.callback(_forget_token)
+    _reread_token()
     folder = _folder()
     stack.callback(_delete, folder)
     # Ray replaces 127.0.0.1 by the machine's address unless it takes a cluster for impossible, as by itself on Windows.
@@ -79,6 +82,19 @@ def _start(ray, workers: int, gpus: float, stack: contextlib.ExitStack) -> None:
         raise RuntimeError(f"{NODE}: address (local): Ray does not start: {error}") from error
     if (ip := ray.util.get_node_ip_address()) not in ("127.0.0.1", "::1"):
         raise RuntimeError(f"{NODE}: address (local): Ray would listen on {ip}, not on this machine alone")
+
+
+def _forget_token() -> None:
+    del os.environ["RAY_AUTH_TOKEN"]
+    _reread_token()
+
+
+def _reread_token() -> None:
+    """Ray reads it once per process; older ones know none."""
+    with contextlib.suppress(ImportError, AttributeError):
+        from ray._raylet import AuthenticationTokenLoader
+
+        AuthenticationTokenLoader.instance().reset_cache()
 
 
 def _join(ray, address: str, stack: contextlib.ExitStack) -> None:

@@ -4,7 +4,7 @@ import contextlib
 import logging
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
@@ -108,8 +108,9 @@ def _workers(settings: WorkerSettings) -> Iterator[tuple]:
         yield ray, [Worker(w.number, w.actor, w.place) for w in workers[: settings.workers]]
 
 
-def apply_workers(model, settings: WorkerSettings):
-    """A clone of the ModelPatcher whose windows are computed by workers; none: the same object."""
+def apply_workers(model, settings: WorkerSettings, done: Callable[[Pool], None] = lambda pool: None):
+    """A clone of the ModelPatcher whose windows are computed by workers; none: the same object. done: is told of each
+    run's Pool when the run has ended well."""
     if settings.workers == 0:
         return model
     ray_actors.required()
@@ -138,6 +139,7 @@ def apply_workers(model, settings: WorkerSettings):
                 guider.model_options = {**before, "transformer_options": options}
                 out = executor(noise, *rest, **kwargs)
                 _report(settings, pool)
+                done(pool)
                 return out
         finally:
             guider.model_options = before

@@ -24,8 +24,9 @@ def temp(tmp_path, monkeypatch):
 
 
 def sample(count, callback=None):
+    model = apply_workers(windowed(tiny_wan.patcher()), WorkerSettings(count, gpus=0))
     with torch.inference_mode():
-        return tiny_wan.run(apply_workers(windowed(tiny_wan.patcher()), WorkerSettings(count, gpus=0)), callback=callback)
+        return tiny_wan.run(model, callback=callback)
 
 
 def children():
