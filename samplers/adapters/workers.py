@@ -15,7 +15,7 @@ from comfy.patcher_extension import WrappersMP
 from ..checks import number, short
 from . import progress, ray_actors
 from .engine import LongTakeContextHandler
-from .hooks import WORKERS
+from .hooks import PATH_HOOKS, WORKERS
 from .pool import Pool, Worker
 from .sent import NODE
 from .steps import put_first
@@ -60,6 +60,12 @@ def _refused(guider) -> None:
             f"{NODE}: model: carries the context windows of another node ({type(handler).__name__}); use the "
             f"Global/Local Window Scheduler in its place, or set workers to 0"
         )
+    for hook in options["transformer_options"].get(PATH_HOOKS, {}).values():
+        if not hook.spreads:
+            raise ValueError(
+                f"{NODE}: model: {hook.node} has windows read what others leave, which lies in one process; bypass "
+                f"that node, or set workers to 0"
+            )
     found = [what for key, what in LIVE.items()
              for conds in guider.conds.values() for entry in conds or [] if entry.get(key) is not None]  # fmt: skip
     if found:

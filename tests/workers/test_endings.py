@@ -10,6 +10,7 @@ import psutil
 import pytest
 import ray
 import torch
+from longtake.samplers.adapters.shared_attention import apply_ditctrl, apply_video_infinity
 from longtake.samplers.adapters.workers import WorkerSettings, apply_workers
 from support import tiny_wan
 from support.windows import windowed
@@ -76,4 +77,15 @@ def test_error(temp):
 
     with pytest.raises(ValueError, match="of another node"):
         sample(1, fail)
+    assert left(temp) == (False, [], [])
+
+
+@pytest.mark.parametrize("share, node", [
+    (lambda m: apply_ditctrl(m, 0, -1, 0.0, 1.0, "auto"), "LongTakeDiTCtrl"),
+    (lambda m: apply_video_infinity(m, 2, 10.0, 800.0, False, 0, -1, 0.0, 1.0, "auto"), "LongTakeVideoInfinity"),
+])  # fmt: skip
+def test_windows_that_read_each_other_are_refused_before_ray_starts(temp, share, node):
+    model = apply_workers(share(windowed(tiny_wan.patcher())), WorkerSettings(2, gpus=0))
+    with torch.inference_mode(), pytest.raises(ValueError, match=rf"LongTakeWorkers.*{node}.*set workers to 0"):
+        tiny_wan.run(model)
     assert left(temp) == (False, [], [])
