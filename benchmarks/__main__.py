@@ -13,7 +13,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 NAMES = (
     "calls", "engine", "evaluations", "events", "handover", "memory",
-    "quality", "redo", "scale", "soak", "timing", "vmcr",
+    "papers", "quality", "redo", "scale", "soak", "timing", "vmcr",
 )
 
 

@@ -3,8 +3,9 @@
     COMFYUI_PATH=... python -m benchmarks calls [--resume]
 
 Long videos of held-out prompts as in quality.py, and scenarios of several events as in events.py, sampled in the ways
-below; all are compared with static windows of half overlap. Writes calls.md, calls.json and calls.png;
-calls_videos.jsonl and calls_events.jsonl keep every finished run, --resume goes on from there.
+below; all are compared with static windows of half overlap. --ways core kj: other packs' windows, KJNodes' from the
+folder that KJNODES_PATH names. Writes calls.md, calls.json and calls.png; calls_videos.jsonl and calls_events.jsonl
+keep every finished run, --resume goes on from there.
 """
 
 import argparse
@@ -38,11 +39,19 @@ WAYS = {
         "schedule=random_shift,overlap=8,mode=shuffle_and_mix,anchor=0.3,anchor_until=0.3",
     ),
 }  # fmt: skip
+OTHERS = {  # other packs' windows, asked for by name
+    "core": "core:schedule=standard_uniform,freenoise=true",
+    "core, plain": "core",
+    "kj": "kj",
+    "kj, plain": "kj:freenoise=false",
+}
 MEANING = [
     f"`{REFERENCE}`: static windows, overlap 28 of 49 pixel frames, pyramid weights, plain noise",
     "`shift`, `roll`: schedule random_shift or rolling, with the overlap in pixel frames; `28 to 0`: overlap_end",
     "`shuffled`: FreeNoise's noise; `mixed`: Noise Reinit's",
     "`early`: anchor attention (0.3) in the first 30 % of the noise schedule",
+    "`core`: ComfyUI's Context Windows, standard_uniform, overlap 28, with its FreeNoise (`plain`: standard_static, "
+    "without); `kj`: KJNodes' batched_shifted, windows without overlap whose seams roll, FreeNoise (`plain`: without)",
 ]
 VIDEO_CURVES = ("seam_mae", "seam_track", "colour_drift", "background_drift", "size_drift", "prompt")
 EVENT_CURVES = ("local", "same_subject", "subject_colour", "seam_mae", "jump_track", "colour_drift")
@@ -50,7 +59,7 @@ EVENT_CURVES = ("local", "same_subject", "subject_colour", "seam_mae", "jump_tra
 
 def parse(argv=None):
     parser = command.parser("calls", __doc__)
-    parser.add_argument("--ways", nargs="+", choices=list(WAYS), default=list(WAYS), metavar="WAY")
+    parser.add_argument("--ways", nargs="+", choices=[*WAYS, *OTHERS], default=list(WAYS), metavar="WAY")
     parser.add_argument("--lengths", type=int, nargs="+", default=[147, 294], help="pixel frames")
     parser.add_argument("--prompts", type=int, default=24, help="held-out prompts, 1..60; every second partly open")
     parser.add_argument("--skip", type=int, default=0, help="leave out the first so many prompts")
@@ -68,7 +77,7 @@ def parse(argv=None):
 
 def settings(args, which: int, variant) -> argparse.Namespace:
     """args of quality.py (which 0) or events.py (1), for its functions."""
-    texts = {way: f"{REFERENCE}:{WAYS[way][which]}" for way in args.ways}
+    texts = {way: OTHERS[way] if way in OTHERS else f"{REFERENCE}:{WAYS[way][which]}" for way in args.ways}
     return argparse.Namespace(
         **{**vars(args), "table": {way: variant(text, [])[1] for way, text in texts.items()}, "unnamed": False}
     )

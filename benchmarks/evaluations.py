@@ -25,6 +25,11 @@ MORE = {  # methods that cost otherwise
     "global path alone": Method({"windows": PATHS | {"gamma0": 1.0, "beta": 0.0}}),
     "global path, some steps": Method({"windows": PATHS | {"global_every": 2, "global_until": 0.5}}),
     "first_latent anchor": Method({"windows": {"first_latent": "anchor"}}),
+    "CFG in part": Method({"windows": PATHS | {"cfg_until": 0.5}, "abam": {"cache": "gpu"}}),
+    "CFG in part, cache recompute": Method({"windows": {"cfg_until": 0.5}, "abam": {"cache": "recompute"}}),
+    "CFG in part, SynCoS": Method({"windows": {"fuse": "flat", "cfg_until": 0.5}, "syncos": {}}),
+    "CFG in part, SynCoS, cond_only": Method({"windows": {"fuse": "flat", "cfg_until": 0.5},
+                                              "syncos": {"cond_only": True}}),
     "SynCoS, cond_only": Method({"windows": {"fuse": "flat"}, "syncos": {"cond_only": True}}),
     "SynCoS, second stage": Method({"windows": {"fuse": "flat"}, "syncos": {"stages": "second"}}),
 }

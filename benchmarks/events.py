@@ -23,14 +23,13 @@ import comfy_extras.nodes_custom_sampler as core
 import torch
 from PIL import Image
 
-from ..backbone.demo import reader
 from ..nodes.prompts import encode_timeline
 from ..samplers.adapters.syncos import syncos_sampler
 from ..samplers.prompts import timeline
 from ..samplers.syncos.coupling import PRESETS, SynCoSSettings
-from . import command, plots, scenarios, variants
+from . import command, plots, rivals, scenarios, variants
 from .metrics import events as event_metrics
-from .quality import CLIP, Demo, boundaries, decoded, node
+from .quality import CLIP, Demo, attending, boundaries, decoded, node
 from .tables import LEGEND, PAIRS, Runs, Table
 from .variants import INPUTS, REFERENCE, typed
 
@@ -43,6 +42,8 @@ ON_THE_CURVE = "syncos_"  # variants that the curve joins, with the reference
 # What differs from SynCoS with the paper preset; None: no SynCoS, euler.
 VARIANTS = {
     "genl": None,
+    "ditctrl": None,
+    "infinity": None,
     "stage1": {"stages": "first"},
     "csd": {"stages": "second"},
     "syncos_paper": {"preset": "paper"},
@@ -55,6 +56,8 @@ VARIANTS = {
 }
 MEANING = {
     "genl": "Gen-L-Video: windows, each with its event's prompt; euler",
+    "ditctrl": "DiTCtrl: keys and values of the window before, in the last of 6 layers, early steps; euler",
+    "infinity": "Video-Infinity: windows attend to 13 frames spread over the video, too; threshold 850; euler",
     "stage1": "SynCoS's first stage alone, the same as genl but for rounding",
     "csd": "SynCoS's second stage alone, at every step: CSD",
     "syncos_paper": "SynCoS with the paper's values",
@@ -66,6 +69,8 @@ MEANING = {
     "wo_structured": "without structured prompt: an event's prompt does not name the subject",
 }
 UNSTRUCTURED = "wo_structured"
+SHARED = {"ditctrl": {"ditctrl": {"first_layer": -1}}, "infinity": {"infinity": {"threshold": 850.0}}}  # their parts
+DEFAULT = [name for name in VARIANTS if name not in SHARED]
 # Key: the part that it adds, its input there, the value that adds none.
 ADDED = {
     "anchor": ("abam", "anchor", 0.0), "anchor_until": ("abam", "end_percent", 0.0), "mode": ("noise", "mode", "random")
@@ -92,23 +97,28 @@ class Variant:
 def variant(text: str, everywhere: list[str]) -> tuple[str, Variant]:
     """ "syncos_paper:iters=10" -> (its label, what it means). Raises ValueError."""
     name, _, own = text.partition(":")
+    if name in variants.RIVALS:
+        label, parts = variants.variant(text, [])
+        return label, Variant(dict(INPUTS["windows"]), None, True, parts)
     if name not in VARIANTS:
-        raise ValueError(f"--variants: {name} is not one of {', '.join(VARIANTS)}")
+        raise ValueError(f"--variants: {name} is not one of {', '.join([*VARIANTS, *variants.RIVALS])}")
     given = VARIANTS[name]
     own = [c for c in own.split(",") if c]
     if given is not None:
         own += [c for c in everywhere if c.partition("=")[0] not in given]
     windows, syncos = dict(INPUTS["windows"]), {"preset": "paper", **(given or {})}
-    added = {}
+    added = {part: INPUTS[part] | inputs for part, inputs in SHARED.get(name, {}).items()}
     defaults = {"preset": "", **{f.name: f.default for f in fields(SynCoSSettings)}}
     for change in reversed(own):  # a variant's own last: they count
         key, _, value = change.partition("=")
         if key in windows:
             windows[key] = typed(change, value, windows[key])
+        elif SHARED.get(name) and key in INPUTS[name]:
+            added[name] |= {key: typed(change, value, INPUTS[name][key])}
         elif key in ADDED:
-            part, name, none = ADDED[key]
-            value = typed(change, value, INPUTS[part][name])
-            added |= {part: added.get(part, INPUTS[part]) | {name: value}} if value != none else {}
+            part, there, none = ADDED[key]
+            value = typed(change, value, INPUTS[part][there])
+            added |= {part: added.get(part, INPUTS[part]) | {there: value}} if value != none else {}
         elif key in defaults and given is not None:
             syncos[key] = typed(change, value, defaults[key])
         else:
@@ -124,7 +134,7 @@ def variant(text: str, everywhere: list[str]) -> tuple[str, Variant]:
 
 def parse(argv=None):
     parser = command.parser("events", __doc__)
-    parser.add_argument("--variants", nargs="+", default=list(VARIANTS), metavar="NAME[:KEY=VALUE,...]")
+    parser.add_argument("--variants", nargs="+", default=DEFAULT, metavar="NAME[:KEY=VALUE,...]")
     parser.add_argument("--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE")
     parser.add_argument("--scenarios", type=int, default=48, help="the first so many, 1..48")
     command.run_options(parser, 24)
@@ -151,11 +161,17 @@ def prompts(scenario, structured: bool, frames: int) -> tuple[str, list[str], li
 
 def sample(demo: Demo, way: Variant, scenario, seed: int):
     """(video [T, H, W, 3], window evaluations, seconds without the VAE)."""
+    rival = rivals.scheduled(demo.model, way.added)
+    if rival:
+        texts = prompts(scenario, way.structured, decoded(scenario.frames))[1]
+        positive = [cond for text in texts for cond in demo.encode(text)]
+        euler, noise = core.KSamplerSelect.execute("euler").result[0], core.RandomNoise.execute(seed).result[0]
+        videos, evaluations, seconds = demo.video(rival, positive, noise, euler, scenario.frames)
+        return videos[0], evaluations, seconds
     model, windows = demo.windows(**way.windows)
     sampler = syncos_sampler(way.syncos) if way.syncos else core.KSamplerSelect.execute("euler").result[0]
     positive = encode_timeline(demo.clip, *prompts(scenario, way.structured, decoded(scenario.frames)))
-    if "abam" in way.added:
-        model, = node("abam", "LongTakeABAM").execute(model=model, cache="auto", **way.added["abam"]).result
+    model = attending(model, way.added)
     if "noise" in way.added:
         noise, = node("noise", "LongTakeNoiseReinit").execute(
             noise_seed=seed, windows=windows, **way.added["noise"]
@@ -183,13 +199,14 @@ def run(args, runs: Runs, demo: Demo, chosen: dict) -> None:
                 continue
             with torch.inference_mode():
                 video, evaluations, seconds = sample(demo, way, scenario, SEED + i)
-                seams = boundaries({"windows": way.windows}, scenario.frames)
-                found = event_metrics.measure(video, reader.read(video), scenario, seams)
+                seams = boundaries({"windows": way.windows}, scenario.frames, demo.clip_frames)
+                found = demo.measure_events(video, scenario, seams)
             runs.add({
                 "key": key, "variant": label, "scenario": i, "title": scenario.title, "changes": scenario.changes,
                 "events": len(scenario.events), "frames": len(video), "seed": SEED + i, "steps": args.steps,
                 "cfg": args.cfg, "weights": demo.hash, "evaluations": evaluations, "seconds": seconds,
-                "settings": way.effective(), "metrics": {k: None if math.isnan(v) else v for k, v in found.items()},
+                "settings": way.effective(), **demo.row(video),
+                "metrics": {k: None if math.isnan(v) else v for k, v in found.items()},
             })  # fmt: skip
             if strip:
                 plots.strip(video).save(strip)
@@ -209,7 +226,7 @@ def table(args, runs: Runs, weights: str, chosen: dict, heading: str, keep=lambd
 
 def command_line(args) -> str:
     """The command line, without what says only where files are."""
-    words = ["--variants", *args.variants] if args.variants != list(VARIANTS) else []
+    words = ["--variants", *args.variants] if args.variants != DEFAULT else []
     words += ["--set", *args.set] if args.set else []
     words += ["--unnamed"] if args.unnamed else []
     words += ["--events", str(args.events)] if args.events else []
@@ -221,6 +238,7 @@ def report(args, whole: Table, parts: list[Table], weights: str) -> str:
     main = [name for name, metric in whole.metrics.items() if metric.main]
     first = main[: main.index("colour_drift")]
     hue = "same hue, of the later events whose subject has the first one's colour name; " if args.unnamed else ""
+    meaning = variants.MEANING | MEANING
     lengths = ", ".join(f"{n} events in {decoded(frames)} pixel frames" for n, frames in scenarios.LENGTHS.items())
     lines = [
         "# SynCoS on multi-event videos of the demo model", "",
@@ -244,7 +262,7 @@ def report(args, whole: Table, parts: list[Table], weights: str) -> str:
         "of the picture near a border, beyond the largest inside the events beside it. Seams: inside the events. "
         "Formulas: `metrics/events.py`. Evaluations (of a window by the model, each CFG branch one, counted as they "
         f"reach it) and seconds (of sampling, without the VAE): times {REFERENCE}'s.", "",
-        *(f"- `{name}`: {MEANING[name]}" for name in dict.fromkeys(label.partition(":")[0] for label in args.table)),
+        *(f"- `{name}`: {meaning[name]}" for name in dict.fromkeys(label.partition(":")[0] for label in args.table)),
         "", f"## {whole.title}", "", whole.spent(), "",
         *whole.markdown(first, COSTS), "", *whole.markdown(main[len(first) :]), "",
         "More:", "", *whole.markdown([name for name in whole.metrics if name not in main]), "",

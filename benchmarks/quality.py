@@ -29,13 +29,18 @@ from ..backbone.demo import loader, reader, world
 from ..backbone.demo.quality import omit
 from ..samplers.windows import WindowSettings, latent_length, latent_overlap
 from ..samplers.windows import boundaries as window_boundaries
-from . import command, plots
+from . import command, plots, rivals
+from .metrics import events as of_events
 from .metrics.video import METRICS, measure
 from .tables import LEGEND, PAIRS, Runs, Table
 from .variants import INPUTS, MEANING, REFERENCE, VARIANTS, effective, variant
 
 CLIP = 49  # pixel frames per window, the demo model's clip
 SEED = 8_000_001  # of the first prompt; each prompt has its own, whatever the batch
+ATTENTION = {  # part: its node's module and id
+    "abam": ("abam", "LongTakeABAM"), "ditctrl": ("shared_attention", "LongTakeDiTCtrl"),
+    "infinity": ("shared_attention", "LongTakeVideoInfinity"),
+}  # fmt: skip
 SHEETS = 4  # prompts that --sheet draws
 
 
@@ -83,7 +88,10 @@ class EachItsOwn:
 
 
 class Demo:
-    """The demo model, and videos sampled from it."""
+    """The demo model, videos sampled from it, and what its reader sees in them. papers.py puts real models here."""
+
+    clip_frames = CLIP
+    metrics, event_metrics = METRICS, of_events.METRICS
 
     def __init__(self, args):
         if args.weights:
@@ -97,17 +105,50 @@ class Demo:
     def encode(self, text: str) -> list:
         return self.clip.encode_from_tokens_scheduled(self.clip.tokenize(text))
 
+    def prompt(self, spec) -> str:
+        return world.prompt(*spec)
+
     def windows(self, **inputs):
         """(MODEL that samples through windows of a clip, their settings)."""
         make = node("windows", "LongTakeWindowScheduler").execute
-        return make(model=self.model, window_length=CLIP, window_batch=0, length=0, **inputs).result[:2]
+        inputs["overlap"] = overlap_of(inputs, self.clip_frames)
+        return make(model=self.model, window_length=self.clip_frames, window_batch=0, length=0, **inputs).result[:2]
+
+    def measure(self, video: torch.Tensor, spec, boundaries: list[int]) -> dict[str, float]:
+        return measure(video, reader.read(video), spec, boundaries)
+
+    def measure_events(self, video: torch.Tensor, scenario, boundaries: list[int]) -> dict[str, float]:
+        return of_events.measure(video, reader.read(video), scenario, boundaries)
+
+    def warm_up(self, spec) -> None:
+        """What only the first call costs is no variant's cost."""
+        self.sample({}, self.clip_frames, [spec], [0])
+
+    def row(self, video) -> dict:
+        """What a run's row says of its video besides."""
+        return {}
+
+    def latent(self, count: int, frames: int) -> torch.Tensor:
+        return torch.zeros(count, 16, latent_length(frames, 4), world.SIZE // 8, world.SIZE // 8)
+
+    def decode(self, samples: torch.Tensor):
+        """Videos [N, T, H, W, 3]."""
+        video = self.vae.decode(samples)
+        return video.reshape(len(samples), -1, *video.shape[-3:]).float().cpu()
 
     def sample(self, parts: dict, frames: int, specs: list[tuple], seeds: list[int]):
         """What `video` returns, for the variant with these parts, and a prompt and a seed for each video."""
+        rival = rivals.scheduled(self.model, parts)
+        if rival:  # core's loop takes a batch's timesteps by the window's frames: one video a call
+            positives = [self.encode(self.prompt(spec)) for spec in specs]
+            noises = [core.RandomNoise.execute(seed).result[0] for seed in seeds]
+            euler, = core.KSamplerSelect.execute("euler").result
+            each = [self.video(rival, *one, euler, frames) for one in zip(positives, noises, strict=True)]
+            videos, evaluations, seconds = zip(*each, strict=True)
+            return [v for one in videos for v in one], evaluations[0], sum(seconds) / len(seconds)
         scheduled, windows = self.windows(**(parts.get("windows") or INPUTS["windows"]))
         model = scheduled if "windows" in parts else self.model
-        if "abam" in parts:
-            model, = node("abam", "LongTakeABAM").execute(model=model, cache="auto", **parts["abam"]).result
+        model = attending(model, parts)
         if "noise" in parts:
             make = node("noise", "LongTakeNoiseReinit").execute
             noises = [make(noise_seed=seed, windows=windows, **parts["noise"]).result[0] for seed in seeds]
@@ -118,7 +159,7 @@ class Demo:
             sampler, = node("fifo", "LongTakeFIFOSampler").execute(window_length=CLIP, **parts["fifo"]).result
         if "vmcr" in parts:
             sampler, = node("vmcr", "LongTakeVMCR").execute(sampler=sampler, **parts["vmcr"]).result
-        positive = [[torch.cat([self.encode(world.prompt(*s))[0][0] for s in specs]), {}]]
+        positive = [[torch.cat([self.encode(self.prompt(s))[0][0] for s in specs]), {}]]
         return self.video(model, positive, EachItsOwn(noises), sampler, frames, len(specs))
 
     def video(self, model, positive: list, noise, sampler, frames: int, count: int = 1):
@@ -137,13 +178,12 @@ class Demo:
         model.add_wrapper_with_key(WrappersMP.DIFFUSION_MODEL, "benchmark", see)
         guider, = core.CFGGuider.execute(model, positive, self.encode(""), self.args.cfg).result
         sigmas, = core.BasicScheduler.execute(model, "simple", self.args.steps, 1.0).result
-        latent = torch.zeros(count, 16, latent_length(frames, 4), world.SIZE // 8, world.SIZE // 8)
+        latent = self.latent(count, frames)
         begin = time.perf_counter()
         out = core.SamplerCustomAdvanced.execute(noise, guider, sampler, sigmas, {"samples": latent})
         seconds = time.perf_counter() - begin
-        video = self.vae.decode(out.result[0]["samples"])
-        video = video.reshape(count, -1, *video.shape[-3:]).float().cpu()
-        return video, seen / (latent_length(CLIP, 4) * count), seconds / count
+        evaluations = seen / (latent_length(self.clip_frames, 4) * count)
+        return self.decode(out.result[0]["samples"]), evaluations, seconds / count
 
 
 def node(module: str, name: str):
@@ -152,13 +192,26 @@ def node(module: str, name: str):
     return next(c for c in classes if c.define_schema().node_id == name)
 
 
-def boundaries(parts: dict, frames: int) -> list[int]:
+def attending(model, parts: dict):
+    """The MODEL with those of the parts that are attention between windows."""
+    for part, (module, name) in ATTENTION.items():
+        if part in parts:
+            model, = node(module, name).execute(model=model, cache="auto", **parts[part]).result
+    return model
+
+
+def overlap_of(inputs: dict, clip: int) -> int:
+    """A variant's overlap, which is told for the demo model's clip, in pixel frames of another one."""
+    return round(inputs["overlap"] * clip / CLIP)
+
+
+def boundaries(parts: dict, frames: int, clip: int = CLIP) -> list[int]:
     """First pixel frames of the static windows, after the first one: where windows that never move would meet.
 
     Variants whose windows move, or that have none, are judged at the same places.
     """
-    length = latent_length(CLIP, 4)
-    overlap = latent_overlap((parts.get("windows") or INPUTS["windows"])["overlap"], length, 4)
+    length = latent_length(clip, 4)
+    overlap = latent_overlap(overlap_of(parts.get("windows") or INPUTS["windows"], clip), length, 4)
     return window_boundaries(WindowSettings(length, overlap), frames)
 
 
@@ -173,7 +226,7 @@ def run(args, runs: Runs, demo: Demo, prompts: Prompts) -> None:
         (args.sheet / "strips").mkdir(parents=True, exist_ok=True)
     every = range(len(prompts.specs))
     with torch.inference_mode():
-        demo.sample({}, CLIP, prompts.specs[:1], [0])  # what only the first call costs is no variant's cost
+        demo.warm_up(prompts.specs[0])
     for length in args.lengths:
         for first in every[:: args.batch]:
             for label, parts in args.table.items():
@@ -190,12 +243,12 @@ def run(args, runs: Runs, demo: Demo, prompts: Prompts) -> None:
                         parts, length, [prompts.specs[i] for i in todo], [prompts.seeds[i] for i in todo]
                     )
                 for i, video in zip(todo, videos, strict=True):
-                    found = measure(video, reader.read(video), prompts.specs[i], boundaries(parts, length))
+                    found = demo.measure(video, prompts.specs[i], boundaries(parts, length, demo.clip_frames))
                     runs.add({
                         "key": key[i], "variant": label, "length": length, "prompt": i + args.skip,
                         "spec": prompts.specs[i], "seed": prompts.seeds[i], "steps": args.steps, "cfg": args.cfg,
                         "weights": demo.hash, "evaluations": evaluations, "seconds": seconds,
-                        "settings": effective(parts),
+                        "settings": effective(parts), **demo.row(video),
                         "metrics": {k: None if math.isnan(v) else v for k, v in found.items()},
                     })  # fmt: skip
                     if i in strips:

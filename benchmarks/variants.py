@@ -7,17 +7,26 @@ INPUTS = {
     "windows": dict(
         overlap=28, schedule="static", shift_seed=0, fuse="pyramid", global_path=False, gamma0=0.005, beta=5e-4,
         global_every=1, global_until=1.0, first_latent="as_is", overlap_end=-1, closed_loop=False,
-        global_mix="weight", global_cut=0.25,
+        global_mix="weight", global_cut=0.25, dilation=0, global_padding="end", cfg_until=1.0,
     ),
     "noise": dict(mode="shuffle_and_mix", filter="butterworth", d_s=0.25, d_t=0.25, order=4, variance="per_frequency"),
     "abam": dict(anchor=0.1, first_layer=0, last_layer=-1, start_percent=0.0, end_percent=1.0),
+    "ditctrl": dict(first_layer=-5, last_layer=-1, start_percent=0.03, end_percent=0.49),
+    "infinity": dict(
+        global_frames=16, bias=10.0, threshold=800.0, logit_scale=False, first_layer=0, last_layer=-1,
+        start_percent=0.0, end_percent=1.0,
+    ),
     "vmcr": dict(
         omega=2e-5, lambda_f=0.2, lambda_mse=0.001, lambda_phase=1.0, phase="wrapped", rescale=True, start_percent=0.0,
         end_percent=1.0,
     ),
+    "core": dict(overlap=28, schedule="standard_static", freenoise=False, fuse="pyramid", stride=1),
+    "kj": dict(overlap=0, schedule="batched_shifted", freenoise=True, fuse="pyramid"),
     "fifo": dict(partitions=2, lookahead=True, start="clip"),
 }  # fmt: skip
-GLOBAL = {"gamma0", "beta", "global_every", "global_until", "global_mix", "global_cut"}  # no meaning without the path
+GLOBAL = {  # no meaning without the path
+    "gamma0", "beta", "global_every", "global_until", "global_mix", "global_cut", "dilation", "global_padding",
+}  # fmt: skip
 MIX = {"filter", "d_s", "d_t", "order", "variance"}  # ... where no frequencies are mixed
 
 PAPER = {"windows": {"schedule": "random_shift", "global_path": True}, "noise": {}, "abam": {}, "vmcr": {}}
@@ -38,6 +47,8 @@ VARIANTS = {
         "windows": {"global_path": True, "global_mix": "frequencies", "first_latent": "anchor"},
         "noise": {"mode": "shuffle"},
     },
+    "ditctrl": {"windows": {}, "ditctrl": {"first_layer": -1}},
+    "infinity": {"windows": {}, "infinity": {}},
     "fifo": {"fifo": {}},
     "wo_glcd": without("windows", "abam"),
     "wo_global": without(global_path=False),
@@ -48,11 +59,14 @@ VARIANTS = {
     "ours": PAPER,
     "best": BEST,
 }
+RIVALS = {"core": {"core": {}}, "kj": {"kj": {}}}  # other packs' windows, one by name
 MEANING = {
     "direct": "the whole long latent in one model call, no windows",
     "genl": "Gen-L-Video: static local windows, plain noise",
     "freenoise": "static local windows, FreeNoise's shuffled noise",
     "freelong": "local and global windows joined by frequency, FreeNoise's shuffled noise",
+    "ditctrl": "DiTCtrl: keys and values of the window before, in the last of 6 layers, early steps",
+    "infinity": "Video-Infinity: windows attend to 13 frames spread over the video, too",
     "fifo": "FIFO-Diffusion: a queue of two clips, lookahead",
     "wo_glcd": "no windows (and so no anchor attention): mixed noise and VMCR alone",
     "wo_global": "without the global path",
@@ -62,16 +76,19 @@ MEANING = {
     "wo_vmcr": "without motion refinement",
     "ours": "GLC-Diffusion with the paper's values",
     "best": "GLC-Diffusion with the values that drift least here: d_s, d_t 0.1, anchor 0.3, omega 2e-4",
+    "core": "ComfyUI's Context Windows; freenoise: with its FreeNoise",
+    "kj": "KJNodes' Context Windows Visualizer: windows without overlap whose seams roll, FreeNoise",
 }
 
 
 def variant(text: str, everywhere: list[str]) -> tuple[str, dict]:
     """ "ours:gamma0=0.05" -> (its label, all inputs of each part that it uses)."""
     name, _, changes = text.partition(":")
-    if name not in VARIANTS:
-        raise ValueError(f"--variants: {name} is not one of {', '.join(VARIANTS)}")
+    every = VARIANTS | RIVALS
+    if name not in every:
+        raise ValueError(f"--variants: {name} is not one of {', '.join(every)}")
     changes = [c for c in changes.split(",") if c] + (everywhere if name != REFERENCE else [])
-    parts = {part: INPUTS[part] | inputs for part, inputs in VARIANTS[name].items()}
+    parts = {part: INPUTS[part] | inputs for part, inputs in every[name].items()}
     for change in changes:
         key, _, value = change.partition("=")
         if key in INPUTS and value in ("on", "off"):
@@ -79,7 +96,8 @@ def variant(text: str, everywhere: list[str]) -> tuple[str, dict]:
             parts |= {key: INPUTS[key]} if value == "on" else {}
             continue
         part, _, key = key.rpartition(".")
-        owners = [p for p in INPUTS if key in INPUTS[p] and part in ("", p)]
+        among = parts if name in RIVALS else [p for p in INPUTS if p not in RIVALS]
+        owners = [p for p in among if key in INPUTS[p] and part in ("", p)]
         if len(owners) != 1:
             raise ValueError(f"{change}: {'say ' + ' or '.join(f'{p}.{key}' for p in owners) if owners else 'unknown'}")
         if owners[0] in parts:
@@ -100,7 +118,7 @@ def effective(parts: dict) -> dict:
     parts = {part: dict(inputs) for part, inputs in parts.items()}
     windows, noise = parts.get("windows", {}), parts.get("noise", {})
     idle = set() if windows.get("global_path") else GLOBAL
-    idle = idle | (set() if windows.get("schedule") == "random_shift" else {"shift_seed"})
+    idle = idle | (set() if windows.get("schedule") in ("random_shift", "random_shift_each") else {"shift_seed"})
     parts |= {"windows": {k: v for k, v in windows.items() if k not in idle}} if windows else {}
     if noise.get("mode") == "random":
         del parts["noise"]

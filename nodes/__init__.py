@@ -12,6 +12,7 @@ from . import (
     prompts,
     redo,
     runs,
+    shared_attention,
     syncos,
     video,
     vmcr,
@@ -20,8 +21,8 @@ from . import (
 from ._api import ComfyExtension
 
 MODULES = (
-    windows, noise, abam, vmcr, syncos, prompts, models, runs, redo, keyframes, video, compare, metrics,
-    metric_encoders, fifo,
+    windows, noise, abam, shared_attention, vmcr, syncos, prompts, models, runs, redo, keyframes, video, compare,
+    metrics, metric_encoders, fifo,
 )  # fmt: skip
 
 

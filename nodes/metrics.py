@@ -4,7 +4,7 @@ import json
 
 import comfy.utils
 
-from ..samplers.adapters import measure, metric_files
+from ..samplers.adapters import aesthetic, measure, metric_files
 from ..samplers.adapters.side_by_side import Source
 from ..samplers.checks import shown
 from ..samplers.metrics import compare, summary
@@ -106,6 +106,9 @@ class LongTakeVideoMetrics(io.ComfyNode):
                 io.Custom("OPTICAL_FLOW").Input(
                     "optical_flow", optional=True, tooltip="From ComfyUI's Load Optical Flow Model (RAFT), where it "
                     "has that node. Without it motion is found by Lucas-Kanade, which needs no weights."),
+                io.Custom("INTERP_MODEL").Input(
+                    "interp_model", optional=True, tooltip="From ComfyUI's Load Frame Interpolation Model (RIFE, FILM) "
+                    "where it has that node: motion_smoothness by it, in place of the flow."),
             ],
             outputs=[
                 io.String.Output(display_name="metrics", tooltip="JSON: each metric with value, unit and what it was "
@@ -123,7 +126,8 @@ class LongTakeVideoMetrics(io.ComfyNode):
     @classmethod
     @bounded(NODE)
     def execute(
-        cls, video, fps, boundaries, save_as, windows=None, encoder=None, global_prompt="", events="", optical_flow=None
+        cls, video, fps, boundaries, save_as, windows=None, encoder=None, global_prompt="", events="",
+        optical_flow=None, interp_model=None,
     ) -> io.NodeOutput:  # fmt: skip
         bar = comfy.utils.ProgressBar(1)
         source = None
@@ -134,7 +138,7 @@ class LongTakeVideoMetrics(io.ComfyNode):
             if given and given[-1] >= source.count:
                 raise ValueError(f"boundaries: there is no frame {given[-1]} in a video of {source.count} frames")
             prompts = measure.Prompts.of(global_prompt, events, source.count, source.rate, encoder)
-            one = measure.measured(source, optical_flow, encoder, bar.update_absolute)
+            one = measure.measured(source, optical_flow, encoder, bar.update_absolute, interp_model)
             frames, rate, size = len(one.series), source.rate, source.size()
         except (ValueError, OSError) as error:
             raise ValueError(f"{NODE}: {error}") from error
@@ -142,9 +146,13 @@ class LongTakeVideoMetrics(io.ComfyNode):
             if source is not None:
                 source.close()
         places = given or (window_boundaries(windows, frames) if windows is not None else [])
-        found = summary.results(one.series, places, one.backend)
+        found = summary.results(one.series, places, one.backend, one.between)
         if one.features is not None:
             found += summary.feature_results(one.features, places, encoder.name, encoder.exact)
+            try:
+                found += aesthetic.results(encoder, one.features)
+            except ValueError as error:
+                raise ValueError(f"{NODE}: encoder: {error}") from error
             found += summary.prompt_results(one.features, prompts.whole, prompts.texts, prompts.own, encoder.name)
         document = metric_files.document(found, frames, rate, size, places, one.digest)
         report = table(found)

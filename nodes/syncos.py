@@ -7,7 +7,7 @@ from comfy_extras.nodes_custom_sampler import BasicScheduler, SamplerCustom
 
 from ..samplers.adapters.checkpoint import CheckpointSettings, keep
 from ..samplers.adapters.engine import apply_windows
-from ..samplers.adapters.latents import temporal_compression
+from ..samplers.adapters.latents import compression_of
 from ..samplers.adapters.syncos import NODE, ChunkSettings, chunks_overlap, syncos_sampler
 from ..samplers.checks import option
 from ..samplers.syncos.coupling import NOISES, OPTIMIZERS, PICKS, PRESETS, STAGES, TIMESTEPS, SynCoSSettings
@@ -20,9 +20,9 @@ from .runs import limits
 CUSTOM = "custom"
 COUPLING = (  # widgets that a preset other than custom overrides, as fields of SynCoSSettings
     "iters", "chunks", "lr", "optimizer", "t_min", "max_coupled", "decay_every", "decay_rate", "pick", "cond_only",
-    "exchange",
+    "exchange", "beta1", "beta2", "weight_decay",
 )  # fmt: skip
-ABLATIONS = ("timestep", "noise", "stages")
+ALWAYS = ("timestep", "noise", "stages", "eta")  # what every preset leaves to its widget
 
 
 def coupling_inputs() -> list:
@@ -31,8 +31,8 @@ def coupling_inputs() -> list:
         Combo(
             "preset", options=[*PRESETS, CUSTOM], default="balanced",
             tooltip="paper: the paper's values (20 AdamW iterations), about 2.6x the time of plain windows. balanced "
-            "and fast: fewer, larger steps. custom: the widgets from iters to cond_only, and exchange; the presets "
-            "ignore those.",
+            "and fast: fewer, larger steps. custom: the widgets from iters to cond_only, exchange, betas "
+            "and weight_decay; the presets ignore those.",
         ),
         io.Int.Input(
             "window_length", default=81, min=1, max=16384,
@@ -114,16 +114,41 @@ def coupling_inputs() -> list:
     ]  # fmt: skip
 
 
+def later_inputs() -> list:
+    """Widgets of both nodes that came after all others."""
+    return [
+        Float(
+            "beta1", default=0.9, min=0.0, max=0.9999, step=0.01, round=False, optional=True,
+            tooltip="adamw: how much of the earlier iterations' direction each one keeps; 0 to 0.95. With few "
+            "iterations lower values follow the predictions sooner.",
+        ),
+        Float(
+            "beta2", default=0.999, min=0.0, max=0.99999, step=0.001, round=False, optional=True,
+            tooltip="adamw: the same for the squares, by which each value's step is scaled; 0.9 to 0.999.",
+        ),
+        Float(
+            "weight_decay", default=0.0, min=0.0, max=0.99, step=0.001, round=False, optional=True,
+            tooltip="adamw: each iteration also shrinks the clean video by lr times this; 0 to 0.05. PyTorch's 0.01 "
+            "at lr 1 is 1 % an iteration.",
+        ),
+        Float(
+            "eta", default=0.0, min=0.0, max=1.0, step=0.05, optional=True,
+            tooltip="Share of the noise that each step draws anew (DDIM's eta), with any preset; the paper's 0. 1: as "
+            "much as ancestral samplers. Not with stages second.",
+        ),
+    ]  # fmt: skip
+
+
 def sampler_from(preset: str, values: dict):
     """The SAMPLER of the widgets. Raises ValueError that names the node and the input."""
     try:
         chunks = ChunkSettings(values["window_length"], values["stride"])
         option("preset", preset, (*PRESETS, CUSTOM))
-        ablations = {name: values[name] for name in ABLATIONS}
+        own = {name: values[name] for name in ALWAYS if name in values}
         if preset == CUSTOM:
-            settings = SynCoSSettings(**{name: values[name] for name in COUPLING if name in values}, **ablations)
+            settings = SynCoSSettings(**{name: values[name] for name in COUPLING if name in values}, **own)
         else:
-            settings = replace(PRESETS[preset], **ablations)
+            settings = replace(PRESETS[preset], **own)
     except ValueError as error:
         raise ValueError(f"{NODE}: {error}") from error
     return syncos_sampler(settings, chunks)
@@ -141,7 +166,7 @@ class LongTakeSynCoSSampler(io.ComfyNode):
                 " keep one subject the same through several events. For SamplerCustomAdvanced, any guider.",
                 "long video", "multi event", "multi prompt", "consistency", "coupled sampling",
             ),
-            inputs=coupling_inputs(),
+            inputs=[*coupling_inputs(), *later_inputs()],
             outputs=[io.Sampler.Output(display_name="sampler")],
         )
 
@@ -197,6 +222,7 @@ class LongTakeSynCoSKSampler(io.ComfyNode):
                     "same graph is queued again, as Checkpoint (resume) does; 1 to 5. 0: do not.",
                 ),
                 *limits("checkpoint_", optional=True),
+                *later_inputs(),
             ],
             outputs=[io.Latent.Output(display_name="latent"), io.Latent.Output(display_name="denoised")],
         )  # fmt: skip
@@ -213,8 +239,7 @@ class LongTakeSynCoSKSampler(io.ComfyNode):
     ) -> io.NodeOutput:  # fmt: skip
         sampler = sampler_from(preset, values)
         if model.model_options.get("context_handler") is None:
-            compression = temporal_compression(model.get_model_object("latent_format"))
-            model = apply_windows(model, sampler.extra_options["chunks"].windows(compression))
+            model = apply_windows(model, sampler.extra_options["chunks"].windows(compression_of(model)))
         if checkpoint_every:
             sampler = keep(sampler, CheckpointSettings(checkpoint_every, checkpoint_keep_gb, checkpoint_keep_days))
         (sigmas,) = BasicScheduler.execute(model, scheduler, steps, denoise).args

@@ -1,6 +1,6 @@
 """VMCR: the latent refined between the sampler's steps so that motion stays even (GLC-Diffusion)."""
 
-from ..samplers.adapters.vmcr import NODE, RefineSettings, refine_sampler
+from ..samplers.adapters.vmcr import NODE, PREDICTIONS, RefineSettings, refine_sampler
 from ..samplers.checks import part_of_schedule
 from ..samplers.glc.motion import PHASES, MotionSettings
 from ._api import io
@@ -66,6 +66,17 @@ class LongTakeVMCR(io.ComfyNode):
                     tooltip="Refine up to this fraction of the schedule; 1: to the last step. Must be larger than "
                     "start_percent.",
                 ),
+                io.Int.Input(
+                    "iterations", default=1, min=1, max=20, optional=True,
+                    tooltip="Refinements per step; 1 to 5, the paper's 1. More do what a larger omega does, in smaller "
+                    "moves.",
+                ),
+                Combo(
+                    "prediction", options=list(PREDICTIONS), default=PREDICTIONS[0], optional=True,
+                    tooltip="Whose clean video the loss is of. step: the step's own, at no cost. next: that of the "
+                    "refined latent itself, as the paper's Algorithm 1 reads; one more evaluation of the model per "
+                    "refinement, which doubles a run.",
+                ),
             ],
             outputs=[io.Sampler.Output(display_name="sampler")],
         )  # fmt: skip
@@ -77,11 +88,12 @@ class LongTakeVMCR(io.ComfyNode):
     @classmethod
     @bounded(NODE)
     def execute(
-        cls, sampler, omega, lambda_f, lambda_mse, lambda_phase, phase, rescale, start_percent, end_percent
-    ) -> io.NodeOutput:
+        cls, sampler, omega, lambda_f, lambda_mse, lambda_phase, phase, rescale, start_percent, end_percent,
+        iterations=1, prediction=PREDICTIONS[0],
+    ) -> io.NodeOutput:  # fmt: skip
         try:
             motion = MotionSettings(lambda_f, lambda_mse, lambda_phase, phase)
-            settings = RefineSettings(omega, motion, rescale, start_percent, end_percent)
+            settings = RefineSettings(omega, motion, rescale, start_percent, end_percent, iterations, prediction)
         except ValueError as error:
             raise ValueError(f"{NODE}: {error}") from error
         return io.NodeOutput(refine_sampler(sampler, settings))

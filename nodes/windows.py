@@ -3,17 +3,18 @@
 from dataclasses import replace
 
 from ..samplers.adapters.engine import LongTakeContextHandler, apply_windows
-from ..samplers.adapters.latents import NODE, temporal_compression, video_frames
+from ..samplers.adapters.latents import NODE, compression_of, frame_axis, video_frames
 from ..samplers.adapters.window import window_weights
 from ..samplers.chart import chart_data
 from ..samplers.checks import number, option, shown
 from ..samplers.cost import Cost, run_cost
 from ..samplers.freelong import CUT, SpectralBlend
-from ..samplers.glc.paths import GlobalPath
+from ..samplers.glc.paths import PADDINGS, GlobalPath
 from ..samplers.windows import (
     FIRST_LATENT,
     FUSE,
     LONGEST,
+    RANDOM,
     SCHEDULES,
     WindowSettings,
     latent_length,
@@ -27,7 +28,7 @@ from ._widgets import Combo, Float
 from .chart import draw_chart, draw_message
 
 Windows = io.Custom("LONGTAKE_WINDOWS")
-MIXES = ("weight", "frequencies")
+MIXES = ("weight", "frequencies", "least_squares")
 REPORT_STEPS = 20
 EXAMPLE_WINDOWS = 4  # length of the charted video, in windows, where no length is known
 
@@ -56,7 +57,7 @@ def retained(retain: str) -> tuple[int, ...]:
 
 def varies(settings: WindowSettings, cost: Cost) -> bool:
     """Whether a run's cost depends on what only the sampler knows, its sigmas."""
-    return settings.moves or cost.extra > 0
+    return settings.uneven or cost.extra > 0
 
 
 def cost_headline(settings: WindowSettings, cost: Cost, run: str) -> str:
@@ -93,7 +94,10 @@ def report(
     if settings.whole(frames):
         lines.append("the video is not longer than the window: one window is used, the same as without this node")
     steps, branches = run or (REPORT_STEPS, 2)
-    cost = run_cost(settings, frames, range(steps), branches)
+    try:
+        cost = run_cost(settings, frames, range(steps), branches)
+    except ValueError as error:
+        raise ValueError(f"{NODE}: {error}") from error
     said = run_headline(settings, cost, branches) if run else cost_headline(settings, cost, "; times 2 with CFG")
     lines.append(f"cost of {frames} latent frames: {said}")
     return as_list(lines)
@@ -107,15 +111,19 @@ def as_list(lines: list[str]) -> str:
 def window_settings(
     window_length: int, overlap: int, compression: int, *, global_path: bool = False, gamma0: float = 0.005,
     beta: float = 5e-4, global_every: int = 1, global_until: float = 1.0, retain: str = "", overlap_end: int = -1,
-    global_mix: str = MIXES[0], global_cut: float = CUT, **widgets,
+    global_mix: str = MIXES[0], global_cut: float = CUT, dilation: int = 0, global_padding: str = PADDINGS[0],
+    **widgets,
 ) -> WindowSettings:  # fmt: skip
     """The settings that the node's widgets (lengths in pixel frames) mean for a model. Raises ValueError, named."""
     try:
         windows_overlap(window_length, overlap, overlap_end)
         frames = latent_length(window_length, compression)
         end = None if overlap_end < 0 else latent_overlap(overlap_end, frames, compression)
-        extra = GlobalPath(gamma0, beta, global_every, global_until) if global_path else None
-        if extra is not None and option("global_mix", global_mix, MIXES) == "frequencies":
+        extra = None
+        if global_path:
+            pooled = option("global_mix", global_mix, MIXES) == "least_squares"
+            extra = GlobalPath(gamma0, beta, global_every, global_until, dilation, global_padding, pooled)
+        if extra is not None and global_mix == "frequencies":
             extra = SpectralBlend(replace(extra, gamma0=1.0, beta=0.0), global_cut)
         return WindowSettings(
             length=frames, overlap=latent_overlap(overlap, frames, compression), compression=compression,
@@ -149,7 +157,7 @@ def chart(settings: WindowSettings, length: int, steps: int = REPORT_STEPS, bran
     elif settings.whole(frames):
         notes.append("not longer than the window: one window, as without this node")
     notes.append(f"{frames} latent frames of {c}, window {data['window']}, overlap {settings.overlap}")
-    examples = settings.schedule == "random_shift" and not settings.whole(frames)
+    examples = settings.schedule in RANDOM and not settings.whole(frames)
     if examples:
         notes.append("shifts are examples")
     told = {"about": varies(settings, cost), "known": length > 0, "examples": examples}
@@ -194,11 +202,12 @@ class LongTakeWindowScheduler(io.ComfyNode):
                     "schedule", options=list(SCHEDULES), default="random_shift",
                     tooltip="static: the same windows at every step. random_shift: all windows move by one random "
                     "offset per step, so seams never fall on the same frames. rolling: they move by even fractions, "
-                    "so that seams of steps in a row lie far apart.",
+                    "so that seams of steps in a row lie far apart. random_shift_each: each window moves by an offset "
+                    "of its own, up to a quarter of the overlap.",
                 ),
                 io.Int.Input(
                     "shift_seed", default=0, min=0, max=0xFFFFFFFFFFFFFFFF,
-                    tooltip="Seed of random_shift's offsets; no effect with static and rolling.",
+                    tooltip="Seed of the random shifts' offsets; no effect with static and rolling.",
                 ),
                 Combo(
                     "fuse", options=list(FUSE), default="pyramid",
@@ -273,12 +282,29 @@ class LongTakeWindowScheduler(io.ComfyNode):
                 Combo(
                     "global_mix", options=list(MIXES), default=MIXES[0], optional=True,
                     tooltip="How the global path is mixed in. weight: GLC-Diffusion, by gamma. frequencies: FreeLong, "
-                    "its low frequencies with the local windows' high ones; gamma0 and beta have no effect.",
+                    "its low frequencies with the local windows' high ones; gamma0 and beta have no effect. "
+                    "least_squares: GLC's Eq. 8 itself, a frame that more windows see is more theirs.",
                 ),
                 Float(
                     "global_cut", default=CUT, min=0.0, max=1.0, step=0.01, optional=True,
                     tooltip="With frequencies: where low ends, as a fraction of the highest (Nyquist) one over time, "
                     "height and width; 0.1 to 0.4, paper 0.25. 0: local windows alone; 1: the global path alone.",
+                ),
+                io.Int.Input(
+                    "dilation", default=0, min=0, max=LONGEST - 1, optional=True,
+                    tooltip="Latent frames from one frame of a global window to its next. 0: ceil(video / window), "
+                    "with which each frame is seen once. Smaller: several windows one after the other; larger: more "
+                    "windows, with more padding.",
+                ),
+                Combo(
+                    "global_padding", options=list(PADDINGS), default=PADDINGS[0], optional=True,
+                    tooltip="What fills global windows that reach past the video, and is dropped again. end: the "
+                    "video backwards. both_ends: half of it before the video. repeat: the last frame again.",
+                ),
+                Float(
+                    "cfg_until", default=1.0, min=0.01, max=1.0, step=0.01, optional=True,
+                    tooltip="Classifier-free guidance in this first fraction of the noise schedule only; after it the "
+                    "positive prompt alone, at half the calls. 0.4 to 0.7 saves a fifth to a third; 1: throughout.",
                 ),
             ],
             outputs=[
@@ -298,16 +324,17 @@ class LongTakeWindowScheduler(io.ComfyNode):
     def execute(
         cls, model, window_length, overlap, schedule, shift_seed, fuse, global_path, gamma0, beta, global_every,
         global_until, first_latent, window_batch, length, retain="", overlap_end=-1, closed_loop=False,
-        latent=None, global_mix=MIXES[0], global_cut=CUT,
+        latent=None, global_mix=MIXES[0], global_cut=CUT, dilation=0, global_padding=PADDINGS[0], cfg_until=1.0,
     ) -> io.NodeOutput:  # fmt: skip
-        c = temporal_compression(model.get_model_object("latent_format"))
+        c = compression_of(model)
         if latent is not None:
-            length = pixel_length(video_frames(latent), c)
+            length = pixel_length(video_frames(latent, frame_axis(model)), c)
         settings = window_settings(
             window_length, overlap, c, schedule=schedule, shift_seed=shift_seed, fuse=fuse, global_path=global_path,
             gamma0=gamma0, beta=beta, global_every=global_every, global_until=global_until, first_latent=first_latent,
             window_batch=window_batch, retain=retain, overlap_end=overlap_end, closed_loop=closed_loop,
-            global_mix=global_mix, global_cut=global_cut,
+            global_mix=global_mix, global_cut=global_cut, dilation=dilation, global_padding=global_padding,
+            cfg_until=cfg_until,
         )  # fmt: skip
         return io.NodeOutput(
             apply_windows(model, settings),

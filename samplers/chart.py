@@ -91,7 +91,7 @@ def chart_data(
         "steps": rows,
         "step": step,
         "weights": weights,
-        "dilated": {"windows": cost.extra, "first": list(first.indices[: first.real])},
+        "dilated": {"windows": cost.extra, "first": list(first.own)},
         "cost": {
             "local": cost.local,
             "evaluations": cost.evaluations,

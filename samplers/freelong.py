@@ -38,6 +38,8 @@ class SpectralBlend:
     def counts(self) -> bool:
         return self.path.counts
 
+    pooled = False
+
     @property
     def joins(self) -> bool:
         return self.cut < 1

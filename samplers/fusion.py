@@ -23,7 +23,7 @@ def sine_weights(length: int) -> list[float]:
 
 
 def normalised(windows: Sequence[Window], weights: Sequence[Sequence[float]], frames: int) -> list[torch.Tensor]:
-    """Weights of each window's real positions, divided by each frame's total: they sum to 1 on every frame.
+    """Weights of each window's own frames, divided by each frame's total: they sum to 1 on every frame.
 
     weights[k] has one weight per position of windows[k]; returns float64 tensors of windows[k].real values.
     Raises ValueError when a frame is covered by no window.
@@ -31,8 +31,8 @@ def normalised(windows: Sequence[Window], weights: Sequence[Sequence[float]], fr
     total = torch.zeros(frames, dtype=torch.float64)
     parts = []
     for window, w in zip(windows, weights, strict=True):
-        part = torch.as_tensor(w, dtype=torch.float64)[: window.real]
-        index = torch.tensor(window.indices[: window.real])
+        part = torch.as_tensor(w, dtype=torch.float64)[window.lead : window.lead + window.real]
+        index = torch.tensor(window.own)
         total.index_add_(0, index, part)
         parts.append((index, part))
     if not bool((total > 0).all()):
@@ -47,10 +47,10 @@ def accumulate(out: torch.Tensor, part: torch.Tensor, window: Window, weights: t
     """
     shape = [1] * out.ndim
     shape[dim] = window.real
-    weighted = part.narrow(dim, 0, window.real) * weights.to(out).view(shape)
-    place = frames_slice(window.indices[: window.real])
+    weighted = part.narrow(dim, window.lead, window.real) * weights.to(out).view(shape)
+    place = frames_slice(window.own)
     if place is None:
-        out.index_add_(dim, torch.tensor(window.indices[: window.real], device=out.device), weighted)
+        out.index_add_(dim, torch.tensor(window.own, device=out.device), weighted)
     else:
         out[(slice(None),) * dim + (place,)].add_(weighted)
 

@@ -65,4 +65,4 @@ def touching(windows: Sequence[Window], made: Sequence[bool] | None) -> list[int
     """The numbers of the windows that predict a frame that is made; None: all frames are."""
     if made is None:
         return list(range(len(windows)))
-    return [i for i, window in enumerate(windows) if any(made[j] for j in window.indices[: window.real])]
+    return [i for i, window in enumerate(windows) if any(made[j] for j in window.own)]

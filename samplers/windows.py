@@ -17,7 +17,8 @@ import torch
 from .checks import held
 from .seeds import generator, step_seed
 
-SCHEDULES = ("static", "random_shift", "rolling")
+SCHEDULES = ("static", "random_shift", "rolling", "random_shift_each")
+RANDOM = ("random_shift", "random_shift_each")
 FIRST_LATENT = ("as_is", "anchor")
 FUSE = ("pyramid", "flat", "triangular", "sine", "overlap-linear")
 GOLDEN = 2654435769  # 2^32 / golden ratio
@@ -26,10 +27,17 @@ LONGEST = 16384  # window, in pixel frames, and so in latent ones
 
 @dataclass(frozen=True)
 class Window:
-    """One window: `indices` into the F frames; only the first `real` of them are predictions, the rest is padding."""
+    """One window: `indices` into the F frames; `real` of them, from place `lead` on, are predictions, the rest is
+    padding."""
 
     indices: Sequence[int]
     real: int
+    lead: int = 0
+
+    @property
+    def own(self) -> Sequence[int]:
+        """The frames that it predicts."""
+        return self.indices[self.lead : self.lead + self.real]
 
 
 class ExtraPath(Protocol):
@@ -44,6 +52,10 @@ class ExtraPath(Protocol):
 
     def share(self, t: float) -> float:
         """Its weight in the fused prediction at training timestep t (0..1000)."""
+
+    pooled: bool
+    """Whether its windows and the local ones are averaged together, each weighed by its path's share (GLC Eq. 8), in
+    place of each path by itself (Eq. 9)."""
 
     joins: bool
     """Whether join() makes one prediction of the local windows' and its own, each whole, in place of the weight."""
@@ -65,12 +77,13 @@ class ExtraPath(Protocol):
 class WindowSettings:
     """What the window scheduler decided; lengths in latent frames.
 
-    length L and overlap o of the local windows (0 <= o < L); schedule one of SCHEDULES; shift_seed of random_shift;
+    length L and overlap o of the local windows (0 <= o < L); schedule one of SCHEDULES; shift_seed of RANDOM ones;
     fuse the name of the fuse weights; extra_path a second path over the video; first_latent one of FIRST_LATENT;
     window_batch windows per model call (0 = automatic); compression = pixel frames per latent frame after the first;
     retain: places i that show the video's frame i of the conditioning in every window (-1: the last in both), core's
     cond_retain_index_list; overlap_end: the overlap that o has become at the end of the noise schedule (None: o
-    throughout), linear in between; closed_loop: the video's last frame is followed by its first, windows go around.
+    throughout), linear in between; closed_loop: the video's last frame is followed by its first, windows go around;
+    cfg_until: the fraction of the noise schedule in which every CFG branch is asked, the first one alone after it.
     Raises ValueError for values that make no windows.
     """
 
@@ -86,13 +99,15 @@ class WindowSettings:
     retain: tuple[int, ...] = ()
     overlap_end: int | None = None
     closed_loop: bool = False
+    cfg_until: float = 1.0
 
     def __post_init__(self):
         end = {} if self.overlap_end is None else {"overlap_end": (0, LONGEST - 1, True)}
         held(
             self,
             {"length": (1, LONGEST, True), "overlap": (0, LONGEST - 1, True), **end,
-             "shift_seed": (0, 2**64 - 1, True), "window_batch": (0, 64, True), "compression": (1, 64, True)},
+             "shift_seed": (0, 2**64 - 1, True), "window_batch": (0, 64, True), "compression": (1, 64, True),
+             "cfg_until": (0.01, 1, False)},
             {"schedule": SCHEDULES, "fuse": FUSE, "first_latent": FIRST_LATENT},
         )  # fmt: skip
         for name in ("overlap", *end):
@@ -115,12 +130,21 @@ class WindowSettings:
         """Whether the windows of two steps differ."""
         return self.schedule != "static" or self.overlap_end not in (None, self.overlap)
 
+    @property
+    def uneven(self) -> bool:
+        """Whether a step may have more windows than another."""
+        return self.schedule in ("random_shift", "rolling") or self.overlap_end not in (None, self.overlap)
+
     def at(self, place: float) -> "WindowSettings":
         """The settings at a place in the noise schedule (0 all noise, 1 clean), whose overlap holds for a step."""
         if self.overlap_end is None:
             return self
         overlap = round(self.overlap + (self.overlap_end - self.overlap) * min(max(place, 0.0), 1.0))
         return replace(self, overlap=overlap, overlap_end=None)
+
+    def branches(self, count: int, place: float) -> int:
+        """How many of `count` CFG branches are asked at a place in the noise schedule."""
+        return count if place < self.cfg_until or self.cfg_until == 1 else min(count, 1)
 
     def whole(self, frames: int) -> bool:
         """Whether a video of so many latent frames is one window, sampled as without windows."""
@@ -197,6 +221,17 @@ def shift_offset(seed: int, key: int, stride: int) -> int:
     return int(torch.randint(stride, (1,), generator=generator(step_seed(seed, key))))
 
 
+def each_shifted(starts: Sequence[int], reach: int, seed: int, key: int) -> list[int]:
+    """The starts, each moved by an offset of its own ~ U{-reach..reach}; (seed, key): see shift_offset."""
+    drawn = torch.randint(-reach, reach + 1, (len(starts),), generator=generator(step_seed(seed, key)))
+    return [start + moved for start, moved in zip(starts, drawn.tolist(), strict=True)]
+
+
+def reach(length: int, stride: int) -> int:
+    """J = (L - s) // 4, DemoFusion's jitter (arXiv 2311.16973): two neighbours moved apart still overlap."""
+    return (length - stride) // 4
+
+
 def rolling_offset(index: int, stride: int) -> int:
     """floor(stride * frac(index / golden ratio)), so that the seams of a few steps in a row lie far apart, for any
     number of them. index: of the step in the whole schedule."""
@@ -228,8 +263,14 @@ def local_windows(settings: WindowSettings, frames: int, key: int, index: int = 
     offset = _offset(settings, key, index)
     if settings.closed_loop:
         starts = loop_starts(frames, settings.stride, offset)
+        if settings.schedule == "random_shift_each":
+            starts = each_shifted(starts, reach(length, settings.stride), settings.shift_seed, key)
+            starts = sorted(start % frames for start in starts)
         return [Window(_around(s, length, frames), length) for s in starts]
     starts = shifted_starts(frames, length, settings.stride, offset)
+    if settings.schedule == "random_shift_each":  # the first and the last window stay, or frames would be left out
+        moved = each_shifted(starts[1:-1], reach(length, settings.stride), settings.shift_seed, key)
+        starts[1:-1] = sorted(min(max(start, 0), frames - length) for start in moved)
     return [Window(range(s, s + length), length) for s in starts]
 
 
@@ -258,7 +299,7 @@ def most_windows(settings: WindowSettings, frames: int) -> int:
     settings = max((settings.at(0.0), settings.at(1.0)), key=lambda s: s.overlap)
     if settings.closed_loop:
         return loop_count(frames, settings.stride)
-    return starts_count(frames, settings.length, settings.stride, settings.stride - 1 if settings.moves else 0)
+    return starts_count(frames, settings.length, settings.stride, settings.stride - 1 if settings.uneven else 0)
 
 
 @dataclass(frozen=True)

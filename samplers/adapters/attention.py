@@ -1,38 +1,28 @@
-"""ABAM in ComfyUI's attention (adapter of glc/anchors.py): an attention override that lives for one path of one step.
+"""ABAM in ComfyUI's attention (adapter of glc/anchors.py): blends keys and values as they come (video_attention.py).
 
-A path hook of the engine: it puts the override into each call's own copy of the options, outermost, so that an override
-that another pack put there, before or after, still gets every call. Nothing is kept beyond the path. Where the anchor
-window's keys and values wait for the other windows is anchor_store.py.
+A path hook of the engine; nothing is kept beyond the path. Where the anchor window's keys and values wait for the other
+windows is anchor_store.py.
 """
 
-import logging
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-from comfy.model_management import get_free_memory as free_memory
-from comfy.model_management import get_total_memory as total_memory
-from comfy.patcher_extension import WrappersMP
 from einops import rearrange
 
 from ..checks import held, number, part_of_schedule
 from ..glc.anchors import blend_
-from . import progress
-from .anchor_store import STORES, release_host_memory
-from .engine import LongTakeContextHandler
-from .hooks import PATH_HOOKS, Call, Evaluation
-from .timeline import PART_KEY
-from .video_tokens import Layout, layout_of
+from ..layers import MOST_LAYERS
+from .anchor_store import STORES
+from .hooks import Call, Evaluation
+from .video_attention import Forward, attach, budgeted, decided, installed, layer_bytes, needs_windows, prompts_of
+from .video_tokens import layout_of
 from .window import ContextWindow, window_frames
-
-logger = logging.getLogger(__name__)
 
 NODE = "Anchor Attention (LongTakeABAM)"
 HOOK = "longtake_abam"  # its name among the path hooks
-FORWARD = "longtake_abam_forward"  # key of the running forward pass in transformer_options
 CACHES = ("auto", "gpu", "cpu", "recompute")
-MOST_LAYERS = 1000
 
 
 def anchored_layers(first_layer: int, last_layer: int) -> None:
@@ -73,15 +63,6 @@ class AnchorSettings:
         return max((min(self.last_layer + 1, total) if self.last_layer >= 0 else total) - self.first_layer, 0)
 
 
-def layer_bytes(model, layout: Layout, shape: list[int]) -> int:
-    """Bytes of one layer's keys and values of the video's tokens, for a latent of this shape (batch and entries in its
-    first number). model: core's BaseModel."""
-    net = model.diffusion_model
-    tokens = math.prod(-(-n // p) for n, p in zip(shape[2:], layout.patch(net), strict=True))
-    dtype = model.get_dtype() if model.manual_cast_dtype is None else model.manual_cast_dtype
-    return 2 * shape[0] * tokens * layout.width(net) * dtype.itemsize
-
-
 @dataclass(frozen=True)
 class AnchorHook:
     """The engine's path hook."""
@@ -99,6 +80,11 @@ class AnchorHook:
         if len(windows) < 2 or not self.active(float(evaluation.sigma)):
             return None
         store = self._store(evaluation, windows[0], entries, limit)
+        if store not in STORES and len({window.ahead for window in windows}) > 1:
+            raise ValueError(
+                f"{NODE}: cache: recompute does not go together with first_latent: anchor of the window scheduler, "
+                f"whose later windows are one frame longer; use gpu or cpu"
+            )
         return AnchorPath(self.settings, evaluation.model.diffusion_model, store)
 
     def repeats(
@@ -109,46 +95,38 @@ class AnchorHook:
         again = any(active) and self._store(evaluation, windows[0], entries, limit) not in STORES
         return [on and again for on in active]
 
+    def asks(self, sigma: float, windows: int, around: bool) -> int:
+        return windows
+
     def active(self, sigma: float) -> bool:
         return self.settings.sigma_end <= sigma <= self.settings.sigma_start
 
     def memory(self, model, shape: list[int]) -> int:
-        layout = layout_of(model.model.diffusion_model)
-        size = layer_bytes(model.model, layout, shape)
-        whole = size * self.settings.layers(layout.layers(model.model.diffusion_model))
-        if self.settings.cache == "auto":  # half of the device at most: above, the weights need the room more
-            return whole if whole <= total_memory(model.load_device) // 2 else 0
-        return {"gpu": whole, "cpu": 2 * size, "recompute": 0}[self.settings.cache]
+        size, layers = self._size(model.model, shape)
+        return budgeted(self.settings.cache, "recompute", size, layers, model.load_device)
+
+    def _size(self, model, shape: list[int]) -> tuple[int, int]:
+        """Bytes of a layer, and how many layers."""
+        layout = layout_of(model.diffusion_model)
+        return layer_bytes(model, layout, shape), self.settings.layers(layout.layers(model.diffusion_model))
 
     def _store(self, evaluation: Evaluation, window: ContextWindow, entries: Callable[[], int], limit: int) -> str:
         """Where the anchor of this run is kept: decided, and said in the log, once."""
-        return evaluation.run.once(HOOK, lambda: self._decide(evaluation, window, entries(), limit))
 
-    def _decide(self, evaluation: Evaluation, window: ContextWindow, entries: int, limit: int) -> str:
-        model, x = evaluation.model, evaluation.x
-        layout = layout_of(model.diffusion_model)
-        shape = [x.shape[0] * entries, x.shape[1], window.context_length, *x.shape[3:]]
-        size = layer_bytes(model, layout, shape) * self.settings.layers(layout.layers(model.diffusion_model))
-        store = self.settings.cache
-        if store == "auto":
-            ram = free_memory(torch.device("cpu")) // 2
-            if x.device.type == "cpu":
-                store = "gpu" if size <= ram else "recompute"
-            else:
-                call = model.memory_required([shape[0] * limit, *shape[1:]])
-                store = "gpu" if size <= free_memory(x.device) - call else "cpu" if size <= ram else "recompute"
-        where = {"gpu": f"kept on {x.device}", "cpu": "kept in memory", "recompute": "computed in every call"}
-        with progress.above_bars():
-            logger.info(
-                "LongTake ABAM: the anchor window's keys and values, %.1f MB per step and path, are %s.",
-                size / 2**20, where[store],
-            )  # fmt: skip
-        return store
+        def decide():
+            x, count = evaluation.x, entries()
+            shape = [x.shape[0] * count, x.shape[1], window.context_length, *x.shape[3:]]
+            size, layers = self._size(evaluation.model, shape)
+            what = "ABAM: the anchor window's keys and values"
+            return decided(self.settings.cache, "recompute", size * layers, evaluation, window, count, limit, what)
+
+        return evaluation.run.once(HOOK, decide)
 
 
 class AnchorPath:
     """The anchor's keys and values for the windows of one path at one step."""
 
+    asked = None
     apart = (
         f"{NODE}: cache: recompute runs the anchor window beside the others, but the windows' conditioning differs too "
         f"much for one call (e.g. ControlNet); use gpu or cpu"
@@ -156,44 +134,15 @@ class AnchorPath:
 
     def __init__(self, settings: AnchorSettings, diffusion_model, store: str):
         self.settings, self.model = settings, diffusion_model
-        self.layout = layout_of(diffusion_model)
         self.kept = STORES[store]() if store in STORES else None
-        self.companion = None if self.kept is not None else 0
+        self.companion, self.leads = (None, True) if self.kept is not None else (0, False)
 
     def begin_call(self, call: Call) -> None:
-        skip, *longer = {window.ahead for window in call.windows}
-        if longer:
-            raise ValueError(
-                f"{NODE}: cache: recompute does not go together with first_latent: anchor of the window scheduler, "
-                f"whose later windows are one frame longer; use gpu or cpu"
-            )
-        parts = {e["uuid"]: e[PART_KEY] for branch in call.conds if branch is not None for e in branch}
+        skip = call.windows[0].ahead
         anchor = call.indices.index(0) if 0 in call.indices else None
         frames = len(window_frames(call.windows[0]))
-        anchor_call = AnchorCall(len(call.indices), anchor, frames, skip, parts)
-        previous = call.options.get("optimized_attention_override")
-
-        @torch.compiler.disable  # a traced pass would keep one window's keys for all
-        def override(func, *args, **kwargs):
-            forward = (kwargs.get("transformer_options") or {}).get(FORWARD)
-            if forward is not None:
-                args = forward.attention(*args)
-            return func(*args, **kwargs) if previous is None else previous(func, *args, **kwargs)
-
-        def apply_model(executor, x, t, c_concat=None, c_crossattn=None, control=None, transformer_options=None, **kw):
-            forward = Forward(self, anchor_call, x, c_crossattn, transformer_options, kw)
-            transformer_options[FORWARD] = forward
-            try:
-                out = executor(x, t, c_concat, c_crossattn, control, transformer_options, **kw)
-            finally:
-                del transformer_options[FORWARD]
-            forward.check()
-            return out
-
-        wrappers = call.options.get("wrappers", {})
-        own = {**wrappers.get(WrappersMP.APPLY_MODEL, {}), HOOK: [apply_model]}
-        call.options["optimized_attention_override"] = override
-        call.options["wrappers"] = {**wrappers, WrappersMP.APPLY_MODEL: own}
+        anchor_call = AnchorCall(len(call.indices), anchor, frames, skip, prompts_of(call))
+        attach(call.options, HOOK, lambda *inputs: AnchorForward(self, anchor_call, *inputs))
 
     def end(self) -> None:
         if self.kept is not None:
@@ -213,59 +162,26 @@ class AnchorCall:
     parts: dict
 
 
-class Forward:
-    """One forward pass: counts the video attention layers as they run and blends their keys and values."""
+class AnchorForward(Forward):
+    """Blends the keys and values of one forward pass."""
 
-    def __init__(self, path: AnchorPath, call: AnchorCall, x: torch.Tensor, context, options: dict, inputs: dict):
-        """x: the model's latent; context: its text; options: transformer_options; inputs: the other conditioning."""
-        self.path, self.call, self.layer = path, call, 0
-        self.branches, self.uuids = options["cond_or_uncond"], options["uuids"]
-        layout = path.layout
-        self.order = layout.order(path.model)
-        patch = layout.patch(path.model)
-        t, h, w = (-(-n // p) for n, p in zip(x.shape[-3:], patch, strict=True))
-        self.frame, self.tokens = h * w, t * h * w
+    def __init__(self, path: AnchorPath, call: AnchorCall, x: torch.Tensor, *inputs):
+        super().__init__(NODE, path.model, x, *inputs)
+        self.path, self.call = path, call
         # A prompt with an area in time sees some of a window's frames, in each window others: no token has the same
         # place in the first one.
         self.partial = x.shape[-3] != call.frames
-        if call.skip and patch[0] != 1:
+        if call.skip and self.patch[0] != 1:
             raise ValueError(
                 f"{NODE}: a model that patches several latent frames together cannot use first_latent: anchor of the "
                 f"window scheduler; set it to as_is"
             )
-        reference = inputs.get(layout.reference)
-        self.before = 0 if reference is None else reference[0, 0].numel() // (patch[1] * patch[2])
-        self.text = 0 if context is None else context.shape[1]
-        if self.order == "video" and self.text == self.tokens:
-            raise ValueError(
-                f"{NODE}: a window has as many video tokens as the prompt has text tokens ({self.text}), so that the "
-                f"two kinds of attention cannot be told apart; change window_length by a few frames"
-            )
 
-    def _start(self, q: torch.Tensor, k: torch.Tensor) -> int | None:
-        """Index of the first video token, or None for an attention that is not the video's own."""
-        total = k.shape[-2]
-        if q.shape[-2] != total:
-            return None
-        video = self.before + self.tokens
-        if self.order == "video":
-            return self.before if total == video else None
-        if total < video + (self.text if self.path.layout.refiner else 0):
-            return None
-        return self.before if self.order == "video text" else total - self.tokens
-
-    def attention(self, q, k, v, *args) -> tuple:
-        """The arguments of an attention call, keys and values blended where it is the video's own."""
-        start = self._start(q, k)
-        if start is None:
-            return (q, k, v, *args)
-        layer = self.layer
-        self.layer += 1
-        if self.partial or not self.path.settings.covers(layer):
-            return (q, k, v, *args)
-        k, v = own(k), own(v)
-        self._blend(k, v, layer, start + self.call.skip * self.frame)
-        return (q, k, v, *args)
+    def video(self, attention: Callable, layer: int, start: int, q, k, v, *args, **kwargs) -> torch.Tensor:
+        if not self.partial and self.path.settings.covers(layer):
+            k, v = own(k), own(v)
+            self._blend(k, v, layer, start + self.call.skip * self.frame)
+        return attention(q, k, v, *args, **kwargs)
 
     def _blend(self, k: torch.Tensor, v: torch.Tensor, layer: int, start: int) -> None:
         """Eq. 10 in place, on the video's tokens from `start` on. k, v: [entries x windows x videos, ..]."""
@@ -285,23 +201,11 @@ class Forward:
                 if anchor is None and not kept.has(key[:2]):
                     continue  # a prompt with an area in time that is not the first window's whole
                 if anchor is None:
-                    raise RuntimeError(
-                        f"{NODE}: layer {layer} ran for a window but not for the first one; a patch that skips layers "
-                        f"or conditioning per call does not go together with ABAM: turn one of them off"
-                    )
+                    raise self.skipped(layer)
             for i in range(call.windows):
                 if i != call.anchor:
                     for w, a in zip(windows, anchor, strict=True):
                         blend_(w[i], a, self.path.settings.a)
-
-    def check(self) -> None:
-        """Raise if no attention of this pass was the video's own: the blend must not silently do nothing."""
-        if self.layer == 0:
-            raise RuntimeError(
-                f"{NODE}: no self-attention over {self.before + self.tokens} video tokens was seen in "
-                f"{type(self.path.model).__name__}; inputs that add tokens to the video (reference or guide frames, "
-                f"audio) or patches that replace its attention do not go together with ABAM"
-            )
 
 
 def own(t: torch.Tensor) -> torch.Tensor:
@@ -309,22 +213,6 @@ def own(t: torch.Tensor) -> torch.Tensor:
     as expanded heads do, or where autograd watches."""
     shared = any(stride == 0 and size > 1 for stride, size in zip(t.stride(), t.shape, strict=True))
     return t.clone(memory_format=torch.contiguous_format) if shared or t.requires_grad else t
-
-
-def _needs_windows(executor, model, noise_shape, *args, **kwargs):
-    if not isinstance(kwargs["model_options"].get("context_handler"), LongTakeContextHandler):
-        raise ValueError(
-            f"{NODE}: the model has no LongTake windows, between which attention could be anchored; put a Global/Local "
-            f"Window Scheduler (LongTakeWindowScheduler) on the same model, or bypass this node"
-        )
-    return executor(model, noise_shape, *args, **kwargs)
-
-
-def _releases(executor, *args, **kwargs):
-    try:
-        return executor(*args, **kwargs)
-    finally:
-        release_host_memory()
 
 
 def apply_anchor(model, a: float, first_layer: int, last_layer: int, start_percent: float, end_percent: float,
@@ -342,12 +230,6 @@ def apply_anchor(model, a: float, first_layer: int, last_layer: int, start_perce
         layout_of(model.get_model_object("diffusion_model"))
     except ValueError as error:
         raise ValueError(f"{NODE}: {error}") from error
-    model = model.clone()
     if a == 0:
-        return model
-    options = model.model_options["transformer_options"] = {**model.model_options["transformer_options"]}
-    options[PATH_HOOKS] = {**options.get(PATH_HOOKS, {}), HOOK: AnchorHook(settings)}
-    for stage, wrapper in ((WrappersMP.PREPARE_SAMPLING, _needs_windows), (WrappersMP.OUTER_SAMPLE, _releases)):
-        model.remove_wrappers_with_key(stage, HOOK)
-        model.add_wrapper_with_key(stage, HOOK, wrapper)
-    return model
+        return model.clone()
+    return installed(model, HOOK, AnchorHook(settings), needs_windows(NODE, HOOK, alone=False))

@@ -14,6 +14,7 @@ import torch
 
 from ..checks import number
 from . import preview, progress, run_files, run_folders
+from .frame_batch import as_video, frames_in_batch
 from .replay import Answer, Calls, Past, history, recorded, rng_states, set_rng_states
 from .run_digest import differing, parts_of, remembering
 from .run_files import File, State, Unreadable
@@ -187,7 +188,7 @@ class _Run:
         if len(shapes) > 1:  # audio and video packed into one
             whole, own = comfy.utils.unpack_latents(whole[0], shapes), comfy.utils.unpack_latents(x0, shapes)[0]
         tensors = {f"latent {i}": t.cpu() for i, t in enumerate(whole)}
-        frames = preview.frames_of(own, model.latent_format)
+        frames = preview.frames_of(as_video(own) if frames_in_batch(model) else own, model.latent_format)
         return tensors if frames is None else {**tensors, "preview": frames}
 
     def _refuse_too_large(self, x: torch.Tensor) -> None:

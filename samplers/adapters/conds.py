@@ -6,6 +6,7 @@ Works on ComfyUI's preprocessed conds: a list of dicts, "model_conds" holding co
 import itertools
 
 import torch
+from comfy.utils import repeat_to_batch_size
 
 from ..fusion import frames_of
 from .timeline import SPAN_KEY
@@ -77,6 +78,8 @@ def cut_conds(
     - References stay whole (core cuts them where one of their sizes happens to be the video's number of frames).
     - What is said of the video's first frames stays with the windows that begin with them.
     - Audio is cut as its model reads it.
+    - Where the frames are the batch (window.dim 0), a tensor of several rows goes by frames, repeated over the video as
+      core repeats it over a batch; num_video_frames (SVD's) is the window's.
     - Core 0.3.75 leaves video tensors (concat latents, masks) and VACE contexts at full length; later ones cut them,
       with `retain` (see WindowSettings) as here.
     """
@@ -87,7 +90,12 @@ def cut_conds(
     for entry, cut in zip(entries, resized, strict=True):
         for key, value in entry.get("model_conds", {}).items():
             tensor, conds = getattr(value, "cond", None), cut["model_conds"]
-            if key in WHOLE:
+            if window.dim == 0:
+                if key == "num_video_frames":
+                    conds[key] = value._copy_with(len(shown))
+                elif isinstance(tensor, torch.Tensor) and tensor.shape[0] > 1:
+                    conds[key] = value._copy_with(frames_of(repeat_to_batch_size(tensor, frames), 0, shown))
+            elif key in WHOLE:
                 conds[key] = value
             elif key in FIRST:
                 if seen[0] != 0:

@@ -72,7 +72,7 @@ class Decoding:
     def __init__(self, vae, latent: torch.Tensor, window: int = WINDOW, overlap: int = OVERLAP, tile: int = 0):
         self.vae, self.latent = vae, latent
         self.kind = kind_of(vae)
-        self.options = {"window": window, "overlap": overlap} if self.kind is Windows else {}
+        self.options = {"window": window, "overlap": overlap} if issubclass(self.kind, Windows) else {}
         self.space = vae.spacial_compression_decode()
         self.tile = tile // self.space
 

@@ -13,7 +13,7 @@ import torch
 from . import vae_twin
 from .decoding import on_device
 from .vae_streams import LTX, CogVideoX, Images, Wan, kind_of
-from .vae_windows import OVERLAP, WINDOW, places, ramp, scaled
+from .vae_windows import OVERLAP, WINDOW, FrameWindows, places, ramp, scaled
 
 
 class Pieces:
@@ -112,7 +112,7 @@ class WindowPieces(Pieces):
         return x[:, :, :done] / weights[:done, None, None]
 
 
-KINDS = {Wan: WanPieces, CogVideoX: CogVideoXPieces, LTX: LTXPieces, Images: ImagePieces}
+KINDS = {Wan: WanPieces, CogVideoX: CogVideoXPieces, LTX: LTXPieces, Images: ImagePieces, FrameWindows: ImagePieces}
 
 
 def kept(vae, frames: int) -> int:

@@ -5,13 +5,13 @@ class sits in the MODEL's options and is never written to: each call runs on a l
 methods come as path hooks (hooks.py); what a timeline tells each frame (event_attention.py) is conditioning.
 """
 
+import contextlib
 import copy
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 
 import comfy.model_base
-import comfy.model_management
 import comfy.patcher_extension
 import torch
 from comfy import context_windows as core
@@ -21,30 +21,28 @@ from .. import fusion
 from ..cost import Details, cost_text
 from ..redo import touching
 from ..windows import (
-    Path,
-    Window,
     WindowSettings,
     local_windows,
     pixel_length,
-    planned_calls,
     step_paths,
 )
 from . import event_attention, ltx_shift, preview, progress, timeline_notes
-from .conds import cut_conds, merge_windows, uncuttable
-from .event_texts import aligned, grouped
-from .hooks import CHUNKS, PATH_HOOKS, Call, Chunks, Evaluation
-from .latents import DIM, NODE
-from .memory import auto_batch, prepare, refuse_too_many
+from .calls import WindowPath, computed, path_calls
+from .conds import cut_conds, uncuttable
+from .frame_batch import as_batch, as_video, framewise, uncut_control
+from .hooks import CHUNKS, PATH_HOOKS, WORKERS, Chunks, Evaluation, asked_counts, asked_windows, repeated
+from .latents import DIM, NODE, frame_axis
+from .memory import auto_batch, prepare, refuse_windows
 from .references import behind, references
 from .regions import window_regions
 from .schedule import located
 from .shared_conds import share_video
 from .steps import Moment, Run, begin_runs, put_first, training_timestep
 from .timeline import over_video, window_entries
-from .window import NEW_CORE, ContextWindow, VideoFrames, context_window, fuse_weights, window_frames, window_weights
+from .weights import path_weights
+from .window import NEW_CORE, ContextWindow, VideoFrames, context_window, fuse_weights, window_frames
 
 logger = logging.getLogger(__name__)
-
 
 
 def _references(model, conds: list, options: dict) -> int:
@@ -55,11 +53,12 @@ def _references(model, conds: list, options: dict) -> int:
 class LongTakeContextHandler(IndexListContextHandler):
     """Evaluates a latent window by window and fuses the denoised predictions, per CFG branch.
 
-    Latent [B, C, F, H, W]. Latents that core packs (audio and video) or that carry guide frames go through core's own
-    loop with our windows and weights; the global path is not defined for them.
+    Latent [B, C, F, H, W]; with dim 0 [F, C, H, W], seen as [1, C, F, H, W] (see frame_batch.py). Latents that core
+    packs (audio and video) or that carry guide frames go through core's own loop with our windows and weights; the
+    global path is not defined for them.
     """
 
-    def __init__(self, settings: WindowSettings):
+    def __init__(self, settings: WindowSettings, dim: int = DIM):
         extra = {"causal_window_fix": settings.first_latent == "anchor"} if NEW_CORE else {}
 
         def fuse(length, *, full_length, idxs, handler, context_overlap=settings.overlap, **kwargs):
@@ -70,7 +69,7 @@ class LongTakeContextHandler(IndexListContextHandler):
             core.ContextFuseMethod("longtake", fuse),
             context_length=settings.length,
             context_overlap=settings.overlap,
-            dim=DIM,
+            dim=dim,
             **extra,
         )
         self.settings = settings
@@ -99,6 +98,7 @@ class LongTakeContextHandler(IndexListContextHandler):
         by_frame = event_attention.timed(conds)
         if by_frame:
             event_attention.refuse_unknown(model)
+        asked = by_frame or self.settings.cfg_until < 1  # one window is asked for, too
         if self._core_loop(conds):
             refused = [(hook.node, "bypass it") for hook in options.get(PATH_HOOKS, {}).values()]
             if self.settings.extra_path is not None:
@@ -107,23 +107,26 @@ class LongTakeContextHandler(IndexListContextHandler):
                 refused.append((f"{NODE}: closed_loop", "turn it off"))
             if CHUNKS in options:
                 refused.append(("SynCoS", "use KSampler"))
+            if WORKERS in options:
+                refused.append(("Workers (Ray) (LongTakeWorkers): workers", "set it to 0"))
             if by_frame and self._get_guide_entries(conds):
                 refused.append((f"{timeline_notes.NODE}: timing (frame)", "set it to window"))
             for what, way_out in refused:
                 raise ValueError(f"{what}: not available for latents with audio or guide frames; {way_out}")
-            many = super().should_use_context(model, conds, x_in, timestep, model_options) or by_frame
+            many = super().should_use_context(model, conds, x_in, timestep, model_options) or asked
             if many:
                 frames = self._build_window_state(x_in, conds, model).latents[0].shape[DIM]
                 self._refuse_uncuttable(model, conds, options, frames)
             return many
-        if x_in.ndim != 5:
+        if x_in.ndim != (4 if self.dim == 0 else 5):
+            wanted = "4 dimensions [frames," if self.dim == 0 else "5 dimensions [batch, channels, frames,"
             raise ValueError(
-                f"{NODE}: the latent has the shape {tuple(x_in.shape)}; a video latent has 5 dimensions "
-                f"[batch, channels, frames, height, width]"
+                f"{NODE}: the latent has the shape {tuple(x_in.shape)}; a video latent of this model has {wanted} "
+                f"{'channels, ' if self.dim == 0 else ''}height, width]"
             )
-        frames = (options[CHUNKS].x if CHUNKS in options else x_in).shape[DIM]
+        frames = options[CHUNKS].x.shape[DIM] if CHUNKS in options else x_in.shape[self.dim]
         video = frames - _references(model, conds, options)
-        if not self.settings.whole(video) or CHUNKS in options or by_frame:
+        if not self.settings.whole(video) or CHUNKS in options or asked:
             self._refuse_uncuttable(model, conds, options, frames)
             return True
         if Moment.of(timestep, model_options).first:
@@ -142,19 +145,22 @@ class LongTakeContextHandler(IndexListContextHandler):
     def _refuse_uncuttable(self, model, conds, options: dict, frames: int):
         cutter = type(model).resize_cond_for_context_window if NEW_CORE else None
         guides = self._core_loop(conds) and cutter is not comfy.model_base.BaseModel.resize_cond_for_context_window
-        if (what := uncuttable(conds, options, frames, NEW_CORE, guides, self.settings.retain)) is not None:
+        what = uncuttable(conds, options, frames, NEW_CORE, guides, self.settings.retain)
+        what = uncut_control(conds) if what is None and self.dim == 0 else what
+        if what is not None:
             raise ValueError(f"{NODE}: {what}, or make the video no longer than one window")
 
     def get_resized_cond(self, cond_in, x_in, window, device=None):
         if cond_in is None:
             return None
         path = getattr(window, "path", "local")
+        x_in = as_batch(x_in) if self.dim == 0 else x_in
         entries = window_entries(cond_in, VideoFrames.of(window), path, self.settings.compression)
         if x_in.ndim == 5:
             entries = window_regions(entries, window_frames(window), x_in)
         resized = super().get_resized_cond(entries, x_in, window, device)
         for entry, cut in zip(entries, resized, strict=True):
-            if "mask" in entry:
+            if "mask" in entry and self.dim != 0:
                 cut["mask"] = entry["mask"]
         cut_conds(entries, resized, window, x_in.shape[self.dim], x_in.ndim, NEW_CORE, self.cond_retain_index_list)
         return resized
@@ -166,38 +172,49 @@ class LongTakeContextHandler(IndexListContextHandler):
         run.located = located(self.settings, model.model_sampling, model_options["transformer_options"])
         run.now = self.settings.at(run.located[0][run.moment.step])
         run.context_overlap = run.now.overlap  # core's overlap-linear reads it
+        asked = self.settings.branches(len(conds), run.located[0][run.moment.step])
+        rest = len(conds) - asked
+        out = run._predict(calc_cond_batch, model, conds[:asked] + [None] * rest, x_in, timestep, model_options)
+        return out[:asked] + out[:1] * rest  # guidance between equal predictions is none
+
+    def _predict(self, calc_cond_batch, model, conds, x_in, timestep, model_options):
         # What a window says about itself must not stay in the caller's options.
         model_options = {**model_options, "transformer_options": {**model_options["transformer_options"]}}
-        core_loop, chunks = run._core_loop(conds), model_options["transformer_options"].get(CHUNKS)
+        core_loop, chunks = self._core_loop(conds), model_options["transformer_options"].get(CHUNKS)
+        if self.dim == 0:
+            x_in, timestep, calc_cond_batch = as_video(x_in), timestep[:1], framewise(calc_cond_batch)
         video = x_in if chunks is None else chunks.x
-        video = run._build_window_state(x_in, conds, model).latents[0] if core_loop else video
-        run.references = _references(model, conds, model_options["transformer_options"])
-        conds = over_video(conds, pixel_length(video.shape[DIM] - run.references, self.settings.compression))
+        video = self._build_window_state(x_in, conds, model).latents[0] if core_loop else video
+        self.references = _references(model, conds, model_options["transformer_options"])
+        conds = over_video(conds, pixel_length(video.shape[DIM] - self.references, self.settings.compression))
         if core_loop:
 
             def calc(model, conds, x, t, options):  # core would pick a batch's timesteps by the window's frames
                 options = event_attention.attached(options, conds)
                 return calc_cond_batch(model, conds, x, t.expand(len(x)), options)
 
-            return super(LongTakeContextHandler, run).execute(calc, model, conds, x_in, timestep[:1], model_options)
+            return super().execute(calc, model, conds, x_in, timestep[:1], model_options)
         of_run = Run.of(model_options["transformer_options"])
-        evaluation = Evaluation(calc_cond_batch, model, conds, video, timestep, model_options, of_run, run.moment)
-        if self.settings.whole(video.shape[DIM] - run.references):  # one window: frames are in their places
-            run.settings, run.cond_retain_index_list = replace(self.settings, extra_path=None), []
-        return run._fused(evaluation) if chunks is None else run._single(evaluation, chunks, x_in)
+        evaluation = Evaluation(calc_cond_batch, model, conds, video, timestep, model_options, of_run, self.moment)
+        if self.settings.whole(video.shape[DIM] - self.references):  # one window: frames are in their places
+            self.settings, self.cond_retain_index_list = replace(self.settings, extra_path=None), []
+        out = self._fused(evaluation) if chunks is None else self._single(evaluation, chunks, x_in)
+        return list(map(as_batch, out)) if self.dim == 0 else out
 
     def _single(self, evaluation: Evaluation, chunks: Chunks, like: torch.Tensor) -> list[torch.Tensor]:
         frames = evaluation.x.shape[DIM]
         whole = self.settings.whole(frames - self.references)
         path = "whole" if whole else "local"  # the whole: the prompt of the whole video, as in any other sampler
-        windows = [context_window(w, self.settings, path, frames, self.references) for w in chunks.windows]
+        windows = [context_window(w, self.settings, path, frames, self.references, self.dim) for w in chunks.windows]
         out = [torch.empty_like(like) for _ in evaluation.conds]
-        for i, results, _ in self._evaluate(evaluation, windows, self._batch_limit(evaluation, windows), []):
-            for branch, result in zip(out, results, strict=True):
-                branch.narrow(DIM, i * result.shape[DIM], result.shape[DIM]).copy_(result)
+        calls = path_calls(self, evaluation, WindowPath(windows, self._batch_limit(evaluation, windows), []))
+        for call, results in computed(evaluation, calls):
+            for i, window, _ in call.taken_apart(results):
+                for branch, result in zip(out, window, strict=True):
+                    branch.narrow(DIM, i * result.shape[DIM], result.shape[DIM]).copy_(result)
         return out
 
-    def _callback(self, name: str, *args):
+    def callback(self, name: str, *args):
         for callback in comfy.patcher_extension.get_all_callbacks(name, self.callbacks):
             callback(self, *args)
 
@@ -205,44 +222,57 @@ class LongTakeContextHandler(IndexListContextHandler):
         model, conds, x, timestep = evaluation.model, evaluation.conds, evaluation.x, evaluation.timestep
         frames, moment, options = x.shape[DIM], self.moment, evaluation.transformer_options
         video = frames - self.references
-        refuse_too_many(self.settings, video)
+        refuse_windows(self.settings, video, self.references)
         places, index = self.located
         paths = step_paths(
             self.settings, video, index=index + moment.step, place=places[moment.step], key=moment.key,
             t=training_timestep(model.model_sampling, evaluation.sigma),
         )  # fmt: skip
         joined = len(paths) > 1 and self.settings.extra_path.joins
+        behind_references = [behind(path.windows, self.references) for path in paths]
+        of_paths = path_weights(self, evaluation, paths, behind_references, frames)
         outs = {path.name: [torch.zeros_like(x) for _ in conds] for path in (paths if joined else paths[:1])}
         out = outs[paths[0].name]
         ones = [torch.ones(core.get_shape_for_dim(x, DIM), device=x.device) for _ in conds]
         biases = [[0.0] * frames for _ in conds]
 
-        self._callback(IndexListCallbacks.EXECUTE_START, model, x, conds, timestep, evaluation.options)
-        try:
-            for path in paths:
-                placed = behind(path.windows, self.references)
-                weights = self._weights(evaluation, path, placed, frames)
+        self.callback(IndexListCallbacks.EXECUTE_START, model, x, conds, timestep, evaluation.options)
+        parts = {}  # of each path: its windows, their weights, and where their predictions go
+
+        def calls():
+            for path, placed, weights in zip(paths, behind_references, of_paths, strict=True):
                 # What hooks see, and what is joined by frequency, is whole: every window is asked.
                 skips = PATH_HOOKS not in options and not joined
                 needed = touching(placed, evaluation.run.made if skips else None)
-                target = outs.get(path.name, out)
-                parts, weights = [placed[i] for i in needed], [weights[i] for i in needed]
-                windows = [context_window(w, self.settings, path.name, frames, self.references) for w in parts]
+                own = [placed[i] for i in needed]
+                where = (path.name, frames, self.references, self.dim)
+                windows = [context_window(w, self.settings, *where) for w in own]
                 limit = self._batch_limit(evaluation, windows)
                 hooks = self._begin_path(evaluation, windows, limit)
+                turns = asked_windows(hooks, windows)
+                begun = WindowPath([turn.window for turn in turns], limit, hooks)
+                parts[begun] = turns, own, [weights[i] for i in needed], outs.get(path.name, out)
                 try:
                     if moment.first and path is paths[0]:
                         self._log_start(evaluation, windows, limit)
-                    for i, results, sub_conds in self._evaluate(evaluation, windows, limit, hooks):
-                        for branch, result in zip(target, results, strict=True):
-                            fusion.accumulate(branch, result, parts[i], weights[i], DIM)
-                        self._callback(
-                            IndexListCallbacks.COMBINE_CONTEXT_WINDOW_RESULTS, x, results, sub_conds, windows[i], i,
-                            len(windows), timestep, target, ones, biases,
-                        )  # fmt: skip
+                    yield from path_calls(self, evaluation, begun)
                 finally:
                     for hook in hooks:
                         hook.end()
+
+        try:
+            with contextlib.closing(calls()) as asked:
+                for call, results in computed(evaluation, asked):
+                    turns, own, weights, target = parts[call.path]
+                    for n, window, cut in call.taken_apart(results):
+                        if (i := turns[n].of) is None:
+                            continue
+                        for branch, result in zip(target, window, strict=True):
+                            fusion.accumulate(branch, result, own[i], weights[i] * turns[n].share, DIM)
+                        self.callback(
+                            IndexListCallbacks.COMBINE_CONTEXT_WINDOW_RESULTS, x, window, cut, turns[n].window, i,
+                            len(own), timestep, target, ones, biases,
+                        )  # fmt: skip
             if joined:
                 path, shape = self.settings.extra_path, (video, *x.shape[DIM + 1 :])
                 h = evaluation.run.once(("response", shape), lambda: path.response(shape).to(x.device))
@@ -251,25 +281,7 @@ class LongTakeContextHandler(IndexListContextHandler):
                     local.copy_(path.join(local, whole, h))
             return out
         finally:
-            self._callback(IndexListCallbacks.EXECUTE_CLEANUP, model, x, conds, timestep, evaluation.options)
-
-    def _weights(self, evaluation: Evaluation, path: Path, placed: list[Window], frames: int) -> list[torch.Tensor]:
-        """Of each window's frames, on the latent's device: made once per run for the same windows and share. placed:
-        the path's windows behind the references, which belong to one window alone."""
-
-        def weigh():
-            raw = []
-            for w, there in zip(path.windows, placed, strict=True):
-                own = [1.0] * len(w.indices)
-                if path.name == "local":
-                    own = window_weights(self.now, w, frames - self.references, self)
-                raw.append([1.0] * (len(there.indices) - len(own)) + own)
-            parts = fusion.normalised(placed, raw, frames)
-            whole = torch.cat([part * path.share for part in parts]).to(evaluation.x)
-            return whole.split([w.real for w in placed])
-
-        starts = tuple(w.indices[0] for w in placed)
-        return evaluation.run.once(("weights", path.name, path.share, self.now.overlap, starts), weigh)
+            self.callback(IndexListCallbacks.EXECUTE_CLEANUP, model, x, conds, timestep, evaluation.options)
 
     def _begin_path(self, evaluation: Evaluation, windows: list[ContextWindow], limit: int) -> list:
         hooks = evaluation.transformer_options.get(PATH_HOOKS, {}).values()
@@ -285,65 +297,6 @@ class LongTakeContextHandler(IndexListContextHandler):
             return sum(len(cond) for cond in conds if cond is not None)
 
         return entries
-
-    def _evaluate(
-        self, evaluation: Evaluation, windows: list[ContextWindow], limit: int, hooks: list
-    ) -> Iterator[tuple[int, list[torch.Tensor], list]]:
-        """(index, predictions per CFG branch, conds) of each window, several windows to a model call."""
-        companion = next((hook.companion for hook in hooks if hook.companion is not None), None)
-        repeated = False
-        lengths = [len(window_frames(w)) for w in windows]
-        for indices in planned_calls([n > min(lengths) for n in lengths], limit, companion):
-            for i, *result in self._evaluate_batch(evaluation, indices, windows, hooks):
-                if i != companion or not repeated:
-                    yield i, *result
-            repeated = True
-
-    def _evaluate_batch(self, evaluation: Evaluation, indices: list[int], windows: list[ContextWindow], hooks: list):
-        model, conds, x_in, batch = evaluation.model, evaluation.conds, evaluation.x, evaluation.x.shape[0]
-        sub_conds = [[self.get_resized_cond(cond, x_in, windows[i]) for cond in conds] for i in indices]
-        merged = sub_conds[0]
-        if len(indices) > 1:
-            if any(hook.companion is not None for hook in hooks):
-                sub_conds = aligned(sub_conds, [len(window_frames(windows[i])) for i in indices])
-            merged = [None if b[0] is None else merge_windows(b, batch) for b in zip(*sub_conds, strict=True)]
-            if any(m is None and cond is not None for m, cond in zip(merged, conds, strict=True)):
-                for hook in hooks:
-                    if hook.companion is not None:
-                        raise ValueError(hook.apart)
-                for part in grouped(indices, sub_conds):
-                    yield from self._evaluate_batch(evaluation, part, windows, hooks)
-                return
-        comfy.model_management.throw_exception_if_processing_interrupted()
-        options = {**evaluation.transformer_options}  # of this call alone: the hooks put themselves into it
-        model_options = {**evaluation.options, "transformer_options": options}
-        for i in indices:
-            self._callback(
-                IndexListCallbacks.EVALUATE_CONTEXT_WINDOWS, model, x_in, conds, evaluation.timestep, model_options, i,
-                windows[i], model_options, None, None,
-            )  # fmt: skip
-        call = Call(tuple(indices), tuple(windows[i] for i in indices), sub_conds[0], options)
-        first = call.windows[0]
-        options["context_window"] = first
-        options["longtake"] = {
-            "path": first.path,
-            "windows": tuple(tuple(w.index_list) for w in call.windows),
-            "anchor": tuple(w.anchor for w in call.windows),
-            "step": self.moment.step,
-        }
-        step = f"step {self.moment.step + 1}/{len(self.moment.keys)}"
-        progress.show(f"{step}, {first.path} window {indices[-1] + 1}/{len(windows)}")
-        event_attention.attach(options, merged, evaluation.run)
-        for hook in hooks:  # after it: a hook counts the text as the model gets it
-            hook.begin_call(call)
-        parts = [w.get_tensor(x_in) for w in call.windows]
-        x = parts[0] if len(parts) == 1 else torch.cat(parts)
-        sigma = evaluation.timestep.expand(batch).repeat(len(indices))
-        results = evaluation.calc(model, merged, x, sigma, model_options)
-        for n, i in enumerate(indices):
-            skip = windows[i].dropped
-            window = [r[n * batch : (n + 1) * batch].narrow(DIM, skip, r.shape[DIM] - skip) for r in results]
-            yield i, window, sub_conds[n]
 
     def _batch_limit(self, evaluation: Evaluation, windows: list[ContextWindow]) -> int:
         """Windows per call: the widget's number, or what the first step of the run decided for windows of this size."""
@@ -363,12 +316,11 @@ class LongTakeContextHandler(IndexListContextHandler):
         sigmas = whole[:-1]
         places, index = self.located
         times = [training_timestep(evaluation.model.model_sampling, sigma) for sigma in sigmas]
-        repeats = [False] * len(times)
-        for hook in evaluation.transformer_options.get(PATH_HOOKS, {}).values():
-            again = hook.repeats(sigmas.tolist(), evaluation, windows, self._entries(evaluation, windows[0]), limit)
-            repeats = [a or b for a, b in zip(repeats, again, strict=True)]
+        hooks = evaluation.transformer_options.get(PATH_HOOKS, {}).values()
+        repeats = repeated(hooks, sigmas.tolist(), evaluation, windows, self._entries(evaluation, windows[0]), limit)
+        asks = asked_counts(hooks, sigmas.tolist(), self.settings.closed_loop)
         branches = sum(cond is not None for cond in conds)
-        details = Details(times, places, repeats, index, limit)
+        details = Details(times, places, repeats, index, limit, asks)
         cost = cost_text(self.settings, frames, moment.keys, branches, details)
         if evaluation.run.made is not None:
             cost += f"; the mask keeps frames, and leaves {len(windows)} windows of the first step"
@@ -384,8 +336,14 @@ class LongTakeContextHandler(IndexListContextHandler):
 def apply_windows(model, settings: WindowSettings):
     """A clone of the ModelPatcher that samples through windows: memory is budgeted for one call's windows, and the
     browser gets a filmstrip of the whole video."""
+    dim = frame_axis(model)
+    if dim == 0 and settings.first_latent == "anchor":
+        raise ValueError(
+            f"{NODE}: first_latent (anchor): {type(model.model).__name__} codes each frame by itself, so that no frame "
+            f"is a clip's first one; set it to as_is"
+        )
     model = model.clone()
-    model.model_options["context_handler"] = LongTakeContextHandler(settings)
+    model.model_options["context_handler"] = LongTakeContextHandler(settings, dim)
     core.create_prepare_sampling_wrapper(model)
     stages = comfy.patcher_extension.WrappersMP
     # Before core's, of these windows or of a node before this one, which cuts the video's length to the window's.

@@ -142,7 +142,7 @@ class Forward:
                 run = attention
                 if len(weights) > 1:
                     self.soft, run = True, attention_pytorch
-                    part = _with(part, self._bias(row, weights, q))
+                    part = biased(part, self._bias(row, weights, q))
                 parts = (q[rows][..., tokens, :], k[rows][..., text, :], v[rows][..., text, :])
                 if len(args) > 1:
                     out.append((start, run(*parts, args[0], part, *args[2:], **kwargs)))
@@ -206,9 +206,9 @@ def _columns(mask: torch.Tensor | None, tokens: slice, text: slice) -> torch.Ten
     return mask[..., tokens, :] if mask.ndim > 1 and mask.shape[-2] > 1 else mask
 
 
-def _with(mask: torch.Tensor | None, bias: torch.Tensor) -> torch.Tensor:
-    """Log-weights on top of the model's own mask, bool or additive, of 2 to 4 axes."""
+def biased(mask: torch.Tensor | None, bias: torch.Tensor) -> torch.Tensor:
+    """What is added to the logits, [1, 1, 1, keys], on top of a model's own mask, bool or additive, of 2 to 4 axes."""
     if mask is None:
         return bias
     mask = mask.reshape((1,) * (4 - mask.ndim) + mask.shape) if mask.ndim != 3 else mask[:, None]
-    return bias.masked_fill(~mask, -math.inf) if mask.dtype == torch.bool else mask + bias
+    return torch.where(mask, bias, -math.inf) if mask.dtype == torch.bool else mask + bias

@@ -5,7 +5,7 @@ A method puts a PathHook into the MODEL's transformer_options under PATH_HOOKS, 
 no method. A hook is never written to: what it needs for one path of one evaluation is the PathRun that it makes.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -17,6 +17,7 @@ from .window import ContextWindow
 
 PATH_HOOKS = "longtake_path_hooks"  # key in transformer_options: {name: PathHook}
 CHUNKS = "longtake_chunks"  # key in transformer_options: Chunks
+WORKERS = "longtake_workers"  # key in transformer_options: what computes the model calls in the place of this process
 
 
 @dataclass(frozen=True)
@@ -60,24 +61,45 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class Call:
-    """One model call: the numbers of its windows within their path, the windows, the first one's entries per CFG
-    branch, and transformer_options, which are the call's own to change."""
+    """One model call: the numbers of its windows within their path, the windows, their entries per CFG branch as one
+    batch, the latent x (windows first, then videos) with its sigmas, and model_options, whose transformer_options are
+    the call's own to change."""
 
     indices: tuple[int, ...]
     windows: tuple[ContextWindow, ...]
     conds: list
-    options: dict
+    x: torch.Tensor
+    sigma: torch.Tensor
+    model_options: dict
+
+    @property
+    def options(self) -> dict:
+        return self.model_options["transformer_options"]
+
+
+@dataclass(frozen=True)
+class Asked:
+    """One evaluation in a path: a window; which of the path's windows it predicts (None: none, it serves the others),
+    and its share in that prediction."""
+
+    window: ContextWindow
+    of: int | None
+    share: float = 1.0
 
 
 class PathRun(Protocol):
     """A hook's part in one path of one evaluation.
 
     companion: the window that runs in every call, beside others (None: none); apart: what to say, with the way out,
-    where windows' conditioning does not fit into one call.
+    where windows' conditioning does not fit into one call; leads: whether later calls need what the first one leaves in
+    this object, so that each process that has one of its own computes the first call too; asked: the evaluations of the
+    path, which run in this order (None: each window once).
     """
 
     companion: int | None
     apart: str
+    leads: bool
+    asked: list[Asked] | None
 
     def begin_call(self, call: Call) -> None:
         """Before a model call."""
@@ -108,6 +130,27 @@ class PathHook(Protocol):
         """Per step of a run that begins, by its sigma, whether a companion will run in every call; the rest is as for
         begin_path."""
 
+    def asks(self, sigma: float, windows: int, around: bool) -> int:
+        """How many evaluations a local path of so many windows has at a step, companions left out; around: on a closed
+        loop."""
+
     def memory(self, model, shape: list[int]) -> int:
         """Bytes that it keeps on the ModelPatcher's device during a path, for a window's latent of this shape (the
         batch holds all CFG branches)."""
+
+
+def asked_windows(runs: Sequence[PathRun], windows: list[ContextWindow]) -> list[Asked]:
+    """The evaluations of a path: those that one of the hooks asks for, or each window once."""
+    asked = next((run.asked for run in runs if run.asked is not None), None)
+    return [Asked(window, i) for i, window in enumerate(windows)] if asked is None else asked
+
+
+def asked_counts(hooks: Sequence[PathHook], sigmas: list[float], around: bool) -> Callable[[int, int], int]:
+    """(step, local windows) -> evaluations, see PathHook.asks."""
+    return lambda step, windows: max([windows, *(hook.asks(sigmas[step], windows, around) for hook in hooks)])
+
+
+def repeated(hooks: Sequence[PathHook], sigmas: list[float], *path) -> list[bool]:
+    """Per step, whether any hook has a companion in every call; path: the rest of PathHook.repeats' arguments."""
+    found = [hook.repeats(sigmas, *path) for hook in hooks]
+    return [any(each) for each in zip(*found, strict=True)] if found else [False] * len(sigmas)

@@ -8,9 +8,11 @@ import comfy.model_management
 import comfy.model_patcher
 import torch
 import torch.nn.functional as F
+from comfy.ldm.common_dit import pad_to_patch_size
 
 from ..metrics.series import Collector, Flow, Series, by_luma
 from ..prompts.timeline import join_prompts, parse_timeline
+from .decoding import out_of_memory
 from .side_by_side import Source
 
 PIXELS = 1 << 20  # of the frames that are measured at once
@@ -57,6 +59,37 @@ def raft(patcher) -> Flow:
     return flow
 
 
+def interpolator(patcher) -> Flow:
+    """The frames between others, by core's INTERP_MODEL (RIFE or FILM in a ModelPatcher). Raises ValueError."""
+    if not isinstance(patcher, comfy.model_patcher.ModelPatcher):
+        raise ValueError(
+            f"interp_model: not the model of ComfyUI's Load Frame Interpolation Model but {type(patcher).__name__}; "
+            "link that node, or nothing")  # fmt: skip
+
+    def between(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+        net, dtype = patcher.model, patcher.model_dtype()
+        height, width = a.shape[2:]
+        room = net.memory_used_forward((2, height, width, 3), dtype)
+        comfy.model_management.load_models_gpu([patcher], memory_required=room)
+        align = getattr(net, "pad_align", 1)
+        found = []
+        try:
+            for pair in zip(a, b, strict=True):  # one at a time: memory
+                given = (image[None].to(patcher.load_device, dtype) for image in pair)
+                first, second = (pad_to_patch_size(image, (align, align), padding_mode="reflect") for image in given)
+                half = first.new_full((1, 1, *first.shape[2:]), 0.5)
+                found.append(net(first, second, timestep=half)[:, :, :height, :width].float().clamp(0, 1))
+        except (RuntimeError, ArithmeticError) as error:  # pyramids and borders that the frame is too small for
+            if out_of_memory(error):
+                raise
+            raise ValueError(
+                f"interp_model: {type(net).__name__} cannot take frames of {width}x{height} ({error}); larger ones, or "
+                "leave it out") from error  # fmt: skip
+        return torch.cat(found).to(a.device)
+
+    return between
+
+
 @dataclass(frozen=True)
 class Prompts:
     """Features of a video's prompt [1, D] and its events' [E, D], and each frame's event own [N]; None: not asked."""
@@ -86,25 +119,32 @@ class Prompts:
 
 @dataclass(frozen=True)
 class Measured:
-    """A video's Series, what its motion was found with, its frames' features [N, D] (None: no encoder), and the sha256
-    of its frames in 8 bits: the same video is told by it, however often it is measured."""
+    """A video's Series, what its motion and its frames between frames were found with, its frames' features [N, D]
+    (None: no encoder), and the sha256 of its frames in 8 bits: the same video is told by it, however often it is
+    measured."""
 
     series: Series
     backend: str
+    between: str
     features: torch.Tensor | None
     digest: str
 
 
 @torch.no_grad()
 def measured(
-    source: Source, optical_flow=None, encoder=None, progress: Callable[[int, int], None] = lambda done, total: None
+    source: Source, optical_flow=None, encoder=None, progress: Callable[[int, int], None] = lambda done, total: None,
+    interp_model=None,
 ) -> Measured:  # fmt: skip
-    """optical_flow: core's OPTICAL_FLOW or None; encoder: metric_encoders.Encoder or None. Raises ValueError."""
+    """optical_flow, interp_model: core's OPTICAL_FLOW and INTERP_MODEL or None; encoder: metric_encoders.Encoder or
+    None. Raises ValueError."""
     device = comfy.model_management.get_torch_device()
     flow, backend = (by_luma, PLAIN) if optical_flow is None else (raft(optical_flow), "RAFT (OPTICAL_FLOW)")
     if device.type != "cpu":
         comfy.model_management.free_memory(ROOM, device)  # a video model may fill it
-    collector, features, digest = Collector(flow, source.rate), None, hashlib.sha256()
+    made, between = backend, None
+    if interp_model is not None:
+        between, made = interpolator(interp_model), f"{type(interp_model.model).__name__} (INTERP_MODEL)"
+    collector, features, digest = Collector(flow, source.rate, between), None, hashlib.sha256()
     for frames in pieces(source):
         try:
             at = collector.count
@@ -118,4 +158,4 @@ def measured(
             raise ValueError(f"{source.name}: {error}") from error
         digest.update((frames.cpu().float().clamp(0, 1) * 255).round().byte().contiguous().numpy())
         progress(collector.count, source.count)
-    return Measured(collector.series(), backend, features, digest.hexdigest())
+    return Measured(collector.series(), backend, made, features, digest.hexdigest())

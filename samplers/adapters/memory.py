@@ -10,7 +10,7 @@ import torch
 from ..windows import WindowSettings, most_windows, pixel_length
 from . import progress
 from .hooks import PATH_HOOKS, Evaluation
-from .latents import DIM, NODE
+from .latents import NODE, frame_axis
 from .timeline_notes import without_windows
 
 logger = logging.getLogger(__name__)
@@ -44,8 +44,20 @@ def auto_batch(evaluation: Evaluation, entries: list[dict], length: int) -> int:
     return 1
 
 
-def refuse_too_many(settings: WindowSettings, frames: int) -> None:
-    """Raises ValueError where one step's local windows hold more frames than can be meant."""
+def refuse_windows(settings: WindowSettings, frames: int, references: int = 0) -> None:
+    """Raises ValueError where a step's windows over the video's own frames cannot be made, or hold more frames than can
+    be meant. references: frames in front of the video."""
+    path = settings.extra_path
+    if path is not None:
+        try:
+            path.count(frames, settings.length)
+        except ValueError as error:
+            raise ValueError(f"{NODE}: {error}") from error
+        if references and path.windows(frames, settings.length)[0].lead:
+            raise ValueError(
+                f"{NODE}: global_padding (both_ends): frames in front of the video (VACE's reference image, Wan "
+                f"Animate's character) have no padding before them; use end or repeat"
+            )
     count = most_windows(settings, frames)
     if count * settings.length > MOST_FRAMES:
         c = settings.compression
@@ -69,15 +81,17 @@ def prepare(executor, model, noise_shape, conds, *args, **kwargs):
                 f"{NODE}: model: {type(model.model).__name__} samples video and audio packed into one latent, and this "
                 f"ComfyUI does not know which audio belongs to a window of its video; bypass this node"
             )
-        if len(noise_shape) == 5:
-            frames = min(noise_shape[DIM], settings.length)
-            most = most_windows(settings, noise_shape[DIM])
+        dim = options["context_handler"].dim
+        if len(noise_shape) == (4 if dim == 0 else 5):
+            frames = min(noise_shape[dim], settings.length)
+            most = most_windows(settings, noise_shape[dim])
             windows = max(settings.window_batch, 1)
             hooks = options.get("transformer_options", {}).get(PATH_HOOKS, {}) if most > 1 else {}
             windows = min(max([windows, *(hook.least_windows for hook in hooks.values())]), most)
             pair = [2 * noise_shape[0], noise_shape[1], frames, *noise_shape[3:]]  # core counts two CFG branches
             kept = sum(hook.memory(model, pair) for hook in hooks.values())
-            noise_shape[0] *= windows + math.ceil(kept / max(model.model.memory_required(pair), 1))
+            # Core cuts the frame axis to the window afterwards, and counts by the area.
+            noise_shape[2 if dim == 0 else 0] *= windows + math.ceil(kept / max(model.model.memory_required(pair), 1))
     elif (note := without_windows(list(conds.values()))) is not None:
         logger.warning("%s.", note)
         progress.show(note)
@@ -91,6 +105,7 @@ def load_for_chunks(guider, x: torch.Tensor, length: int) -> None:
     This is the same call of core's for what the run's calls really hold; the weights that are loaded stay.
     """
     patcher = guider.model_patcher
-    if length < x.shape[DIM] and patcher.loaded_size() < patcher.model_size():
-        shape = [*x.shape[:DIM], length, *x.shape[DIM + 1 :]]
+    dim = frame_axis(patcher)
+    if length < x.shape[dim] and patcher.loaded_size() < patcher.model_size():
+        shape = [*x.shape[:dim], length, *x.shape[dim + 1 :]]
         comfy.sampler_helpers.prepare_sampling(patcher, shape, guider.conds, guider.model_options)

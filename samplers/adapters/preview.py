@@ -19,6 +19,7 @@ from latent_preview import Latent2RGBPreviewer, LatentPreviewMethod
 from PIL import Image
 
 from ..side_by_side import moments
+from .frame_batch import as_video, frames_in_batch
 from .progress import running_server
 
 logger = logging.getLogger(__name__)
@@ -64,11 +65,14 @@ class Filmstrip:
     """The strips of one sampling run. send(dict) takes the event's data; see `event` for what that holds.
 
     Strips are made only while they have taken less than SHARE of the time since the start; the step is always sent.
+    framed: the latents' batch is the video (frame_batch.py).
     """
 
-    def __init__(self, previewer, compression: int, steps: int, send, shapes=None, clock=time.perf_counter):
+    def __init__(
+        self, previewer, compression: int, steps: int, send, shapes=None, clock=time.perf_counter, framed: bool = False
+    ):
         self.previewer, self.compression, self.steps, self.send = previewer, compression, steps, send
-        self.shapes, self.clock = shapes, clock
+        self.shapes, self.clock, self.framed = shapes, clock, framed
         self.start, self.done, self.spent, self.last = clock(), 0, 0.0, 0.0
         self.before: int | None = None  # steps of an earlier run, which took no time now
         self.reel: dict = {}  # of the last step, for the event of the end
@@ -97,6 +101,8 @@ class Filmstrip:
         """A JPEG of up to `most` frames, and their places in pixel frames; None for what is no video."""
         if self.shapes is not None and len(self.shapes) > 1:  # audio and video packed into one
             x0 = comfy.utils.unpack_latents(x0, self.shapes)[0]
+        if self.framed:
+            x0 = as_video(x0)
         if x0.ndim != 5:
             return None, []
         indices = moments(x0.shape[2], most)
@@ -145,7 +151,7 @@ def filmstrip_wrapper(compression: int):
         client, place = server.client_id, {"node": context.node_id, "prompt_id": context.prompt_id}
         strip = Filmstrip(
             previewer, compression, len(sigmas) - 1, lambda data: server.send_sync(EVENT, {**place, **data}, client),
-            getattr(guider.inner_model, "latent_shapes", None),
+            getattr(guider.inner_model, "latent_shapes", None), framed=frames_in_batch(guider.inner_model),
         )  # fmt: skip
         strip.event()
         state = "stopped"

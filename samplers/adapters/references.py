@@ -43,6 +43,6 @@ def behind(windows: list[Window], count: int) -> list[Window]:
     """Windows over the video alone as windows over the latent with `count` references in front, the first one's own."""
     if not count:
         return windows
-    placed = [Window([i + count for i in window.indices], window.real) for window in windows]
+    placed = [Window([i + count for i in window.indices], window.real, window.lead) for window in windows]
     placed[0] = Window([*range(count), *placed[0].indices], count + placed[0].real)
     return placed

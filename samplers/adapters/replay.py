@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import torch
 
 from .core_samplers import core_name
-from .steps import RUN
+from .steps import RUN, STEP
 
 SKIPPED, KEPT = "skipped", "kept"  # how a call was answered, if not by the model
 
@@ -123,8 +123,9 @@ class Calls:
         return out
 
     def _answered(self, number: int, x, kwargs: dict, added: list):
-        counted = getattr(kwargs.get("model_options", {}).get("transformer_options", {}).get(RUN), "steps", None)
-        if counted is not None:
+        options = kwargs.get("model_options", {}).get("transformer_options", {})
+        counted = getattr(options.get(RUN), "steps", None)
+        if counted is not None and STEP not in options:
             next(counted, None)
         kept = self._past.answer(number) if number in self._past.numbers else None
         self.how = SKIPPED if kept is None else KEPT

@@ -30,7 +30,7 @@ SILENT = {
     "uuid", "patches_uuid", "sample_sigmas", "longtake_filmstrip", "longtake_checkpoint", "need_weight_init", "_step",
     "hook_id", "_curr_t", "curr_t", RUN,
 }  # fmt: skip
-NAMES = {"context_handler": "windows", "longtake_path_hooks": "anchor attention", "wrappers": "model wrappers",
+NAMES = {"context_handler": "windows", "longtake_path_hooks": "attention between windows", "wrappers": "model wrappers",
          "optimized_attention_override": "attention"}  # fmt: skip
 GUIDER = ("model_patcher", "model_options", "conds", "original_conds", "inner_model", "loaded_models")
 CODE = Path(__file__).resolve().parent.parent

@@ -60,8 +60,9 @@ def located(settings: WindowSettings, model_sampling, options: dict) -> tuple[li
     """Each step's place in the whole noise schedule, and the index of the first one there: 0 where nothing asks."""
     sigmas, run, path = options["sample_sigmas"], Run.of(options), settings.extra_path
     places, index = [0.0] * (len(sigmas) - 1), 0
-    if path is not None or settings.overlap_end is not None:
-        places = run.once("places", lambda: [place(model_sampling, sigma) for sigma in sigmas[:-1].tolist()])
+    if path is not None or settings.overlap_end is not None or settings.cfg_until < 1:
+        every = sigmas[:-1].tolist()
+        places = run.once(("places", len(every)), lambda: [place(model_sampling, sigma) for sigma in every])
     if settings.schedule == "rolling" or (path is not None and path.counts):
         index = run.once("index", lambda: first_index(model_sampling, sigmas))
     return places, index

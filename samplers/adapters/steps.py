@@ -16,8 +16,9 @@ from comfy.patcher_extension import WrappersMP
 
 from ..redo import made_frames
 from .core_samplers import EVALUATIONS, core_name
+from .frame_batch import as_video, frames_in_batch
 
-STEP = "longtake_step"  # key of the step in transformer_options, where it was counted
+STEP = "longtake_step"  # key of the step in transformer_options, where it was counted or is told
 RUN = "longtake_run"  # key of the Run in transformer_options
 CHANGING = "denoise_mask_function"  # Differential Diffusion's, which opens a mask by and by
 
@@ -101,8 +102,11 @@ def _sample(executor, guider, sigmas, extra_args, callback, noise, latent_image=
     if name == "heunpp2" and function is not sampling.sample_heunpp2:
         name = ""
     made = None
-    if denoise_mask is not None and denoise_mask.ndim == 5 and CHANGING not in extra_args["model_options"]:
-        made = made_frames(denoise_mask)
+    if denoise_mask is not None and CHANGING not in extra_args["model_options"]:
+        if frames_in_batch(guider.inner_model):
+            made = made_frames(as_video(denoise_mask))
+        elif denoise_mask.ndim == 5:
+            made = made_frames(denoise_mask)
     run = Run(name, sigmas.tolist(), made)
     extra_args = {**extra_args, "model_options": begun(extra_args["model_options"], run)}
     return executor(guider, sigmas, extra_args, callback, noise, latent_image, denoise_mask, *args)
@@ -111,7 +115,7 @@ def _sample(executor, guider, sigmas, extra_args, callback, noise, latent_image=
 def _predict(executor, x, timestep, model_options=None, seed=None):
     model_options = model_options or {}
     transformer = model_options.get("transformer_options", {})
-    counted = transformer[RUN].steps if RUN in transformer else None
+    counted = transformer[RUN].steps if RUN in transformer and STEP not in transformer else None
     step = next(counted, None) if counted is not None else None
     if step is not None:
         model_options = {**model_options, "transformer_options": {**transformer, STEP: step}}
@@ -129,9 +133,13 @@ def _keep(executor, noise, latent_image, sampler, sigmas, denoise_mask=None, *ar
     """What a mask keeps is the given latent again: core brings it through its latent format and the sampler, which
     round."""
     out = executor(noise, latent_image, sampler, sigmas, denoise_mask, *args, **kwargs)
-    if denoise_mask is None or out.ndim != 5 or CHANGING in executor.class_obj.model_options:
+    guider = executor.class_obj
+    video = out.ndim == 5 or frames_in_batch(guider.model_patcher.model)
+    if denoise_mask is None or not video or CHANGING in guider.model_options:
         return out
-    made = comfy.sampler_helpers.prepare_mask(denoise_mask, out.shape, out.device)
+    made = denoise_mask.to(out.device)
+    if made.shape != out.shape:  # newer cores have prepared it
+        made = comfy.sampler_helpers.prepare_mask(denoise_mask, out.shape, out.device)
     return torch.where(made == 0, latent_image.to(out), out)
 
 

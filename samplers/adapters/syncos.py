@@ -24,8 +24,9 @@ from ..syncos.csd import take
 from ..windows import LONGEST, Window, WindowSettings, latent_length, local_count, local_windows
 from . import preview, progress
 from .engine import LongTakeContextHandler
+from .frame_batch import as_batch, as_video, frames_in_batch, guided_by_frame
 from .hooks import CHUNKS, Chunks
-from .latents import DIM, temporal_compression
+from .latents import DIM, compression_of, frame_axis
 from .memory import load_for_chunks
 from .references import references
 from .replay import Calls, how_answered, settle
@@ -69,9 +70,10 @@ class _Run:
 
     def __init__(self, model, x: torch.Tensor, extra_args: dict, settings: SynCoSSettings, chunks):
         self.guider, self.settings = model.inner_model, settings
+        self.framed = frames_in_batch(self.guider.inner_model)  # the latents' batch is the video
         self.sampling = self.guider.inner_model.model_sampling
-        self.given = getattr(model, "latent_image", None)  # what a mask keeps
-        self.mask, self.seed = extra_args.get("denoise_mask"), extra_args.get("seed") or 0
+        self.given = self.video(getattr(model, "latent_image", None))  # what a mask keeps
+        self.mask, self.seed = self.video(extra_args.get("denoise_mask")), extra_args.get("seed") or 0
         if x.ndim != 5:
             raise ValueError(
                 f"{NODE}: the latent has the shape {tuple(x.shape)}; a video latent has 5 dimensions [batch, channels, "
@@ -80,6 +82,12 @@ class _Run:
         options, self.videos, self.frames = extra_args["model_options"], x.shape[0], x.shape[DIM]
         self.all_sigmas = getattr(model, "sigmas", None)
         self.bar = ProgressBar(len(options["transformer_options"]["sample_sigmas"]) - 1)
+        node = guided_by_frame(options) if self.framed and settings.couples else None
+        if node is not None:
+            raise ValueError(
+                f"{NODE}: model: {node} guides each frame by its place in the whole latent, which a chunk does not "
+                f"know; bypass that node"
+            )
         if settings.couples and "easycache" in options["transformer_options"]:
             raise ValueError(
                 f"{NODE}: model: EasyCache and LazyCache skip steps that look like the one before; coupled iterations "
@@ -90,8 +98,8 @@ class _Run:
         if handler is None:
             if chunks is None:
                 raise ValueError(f"{NODE}: model: has no windows; put the Global/Local Window Scheduler before it")
-            compression = temporal_compression(self.guider.inner_model.latent_format)
-            handler = LongTakeContextHandler(chunks.windows(compression))
+            patcher = self.guider.model_patcher
+            handler = LongTakeContextHandler(chunks.windows(compression_of(patcher)), frame_axis(patcher))
         elif not isinstance(handler, LongTakeContextHandler):
             raise ValueError(
                 f"{NODE}: model: carries the context windows of another node ({type(handler).__name__}); bypass that "
@@ -118,6 +126,19 @@ class _Run:
                 )
             self.coupled_guider = copy.copy(self.guider)
             self.coupled_guider.cfg = 1.0
+
+    def video(self, x: torch.Tensor | None) -> torch.Tensor | None:
+        """A latent of the model's as a video [B, C, F, H, W]."""
+        return as_video(x) if self.framed and x is not None else x
+
+    def latent(self, x: torch.Tensor) -> torch.Tensor:
+        """A video as the model's latent."""
+        return as_batch(x) if self.framed else x
+
+    def denoised(self, model, x: torch.Tensor, sigma: torch.Tensor, **kwargs) -> torch.Tensor:
+        """x0 of a video, by a guider or what wraps it."""
+        x = self.latent(x)
+        return self.video(model(x, sigma * x.new_ones(x.shape[0]), **kwargs))
 
     def draw(self, purpose: str, key: int, iteration: int = 0) -> torch.Generator:
         """On the CPU, for one purpose of one step: the same however the run reached that step."""
@@ -150,7 +171,7 @@ class _Step:
         self.checks: list[tuple[str, torch.Tensor]] = []  # of the coupled predictions
 
     def fused(self, x: torch.Tensor) -> torch.Tensor:
-        x0 = self.model(x, self.sigma * x.new_ones(x.shape[0]), **self.run.extra_args)
+        x0 = self.run.denoised(self.model, x, self.sigma, **self.run.extra_args)
         refuse_infinite([(self.name, finite(x0))])
         return x0
 
@@ -163,8 +184,8 @@ class _Step:
     def predict(self, x: torch.Tensor, sigma: torch.Tensor, windows: Sequence[Window], iteration: int) -> torch.Tensor:
         run = self.run
         transformer = {**run.options["transformer_options"], CHUNKS: Chunks(x, tuple(windows))}
-        x0 = run.coupled_guider(
-            torch.cat([take(x, window) for window in windows], DIM), sigma * x.new_ones(x.shape[0]),
+        x0 = run.denoised(
+            run.coupled_guider, torch.cat([take(x, window) for window in windows], DIM), sigma,
             model_options={**run.options, "transformer_options": transformer}, seed=run.seed,
         )  # fmt: skip
         spans = ", ".join(f"{w.indices[0]}-{w.indices[-1]}" for w in windows)
@@ -219,9 +240,9 @@ class _Step:
 
     def done(self, x: torch.Tensor, x0: torch.Tensor) -> None:
         refuse_infinite(self.checks)  # once per step: to look at them waits for the device
-        settle(self.model, x0)
+        settle(self.model, self.run.latent(x0))
         if self.callback is not None:
-            self.callback(x, x0)
+            self.callback(self.run.latent(x), self.run.latent(x0))
 
 
 def finite(x0: torch.Tensor) -> torch.Tensor:
@@ -244,6 +265,8 @@ def refuse_infinite(checks: list[tuple[str, torch.Tensor]]) -> None:
 
 def sample_syncos(model, x, sigmas, extra_args=None, callback=None, disable=None, *, settings, chunks):
     """A k-diffusion sampler: Algorithm 1 over the sigmas given. Where a step is not coupled it is core's euler."""
+    given = x
+    x = as_video(x) if x.ndim == 4 and frames_in_batch(model.inner_model.inner_model) else x
     run = _Run(model, x, extra_args or {}, settings, chunks)
     whole = run.options["transformer_options"]["sample_sigmas"]
     t_min = run.sigma_at(settings.t_min)
@@ -258,7 +281,7 @@ def sample_syncos(model, x, sigmas, extra_args=None, callback=None, disable=None
     if start.first:
         log_start(run, plan, start)
         if run.own_windows:
-            load_for_chunks(run.guider, x, run.windows.length)
+            load_for_chunks(run.guider, given, run.windows.length)
 
     def steps(meter) -> Iterator[_Step]:
         for i, (sigma, following) in enumerate(zip(sigmas[:-1], sigmas[1:], strict=True)):
@@ -271,7 +294,8 @@ def sample_syncos(model, x, sigmas, extra_args=None, callback=None, disable=None
             yield _Step(run, model, sigma, following, moment, coupled, meter, shown)
 
     with tqdm(total=sum(1 + settings.iters * on for on in plan), disable=disable) as meter:
-        return sample(x, steps(meter), settings)
+        del given
+        return run.latent(sample(x, steps(meter), settings))
 
 
 sample_syncos.longtake_history = 0  # see replay.history
@@ -283,13 +307,17 @@ def log_start(run: _Run, plan: list[bool], moment: Moment) -> None:
         local_count(run.windows, run.frames, key, index + i, places[i]) for i, key in enumerate(moment.keys)
     ]
     first, second = evaluations(run.settings, plan, windows)
+    alone = 0  # predictions of one CFG branch
+    for on, count, place in zip(plan, windows, places, strict=True):
+        part = evaluations(run.settings, [on], [count])
+        alone += sum(part) if run.windows.branches(2, place) == 1 else part[1] * run.settings.cond_only
     n = min(run.settings.chunks, max(windows))
     text = (
         f"SynCoS: {sum(plan)} of {len(plan)} steps coupled, {run.settings.iters} iterations of {n} of {max(windows)} "
         f"chunks; {first + second} window predictions, {(first + second) / sum(windows):.2f}x plain windows"
     )
-    if run.settings.cond_only:
-        text += f" ({second} of them without the negative prompt)"
+    if alone:
+        text += f" ({alone} of them without the negative prompt)"
     logger.info("%s.", text)
     progress.show(text)
     if run.settings.couples and not any(plan):
@@ -302,10 +330,11 @@ class SynCoSSampler(comfy.samplers.KSAMPLER):
 
     def sample(self, model_wrap, sigmas, extra_args, callback, noise, *rest, **kwargs):
         run, options = super().sample, extra_args["model_options"]
-        latent_format = model_wrap.inner_model.latent_format
-        if options.get("context_handler") is None and latent_format.latent_dimensions == 3:
+        model = model_wrap.inner_model
+        video = model.latent_format.latent_dimensions == 3 or frames_in_batch(model)
+        if options.get("context_handler") is None and video:
             extra_args = {**extra_args, "model_options": begun(options, Run())}
-            run = functools.partial(preview.filmstrip_wrapper(temporal_compression(latent_format)), run)
+            run = functools.partial(preview.filmstrip_wrapper(compression_of(model_wrap.model_patcher)), run)
         return run(model_wrap, sigmas, extra_args, callback, noise, *rest, **kwargs)
 
 

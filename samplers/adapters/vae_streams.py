@@ -11,7 +11,7 @@ import torch
 
 from . import vae_twin
 from .vae_pieces import Stream, reach
-from .vae_windows import Windows
+from .vae_windows import FrameWindows, Windows
 
 
 class Wan(Stream):
@@ -216,7 +216,7 @@ def kind_of(vae) -> type[Stream]:
     net = vae.first_stage_model
     name = f"{type(net).__module__}.{type(net).__name__}"
     if vae.latent_dim == 2:
-        return Images
+        return FrameWindows if type(getattr(net, "decoder", None)).__name__ == "VideoDecoder" else Images
     if name.endswith(OURS + "FirstStage"):
         return CogVideoX
     if name == "comfy.ldm.lightricks.vae.causal_video_autoencoder.VideoVAE":

@@ -45,10 +45,17 @@ class Windows(Stream):
             if first >= self.start:
                 yield first, min(first + self.window, self.frames)
 
+    def decoded(self, z: torch.Tensor) -> torch.Tensor:
+        return self.net.decode(z)
+
+    def common(self) -> int:
+        """Pixel frames that two windows share."""
+        return scaled(self.vae.upscale_ratio[0], self.overlap)
+
     def push(self, z, last):
-        x = self.net.decode(z).to(self.vae.output_device, torch.float32)
+        x = self.decoded(z).to(self.vae.output_device, torch.float32)
         first, _ = self.todo.pop(0)
-        weights = ramp(x.shape[2], scaled(self.vae.upscale_ratio[0], self.overlap)).to(x.device)
+        weights = ramp(x.shape[2], self.common()).to(x.device)
         x *= weights[:, None, None]
         begins = self.rate(self.vae) * first - self.at
         if self.sum is not None:
@@ -64,6 +71,21 @@ class Windows(Stream):
     def start_for(cls, vae, frames, pixel, window=WINDOW, overlap=OVERLAP):
         rate = cls.rate(vae)
         return next(p for p in places(frames, window, overlap) if rate * (p + window) - rate + 1 > pixel)
+
+
+class FrameWindows(Windows):
+    """A VAE of images whose decoder has layers over time, SVD's: the latent's frames are its batch, and it takes a
+    batch for a whole video."""
+
+    def decoded(self, z):
+        return self.net.decode(z[0].movedim(1, 0)).movedim(0, 1)[None]
+
+    def common(self):
+        return self.overlap
+
+    @classmethod
+    def rate(cls, vae):
+        return 1
 
 
 class Tiles:

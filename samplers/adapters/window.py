@@ -20,16 +20,17 @@ class ContextWindow(IndexListContextWindow):
     """Core's window, with the path it belongs to and frames in front of its own, whose predictions are dropped.
 
     anchor: the frame before it (core's causal window fix); references: how many frames at the start of the latent every
-    window has in front (see references.py). A window that begins with these has them as its own.
+    window has in front (see references.py). A window that begins with these has them as its own. dim: the frame axis
+    of what core cuts (see frame_batch.py).
     """
 
     def __init__(self, window: Window, *, frames: int, overlap: int, path: str = "local", anchor: int | None = None,
-                 references: int = 0):
+                 references: int = 0, dim: int = DIM):
         front = list(range(references)) if window.indices[0] >= references else []
         if front and anchor is not None:  # core would put it before the references
             front.append(anchor)
         extra = {"total_frames": frames, "context_overlap": overlap} if NEW_CORE else {}
-        super().__init__([*front, *window.indices], dim=DIM, **extra)
+        super().__init__([*front, *window.indices], dim=dim, **extra)
         self.window, self.path, self.frames = window, path, frames
         self.references, self.anchor = references, anchor
         if anchor is not None and not front:
@@ -39,7 +40,8 @@ class ContextWindow(IndexListContextWindow):
 
     def get_tensor(self, full: torch.Tensor, device=None, dim=None, **kwargs) -> torch.Tensor:
         dim = self.dim if dim is None else dim
-        if dim == 0 or any(kwargs.values()):  # core's retain, and its rule for tensors without frames
+        # core's retain, and its rule for tensors without frames
+        if any(kwargs.values()) or (dim == 0 and (self.dim != 0 or full.shape[0] == 1)):
             return super().get_tensor(full, device, dim, **kwargs)
         return fusion.frames_of(full, dim, window_frames(self)).to(device)  # views: core copies, over an index
 
@@ -70,7 +72,9 @@ def window_frames(window) -> list[int]:
     return list(window.index_list) if anchor is None or anchor < 0 else [anchor, *window.index_list]
 
 
-def context_window(window: Window, settings: WindowSettings, path: str, frames: int, references: int) -> ContextWindow:
+def context_window(
+    window: Window, settings: WindowSettings, path: str, frames: int, references: int, dim: int = DIM
+) -> ContextWindow:
     """A window over the latent of `frames` frames, the first of which are `references`, as the model is to see it."""
     anchor, first = None, window.indices[0]
     if settings.first_latent == "anchor" and first > references:
@@ -79,7 +83,7 @@ def context_window(window: Window, settings: WindowSettings, path: str, frames: 
     elif settings.first_latent == "anchor" and settings.closed_loop and path == "local" and first == references:
         anchor = frames - 1
     return ContextWindow(
-        window, frames=frames, overlap=settings.overlap, path=path, anchor=anchor, references=references
+        window, frames=frames, overlap=settings.overlap, path=path, anchor=anchor, references=references, dim=dim
     )
 
 

@@ -85,11 +85,12 @@ class Collector:
     """Takes a video's frames in their order, in pieces of any size, and gives its Series.
 
     flow(a, b) of images [n, 3, H, W] -> [n, 2, H, W] (see flow.py); None leaves out all that follows from motion (NaN).
+    between(a, b) -> the images [n, 3, H, W] in the middle of such in the video's own size; None: made by the flow.
     rate: frames per second.
     """
 
-    def __init__(self, flow: Flow | None = by_luma, rate: float = SAMPLED):
-        self.flow, self.count, self.step = flow, 0, max(1, round(rate / SAMPLED))
+    def __init__(self, flow: Flow | None = by_luma, rate: float = SAMPLED, between: Flow | None = None):
+        self.flow, self.between, self.count, self.step = flow, between, 0, max(1, round(rate / SAMPLED))
         # Numbers, not tensors: these would lie between the frames' memory, and keep the C library from using it again.
         self.found: dict[str, array.array] = {f.name: array.array("f") for f in fields(Series) if f.name != "side"}
         self.shapes: dict[str, torch.Size] = {}
@@ -121,6 +122,8 @@ class Collector:
         self.sample(images[-len(frames) :])
         if len(both) > 1:
             self.move(images)
+            if self.flow is not None or self.between is not None:
+                self.halve(both.movedim(-1, 1) if self.between is not None else images)
         self.last = frames[-1:].clone()
         self.count += len(frames)
 
@@ -153,11 +156,17 @@ class Collector:
             warp=motion.warping_error(a, b, forward, backward), motion=motion.top_magnitude(forward),
             acceleration=bends if self.last_flow is not None else torch.cat((none[:1], bends)))  # fmt: skip
         self.last_flow = forward[-1:].clone()
-        # Odd frames from the even ones beside them; before: the frame before these images where their first is odd.
+
+    def halve(self, images: torch.Tensor) -> None:
+        """Odd frames from the even ones beside them, of images as `move` has them. before: the frame before these
+        images where their first is odd."""
         run = images if self.before is None else torch.cat((self.before, images))
         left, middle, right = run[:-2:2], run[1:-1:2], run[2::2]
         if len(right):
-            made = motion.midpoint(left, right, self.flow(left, right), self.flow(right, left))
+            if self.between is not None:
+                made = self.between(left, right)
+            else:
+                made = motion.midpoint(left, right, self.flow(left, right), self.flow(right, left))
             self.keep(middle=(made - middle).abs().mean((1, 2, 3)))
         end = self.count + len(images) - (self.last is not None) - 1  # the last frame's number
         self.before = run[-2:-1].clone() if end % 2 else None

@@ -113,11 +113,14 @@ def span_of(boundaries: Sequence[int], frames: int) -> int:
     return max(1, min(boundaries[0] if boundaries else SPAN, frames))
 
 
-def results(series: Series, boundaries: Sequence[int], backend: str = "Lucas-Kanade") -> list[Result]:
+def results(
+    series: Series, boundaries: Sequence[int], backend: str = "Lucas-Kanade", between: str = ""
+) -> list[Result]:
     """Every metric that needs no encoder.
 
     boundaries: the pixel frames > 0 that windows begin with; the first of them says how long the part is that drift is
-    measured against. backend: what motion was found with.
+    measured against. backend: what motion was found with, between:
+    what made the frames between frames ("": the same).
     """
     frames = len(series)
     span = span_of(boundaries, frames)
@@ -129,7 +132,7 @@ def results(series: Series, boundaries: Sequence[int], backend: str = "Lucas-Kan
     return [
         Result("temporal_flicker", 1 - mean(series.change), "0..1", 1, vbench_exact=True,
                about="1 - mean change from frame to frame (VBench's temporal flickering); a still video has 1"),
-        Result("motion_smoothness", 1 - mean(series.middle), "0..1", 1, f"{backend} in place of AMT-S",
+        Result("motion_smoothness", 1 - mean(series.middle), "0..1", 1, f"{between or backend} in place of AMT-S",
                about="1 - error of every second frame made of its neighbours (VBench's protocol, another network)"),
         Result("warping_error", mean(series.warp), "0..1", -1, backend,
                about="Change that motion does not explain, where both frames see the place"),

@@ -9,7 +9,10 @@
 Differs from the paper, or settles what it leaves open:
 - t_min is a place in the schedule (1 = all noise, 0 = clean), as t/1000 is for the paper's models. The shifted
   schedules of flow models stay at high noise for many steps, so the number of coupled steps has a limit as well;
-- the optimiser is AdamW (Appendix B), not SGD (Algorithm 1), new at every step, without weight decay;
+- the optimiser is AdamW (Appendix B), not SGD (Algorithm 1), new at every step; its betas and weight decay are not
+  given: PyTorch's betas, and no decay, which at lr 1 would shrink x0' by as much in every iteration;
+- eta of DDIM is the paper's 0; above it a share of the noise is drawn anew in every step, coupled or not: see
+  mixed_noise;
 - AdamW moves each value of x0' by up to lr whatever the gradient. In x_t that is lr * snr, harmless at the paper's
   noise levels. Where a model's schedule has more signal at its coupled steps, lr falls in proportion: see step_lr;
 - exchange is ours. At 1, with SGD and lr 1, an iteration moves all chunks by the mean residual of the B predicted ones;
@@ -50,8 +53,8 @@ class SynCoSSettings:
     times decay_rate every decay_every iterations; pick: B chunks at random, or evenly spread from a random start;
     cond_only: stage 2 predicts without CFG, at half the cost; exchange: how much of another chunk's score a chunk takes
     over, see csd.kernel; above 0 all chunks move along with the B predicted ones (0: the paper's 1 / (B + 1), and those
-    B alone). Ablations of the paper: timestep free (a random one per iteration), noise fresh (per iteration), stages
-    first (= Gen-L-Video) or second (= CSD: coupled at every step).
+    B alone); beta1, beta2 and weight_decay of AdamW; eta of DDIM. Ablations of the paper: timestep free (a random one
+    per iteration), noise fresh (per iteration), stages first (= Gen-L-Video) or second (= CSD: coupled at every step).
     Raises ValueError for values that make no sense.
     """
 
@@ -70,15 +73,22 @@ class SynCoSSettings:
     pick: str = "random"
     cond_only: bool = False
     exchange: float = 0.0
+    beta1: float = 0.9
+    beta2: float = 0.999
+    eta: float = 0.0
 
     def __post_init__(self):
         held(
             self,
             {"t_min": (0.0, 1.0), "max_coupled": (0, 1000, True), "iters": (0, 500, True), "chunks": (1, 64, True),
              "lr": (1e-6, 100.0), "decay_every": (1, 500, True), "decay_rate": (0.01, 1.0), "exchange": (0.0, 1.0),
-             "weight_decay": (0.0, 0.99)},
+             "weight_decay": (0.0, 0.99), "beta1": (0.0, 0.9999), "beta2": (0.0, 0.99999), "eta": (0.0, 1.0)},
             {"optimizer": OPTIMIZERS, "timestep": TIMESTEPS, "noise": NOISES, "stages": STAGES, "pick": PICKS},
         )  # fmt: skip
+        if self.eta and self.stages == "second":
+            raise ValueError(
+                f"eta ({self.eta:g}): stages second carries no noise from step to step that could be renewed; use 0"
+            )
 
     @property
     def couples(self) -> bool:
@@ -129,10 +139,12 @@ def step_lr(settings: SynCoSSettings, snr: float, iteration: int) -> float:
 
 def new_optimizer(settings: SynCoSSettings, x0: torch.Tensor) -> torch.optim.Optimizer:
     """The optimiser of one step; descend has it change x0 (contiguous) in place, in pieces."""
-    kind = torch.optim.SGD if settings.optimizer == "sgd" else torch.optim.AdamW
     pieces = x0.view(-1).split(piece_size(x0))
-    # foreach would make the temporaries of all pieces at once.
-    return kind(pieces, lr=settings.lr, weight_decay=settings.weight_decay, foreach=False)
+    options = {"lr": settings.lr, "foreach": False}  # foreach would make the temporaries of all pieces at once
+    if settings.optimizer == "sgd":
+        return torch.optim.SGD(pieces, **options)
+    betas = (settings.beta1, settings.beta2)
+    return torch.optim.AdamW(pieces, betas=betas, weight_decay=settings.weight_decay, **options)
 
 
 def piece_size(x0: torch.Tensor) -> int:
@@ -207,6 +219,18 @@ def noise_of(step: Step, like: torch.Tensor, iteration: int = 0) -> torch.Tensor
     return torch.randn(like.shape, generator=step.draw("noise", iteration)).to(like)
 
 
+def mixed_noise(eps: torch.Tensor, step: Step, eta: float) -> torch.Tensor:
+    """The noise of the next level, eps~ of the paper's Eq. 1: sqrt(1 - r^2) eps + r times new noise. DDIM's
+    r = eta sqrt(1 - (s' / s)^2), with s and s' the noise over signal amplitude of the step and of the next one."""
+    if eta == 0:
+        return eps
+    (signal, noise), (next_signal, next_noise) = step.levels(step.sigma), step.levels(step.following)
+    kept = next_noise * signal / (next_signal * noise) if next_signal else 1.0  # s' / s
+    r = eta * math.sqrt(max(1 - kept**2, 0.0))
+    fresh = torch.randn(eps.shape, generator=step.draw("eta")).to(eps)
+    return fresh.mul_(r).add_(eps, alpha=math.sqrt(1 - r * r))
+
+
 @torch.no_grad()
 def sample(x: torch.Tensor, steps: Iterable[Step], settings: SynCoSSettings) -> torch.Tensor:
     """Algorithm 1: the noisy video x [B, C, F, H, W] of the first step brought to the noise level that the last step
@@ -227,10 +251,15 @@ def sample(x: torch.Tensor, steps: Iterable[Step], settings: SynCoSSettings) -> 
             if eps is None:
                 eps = noise_of(step, x0, settings.iters + 1)
             step.done(step.renoise(x0, eps, step.sigma), x0)
-            x = step.renoise(x0, eps, step.following)  # stage 3
+            x = step.renoise(x0, mixed_noise(eps, step, settings.eta), step.following)  # stage 3
             del eps
         else:
             step.done(x, x0)
+            if settings.eta:
+                signal, noise = step.levels(step.sigma)
+                eps = (x - signal * x0).div_(noise)
+                x = step.renoise(x0, mixed_noise(eps, step, settings.eta), step.following)
+                continue
             # DDIM with the noise that x holds: x + (x - x0) / sigma * (following - sigma)
             x = (x - x0).div_(step.sigma).mul_(step.following - step.sigma).add_(x)
         if settings.stages != "second":

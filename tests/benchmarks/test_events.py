@@ -315,6 +315,9 @@ def test_variants():
     assert label == "wo_tmin:iters=3,overlap=36,preset=fast"
     assert (way.syncos.iters, way.syncos.t_min, way.syncos.cond_only, way.windows["overlap"]) == (3, 0, True, 36)
     assert benchmark.variant("genl", ["preset=fast"])[1] == table["genl"]  # all are compared with it
+    shared = benchmark.variant("ditctrl:first_layer=-3,overlap=36", [])[1]
+    assert (shared.added["ditctrl"]["first_layer"], shared.windows["overlap"], shared.syncos) == (-3, 36, None)
+    assert not set(benchmark.SHARED) & set(benchmark.DEFAULT)
     for text, error in (
         ("nothing", "not one of genl"), ("syncos_fast:speed=3", "speed=3: unknown"), ("genl:iters=3", "to genl"),
         ("syncos_fast:preset=best", "not one of paper"), ("syncos_fast:t_min=2", "t_min"),

@@ -20,6 +20,7 @@ from longtake.samplers.syncos.coupling import SynCoSSettings
 from longtake.samplers.windows import WindowSettings
 from support import windows, zoo
 from support.compare import difference
+from support.shared import ditctrl, infinity
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -197,6 +198,8 @@ if NEW_CORE:
         return {
             "LongTakeWindowScheduler.*global_path": lambda: ksampler(windowed("ltxav", extra_path=GlobalPath())),
             "LongTakeABAM.*LTXAVModel": lambda: apply_anchor(windowed("ltxav"), 0.3, 0, -1, 0.0, 1.0, "gpu"),
+            "LongTakeDiTCtrl.*LTXAVModel": lambda: ditctrl(windowed("ltxav")),
+            "LongTakeVideoInfinity.*LTXAVModel": lambda: infinity(windowed("ltxav")),
             "LongTakeVMCR.*audio": lambda: run("ltxav", windowed("ltxav"), sampler=refined),
             "LongTakeSynCoS.*audio": lambda: run("ltxav", windowed("ltxav"), sampler=coupled),
             "LongTakeNoiseToModel.*audio": lambda: ksampler(apply_noise(windowed("ltxav"), noise)),

@@ -34,12 +34,15 @@ class Recorder:
     def repeats(self, sigmas, evaluation, windows, entries, limit):
         return [self.companion is not None] * len(sigmas)
 
+    def asks(self, sigma, windows, around):
+        return windows
+
     def begin_path(self, evaluation, windows, entries, limit):
         self.notes.append(("path", len(windows), entries(), limit, evaluation.x.shape[2]))
         return self.Path(self)
 
     class Path:
-        apart = "windows do not fit together"
+        apart, asked = "windows do not fit together", None
 
         def __init__(self, hook):
             self.hook, self.companion = hook, hook.companion

@@ -196,3 +196,11 @@ def test_events_are_counted_from_the_videos_first_frame(timing):
     assert [e["name"] for e in window_entries(cond, first, "local", 4)] == [0]
     if timing == "window":
         assert [e["name"] for e in window_entries(cond, second, "local", 4)] == [1]
+
+
+def test_global_windows_are_padded_behind_the_video_alone():
+    with pytest.raises(ValueError, match=r"global_padding \(both_ends\).*use end or repeat"):
+        run(windowed(patcher(), extra_path=GlobalPath(0.3, rate=4, padding="both_ends")))
+    seen = []
+    run(windowed(patcher(), extra_path=GlobalPath(1.0, 0.0, rate=4, padding="repeat")), seen=seen)
+    assert seen[0][0] == (0, 1, 5, 9, 9, 9) and seen[1][0] == (0, 2, 6, 9, 9, 9)

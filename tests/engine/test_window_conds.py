@@ -15,6 +15,7 @@ from longtake.samplers.glc.paths import GlobalPath
 from longtake.samplers.windows import WindowSettings
 from support import zoo
 from support.compare import difference
+from support.shared import ditctrl, infinity
 from support.window_inputs import (
     CASES,
     FRAMES,
@@ -157,14 +158,14 @@ def test_infinitetalk_is_refused_by_name():
 
 @pytest.mark.parametrize("name", [n for n in CASES if n not in NO_ANCHORS])
 def test_anchors_are_the_videos_tokens_behind_those_of_a_reference(name, monkeypatch):
-    spans, blend = set(), attention.Forward._blend
+    spans, blend = set(), attention.AnchorForward._blend
 
     def record(self, k, v, layer, start):
         spans.add((start, self.tokens))
         blend(self, k, v, layer, start)
 
     plain = run(name, windowed(name), denoise=0.6)
-    monkeypatch.setattr(attention.Forward, "_blend", record)
+    monkeypatch.setattr(attention.AnchorForward, "_blend", record)
     video = run(name, anchored(windowed(name)), denoise=0.6)
     assert {count for _, count in spans} == {CASES[name].video_tokens(LENGTH)}
     if name.startswith("wan"):
@@ -176,3 +177,16 @@ def test_anchors_are_the_videos_tokens_behind_those_of_a_reference(name, monkeyp
 def test_models_with_tokens_elsewhere_have_no_anchors(name):
     with pytest.raises((ValueError, RuntimeError), match="LongTakeABAM.*(not a model whose|add tokens to the video)"):
         run(name, anchored(windowed(name)))
+    for method, node in ((ditctrl, "LongTakeDiTCtrl"), (infinity, "LongTakeVideoInfinity")):
+        with pytest.raises((ValueError, RuntimeError), match=f"{node}.*(not a model whose|add tokens to the video)"):
+            run(name, method(windowed(name)))
+
+
+@pytest.mark.parametrize("name", [n for n in CASES if n not in NO_ANCHORS])
+@pytest.mark.parametrize("method", [ditctrl, infinity])
+def test_windows_share_beside_what_else_a_model_gets(name, method):
+    """Reference tokens before the video's, start images, controls: batched or not."""
+    plain = run(name, windowed(name, window_batch=1), denoise=0.6)
+    one = run(name, method(windowed(name, window_batch=1)), denoise=0.6)
+    assert one.isfinite().all() and difference(one, plain) > 1e-3
+    assert difference(run(name, method(windowed(name, window_batch=3)), denoise=0.6), one) < 1e-3

@@ -17,8 +17,8 @@ COMFYUI = (
 PAPERS = ("glc", "syncos")
 # The adapters of each method; all others belong to the engine.
 METHODS = {
-    "attention": ("attention", "anchor_store"), "vmcr": ("vmcr",), "syncos": ("syncos",), "noise": ("noise",),
-    "fifo": ("fifo", "frame_levels"),
+    "attention": ("attention",), "shared attention": ("shared_attention",), "vmcr": ("vmcr",), "syncos": ("syncos",),
+    "noise": ("noise",), "fifo": ("fifo", "frame_levels"),
 }  # fmt: skip
 ENTRIES = ("start.py", "benchmarks/__main__.py")  # run as scripts: there is no package yet
 
@@ -79,6 +79,7 @@ BREACHES = {
     "syncos alone": ("samplers/syncos/csd.py", "from ..prompts.timeline import Span"),
     "prompts alone": ("samplers/prompts/timeline.py", "from ..adapters import conds"),
     "the adapter of attention alone": ("samplers/adapters/attention.py", "from . import vmcr"),
+    "the adapter of shared attention alone": ("samplers/adapters/shared_attention.py", "from .attention import own"),
     "the adapter of vmcr alone": ("samplers/adapters/vmcr.py", "from .noise import KEY"),
     "the adapter of syncos alone": ("samplers/adapters/syncos.py", "from ..adapters.attention import OPTION"),
     "the adapter of fifo alone": ("samplers/adapters/frame_levels.py", "from .syncos import finite"),

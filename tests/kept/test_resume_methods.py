@@ -9,6 +9,7 @@ from longtake.samplers.adapters.vmcr import RefineSettings, refine_sampler
 from longtake.samplers.glc.paths import GlobalPath
 from longtake.samplers.syncos.coupling import SynCoSSettings
 from support.kept_runs import EVERY, FRAMES, counted, cut_off, output, sample, wan  # noqa: F401
+from support.shared import ditctrl, infinity
 from support.windows import anchored, windowed
 
 pytestmark = pytest.mark.usefixtures("one_thread", "output")
@@ -36,10 +37,14 @@ def shifted(model, **settings):
 @pytest.mark.parametrize(("patch", "sampler"), [
     (shifted, "euler"), (shifted, "heun"), (shifted, "res_multistep"),
     (lambda m: anchored(shifted(m)), "euler_ancestral"),
+    (lambda m: ditctrl(shifted(m)), "euler_ancestral"), (lambda m: infinity(shifted(m)), "euler"),
     (lambda m: m, lambda: vmcr("euler")), (lambda m: m, lambda: vmcr("heun")),
+    (lambda m: m, lambda: vmcr("euler", prediction="next", iterations=2)),
+    (shifted, lambda: vmcr("heun", prediction="next")),
     (lambda m: m, lambda: vmcr("dpmpp_sde")), (lambda m: m, lambda: vmcr("lms", start_percent=0.95)),
     (lambda m: m, lambda: vmcr("dpmpp_2m", end_percent=0.1)), (lambda m: m, lambda: vmcr("heunpp2")),
     (shifted, syncos), (shifted, lambda: syncos(optimizer="sgd", pick="spread", exchange=0.5)),
+    (shifted, lambda: syncos(eta=1.0, beta1=0.5, beta2=0.9, weight_decay=0.01)),
     (lambda m: m, lambda: syncos(own=True)), (shifted, lambda: syncos(noise="fresh", timestep="free")),
     (shifted, lambda: refine_sampler(syncos(), RefineSettings(omega=1e-3))),
 ])  # fmt: skip

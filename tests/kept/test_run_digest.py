@@ -24,6 +24,7 @@ from longtake.samplers.glc.noise import NoiseSettings
 from longtake.samplers.syncos.coupling import SynCoSSettings
 from support.kept_runs import EVERY, cut_off, output, sample, wan  # noqa: F401
 from support.paths import ROOT
+from support.shared import ditctrl, infinity
 from support.tiny_wan import prompt
 from support.windows import windowed
 
@@ -141,7 +142,11 @@ CHANGES = {
     "shift seed": (lambda m: parts(windowed(m, schedule="random_shift", shift_seed=1)),
                    lambda m: parts(windowed(m, schedule="random_shift", shift_seed=2)), {"windows"}),
     "anchor": (lambda m: parts(apply_anchor(windowed(m), 0.3, 0, -1, 0, 1, "gpu")),
-               lambda m: parts(apply_anchor(windowed(m), 0.2, 0, -1, 0, 1, "gpu")), {"anchor attention"}),
+               lambda m: parts(apply_anchor(windowed(m), 0.2, 0, -1, 0, 1, "gpu")), {"attention between windows"}),
+    "spread frames": (lambda m: parts(infinity(windowed(m), 3)), lambda m: parts(infinity(windowed(m), 4)),
+                      {"attention between windows"}),
+    "shared layers": (lambda m: parts(ditctrl(windowed(m), -1)), lambda m: parts(ditctrl(windowed(m), -2)),
+                      {"attention between windows"}),
     "omega": (lambda m: parts(m, vmcr(1e-4)), lambda m: parts(m, vmcr(2e-4)), {"sampler"}),
     "coupling": (lambda m: parts(windowed(m), syncos_sampler(SynCoSSettings(iters=3))),
                  lambda m: parts(windowed(m), syncos_sampler(SynCoSSettings(iters=4))), {"sampler"}),

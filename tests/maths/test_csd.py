@@ -194,6 +194,8 @@ def test_direction_in_parts_is_the_whole(dtype):
         ({"decay_rate": 0.0}, "decay_rate (0.0)"), ({"weight_decay": 1.0}, "weight_decay (1.0)"),
         ({"max_coupled": -1}, "max_coupled (-1)"),
         ({"exchange": 1.5}, "exchange (1.5)"), ({"exchange": float("nan")}, "exchange (nan)"),
+        ({"beta1": 1.0}, "beta1 (1.0)"), ({"beta2": float("nan")}, "beta2 (nan)"), ({"eta": 1.5}, "eta (1.5)"),
+        ({"eta": 0.5, "stages": "second"}, "eta (0.5): stages second"),
     ],
 )  # fmt: skip
 def test_bad_settings(changes, words):

@@ -9,7 +9,7 @@ import comfy.model_management
 import comfy.sampler_helpers
 import pytest
 import torch
-from longtake.samplers.adapters import attention
+from longtake.samplers.adapters import attention, video_attention
 from longtake.samplers.adapters.anchor_store import DeviceStore, MemoryStore
 from longtake.samplers.adapters.attention import HOOK
 from longtake.samplers.adapters.hooks import PATH_HOOKS
@@ -34,7 +34,7 @@ def test_auto_follows_free_memory(monkeypatch, caplog):
     size = 2 * zoo.zoo()[name].video_tokens(LENGTH) * net.dim * len(net.blocks) * 4 * 2 / 2**20
     assert f"{size:.1f} MB per step and path, are kept on cpu" in caplog.text
     caplog.clear()
-    monkeypatch.setattr(attention, "free_memory", lambda device: 0)
+    monkeypatch.setattr(video_attention, "free_memory", lambda device: 0)
     with caplog.at_level(logging.INFO):
         assert difference(run(name, patcher), expected) < 1e-4
     assert "computed in every call" in caplog.text

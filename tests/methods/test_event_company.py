@@ -13,6 +13,7 @@ from longtake.samplers.adapters.window import NEW_CORE
 from support import zoo
 from support.compare import difference
 from support.event_texts import CLOSE, WAN, by_hand, entry, joined, model_of, shares, timeline
+from support.shared import ditctrl, infinity
 from support.windows import anchored, coupled, windowed
 from support.zoo_runs import FRAMES, overridden, run
 
@@ -27,6 +28,17 @@ def test_with_anchor_attention(name, cache):
     ours = run(name, anchored(windowed(zoo.patcher(name)), cache=cache), positive=timeline(name))
     hand = run(name, anchored(windowed(by_hand(name)), cache=cache), positive=joined(name))
     assert difference(ours, hand) < 1e-4
+    assert difference(ours, run(name, windowed(zoo.patcher(name)), positive=timeline(name))) > 1e-3
+
+
+@pytest.mark.parametrize("method", [ditctrl, infinity])
+@pytest.mark.parametrize("batch", [1, 3])
+@pytest.mark.parametrize("name", [WAN, "ltxv"])
+def test_with_shared_attention(name, batch, method):
+    """Of texts of several lengths, too: the windows of a call keep their order."""
+    ours = run(name, method(windowed(zoo.patcher(name), window_batch=batch)), positive=timeline(name))
+    hand = run(name, method(windowed(by_hand(name))), positive=joined(name))
+    assert difference(ours, hand) < 5e-4
     assert difference(ours, run(name, windowed(zoo.patcher(name)), positive=timeline(name))) > 1e-3
 
 

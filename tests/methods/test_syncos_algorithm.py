@@ -89,10 +89,18 @@ def by_hand(x, steps, settings):
                     out[:, :, f] = sum(there) / len(there)
             return out
 
+        def ddim(x0, eps, s=s, following=following, step=step):
+            """DDIM's Eq. 12 and 16, in the variance-preserving coordinates that flow's are a scale of."""
+            size, next_size = math.hypot(1 - s, s), math.hypot(1 - following, following)
+            a, b = ((1 - s) / size) ** 2, ((1 - following) / next_size) ** 2
+            new = settings.eta * math.sqrt((1 - b) / (1 - a)) * math.sqrt(1 - a / b)
+            fresh = torch.randn(x0.shape, generator=step.draw("eta")).double()
+            return next_size * (math.sqrt(b) * x0 + math.sqrt(max(1 - b - new**2, 0)) * eps + new * fresh)
+
         x0 = fusion([believed(x[:, :, c], s, c[0]) for c in chunks])
         if not step.coupled:
             eps = (x - (1 - s) * x0) / s
-            x = (1 - following) * x0 + following * eps
+            x = ddim(x0, eps)
             continue
         eps = torch.randn(x.shape, generator=step.draw("noise")).double()
         picks, m, v = step.draw("chunks"), 0.0, 0.0
@@ -118,9 +126,11 @@ def by_hand(x, steps, settings):
                 x0 = x0 - lr * g
             else:
                 lr *= min(1, 0.0762 / ((1 - s) / s))
-                m, v = 0.9 * m + 0.1 * g, 0.999 * v + 0.001 * g**2
-                x0 = x0 - lr * (m / (1 - 0.9 ** (k + 1))) / ((v / (1 - 0.999 ** (k + 1))).sqrt() + 1e-8)
-        x = (1 - following) * x0 + following * eps
+                b1, b2 = settings.beta1, settings.beta2
+                m, v = b1 * m + (1 - b1) * g, b2 * v + (1 - b2) * g**2
+                x0 = x0 * (1 - lr * settings.weight_decay)
+                x0 = x0 - lr * (m / (1 - b1 ** (k + 1))) / ((v / (1 - b2 ** (k + 1))).sqrt() + 1e-8)
+        x = ddim(x0, eps)
     return x
 
 
@@ -129,6 +139,8 @@ def by_hand(x, steps, settings):
     [
         {"optimizer": "sgd", "lr": 1.5}, {"optimizer": "adamw", "lr": 0.5}, {"optimizer": "sgd", "pick": "spread"},
         {"optimizer": "sgd", "chunks": 1}, {"optimizer": "sgd", "chunks": 64}, {"optimizer": "adamw", "chunks": 64},
+        {"beta1": 0.5}, {"beta1": 0.0, "beta2": 0.9}, {"weight_decay": 0.3}, {"eta": 1.0},
+        {"eta": 0.4, "optimizer": "sgd"}, {"beta1": 0.7, "beta2": 0.99, "weight_decay": 0.05, "eta": 0.8},
     ],
 )  # fmt: skip
 def test_sample_is_algorithm_1(changes):
@@ -141,6 +153,37 @@ def test_sample_is_algorithm_1(changes):
     assert (ours - plain).abs().max() <= 1e-6 * plain.abs().max()
     free = sample(x, steps_of(27, settings, coupled=0), settings)
     assert (free - plain).abs().max() > 1e-2
+    assert (free - by_hand(x, steps_of(27, settings, coupled=0), settings)).abs().max() <= 1e-6
+    default = replace(settings, beta1=0.9, beta2=0.999, weight_decay=0.0, eta=0.0)
+    if default != settings:
+        assert (sample(x, steps_of(27, settings), default) - ours).abs().max() > 1e-3
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
+def test_new_settings_at_their_defaults_draw_and_change_nothing(optimizer):
+    """Nothing is drawn for eta 0, and sgd has no betas and no decay."""
+    x, drawn = start(13), []
+
+    class Noted(Flow):
+        def draw(self, purpose, iteration=0):
+            drawn.append(purpose)
+            return super().draw(purpose, iteration)
+
+    settings = SynCoSSettings(iters=2, chunks=2, optimizer=optimizer)
+    levels, windows = torch.tensor([0.9, 0.5, 0.0]), steps_of(13, settings)[0].windows
+    plain = sample(x, [Noted(i, levels, i < 1, windows) for i in range(2)], settings)
+    assert set(drawn) == {"noise", "chunks", "places"} and plain.isfinite().all()
+    changed = sample(x, steps_of(13, settings), replace(settings, beta1=0.1, beta2=0.5, weight_decay=0.5))
+    same = (changed - sample(x, steps_of(13, settings), settings)).abs().max() == 0
+    assert bool(same) == (optimizer == "sgd")
+
+
+def test_eta_without_a_signal_or_at_the_end():
+    """Where two levels are pure noise nothing of it is renewed; a step to no noise has none to renew."""
+    levels = (1.0, 1.0, 0.9, 0.0)
+    settings = SynCoSSettings(iters=1, chunks=2, optimizer="sgd", eta=1.0)
+    out = sample(start(9), steps_of(9, settings, levels, coupled=2), settings)
+    assert out.isfinite().all()
 
 
 def test_couple_moves_chunks_towards_what_the_model_says():

@@ -6,8 +6,6 @@ import logging
 import math
 
 import comfy.model_management
-import comfy.model_sampling
-import comfy.sample
 import comfy.samplers
 import pytest
 import torch
@@ -16,52 +14,21 @@ from longtake.nodes.vmcr import LongTakeVMCR
 from longtake.samplers.adapters import vmcr
 from longtake.samplers.adapters.vmcr import EXACT, REFUSED, RefineSettings, history_note, refine_sampler, stretches
 from longtake.samplers.glc.motion import MotionSettings
-from support import zoo
 from support.motion import autograd
+from support.refined import FRAMES, STEPS, both, flow, run, wrapped
 from support.refusals import refusal
-from support.tiny_wan import prompt
-
-STEPS, FRAMES = 4, 5
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")
 def flow_model():
-    return zoo.wan(num_layers=1)
+    return flow()
 
 
 @pytest.fixture(scope="module")
 def models(flow_model):
-    """The same weights as a flow model and as a noise-prediction one: core's ancestral samplers differ."""
-
-    class Noise(comfy.model_sampling.ModelSamplingDiscrete, comfy.model_sampling.EPS):
-        pass
-
-    noise = flow_model.clone()
-    noise.add_object_patch("model_sampling", Noise(flow_model.model.model_config))
-    return {"flow": flow_model, "noise": noise}
-
-
-def run(model, sampler, *, frames=FRAMES, sigmas=None, mask=None, start=None, callback=None, shape=None, noise=True):
-    if isinstance(sampler, str):
-        sampler = comfy.samplers.sampler_object(sampler)
-    start = torch.zeros(shape or (1, 16, frames, 4, 4)) if start is None else start
-    if sigmas is None:
-        sigmas = comfy.samplers.calculate_sigmas(model.get_model_object("model_sampling"), "simple", STEPS)
-    noise = comfy.sample.prepare_noise(start, 5) if noise else torch.zeros_like(start)
-    with torch.inference_mode():
-        return comfy.sample.sample_custom(
-            model, noise, 3.0, sampler, sigmas, prompt(1), prompt(2), start,
-            noise_mask=mask, callback=callback, disable_pbar=True, seed=5,
-        )  # fmt: skip
-
-
-def wrapped(name, omega=1e-4, options=None, **kwargs):
-    sampler = comfy.samplers.sampler_object(name) if isinstance(name, str) else name
-    if options:
-        sampler.extra_options = options
-    return refine_sampler(sampler, RefineSettings(omega, **kwargs))
+    return both(flow_model)
 
 
 @pytest.fixture
@@ -221,7 +188,7 @@ def test_stretches_keep_inactive_steps_together():
 @pytest.mark.parametrize(("kind", "start", "end"), [("flow", 0.3, 0.8), ("noise", 0.3, 0.8), ("flow", 0.0, 0.5)])
 def test_only_steps_in_the_range_are_refined(models, monkeypatch, kind, start, end):
     refined = []
-    monkeypatch.setattr(vmcr, "refine_", lambda x, x0, settings, mask: refined.append(len(refined)) or x.new_zeros(()))
+    monkeypatch.setattr(vmcr, "refine_", lambda x, *rest: refined.append(len(refined)) or x.new_zeros(()))
     model = models[kind]
     calls = []
 
@@ -256,14 +223,9 @@ def test_too_few_frames_are_left_alone(flow_model, caplog, frames):
 
 
 def test_other_latents_are_refused(flow_model):
-    model = flow_model.get_model_object("model_sampling")
-
-    class Patcher:
-        def get_model_object(self, name):
-            return model
-
-    with pytest.raises(ValueError, match=r"LongTakeVMCR\): the latent has the shape \(1, 16, 8, 8\)"):
-        wrapped("euler").sampler_function(Patcher(), torch.zeros(1, 16, 8, 8), torch.tensor([1.0, 0.0]))
+    """Pictures of a model whose videos have five dimensions."""
+    with pytest.raises(ValueError, match=r"LongTakeVMCR\): the latent has the shape \(4, 16, 8, 8\)"):
+        run(flow_model, wrapped("euler"), shape=(4, 16, 8, 8))
 
 
 def test_a_sampler_that_changes_the_size_is_refused(flow_model):
@@ -322,6 +284,8 @@ def test_it_can_be_chained(flow_model, no_gradient):
     ({"end_percent": 1.5}, r"end_percent \(1.5\) must be between 0"),
     ({"lambda_mse": float("nan")}, r"lambda_mse \(nan\)"),
     ({"phase": "other"}, r"phase \(other\) must be one of wrapped, raw"),
+    ({"iterations": 0}, r"iterations \(0\) must be between 1 and 20"),
+    ({"prediction": "last"}, r"prediction \(last\) must be one of step, next"),
 ])  # fmt: skip
 def test_wrong_settings_are_refused_by_name(settings, words):
     inputs = {

@@ -21,6 +21,7 @@ from longtake.backbone.cogvideox.vae import preview_colours
 from longtake.samplers.adapters.latents import temporal_compression
 from support import zoo
 from support.compare import distance
+from support.shared import ditctrl, infinity
 from support.tiny_cogvideox import (
     CFG,
     HEIGHT,
@@ -241,6 +242,38 @@ def test_abam_anchors_the_video_tokens(models):
     ours = sample(anchored(windowed(patcher, 4, 0), a), noise, steps=2)
     assert distance(ours, expected) < 1e-4 and distance(ours, plain) > 1e-3
     assert {block for block, _ in kept} == {0, 1}
+
+
+def test_ditctrl_shares_text_and_video_tokens(models):
+    """Two windows are a source and a target, each evaluated once: against an override that hands over all keys."""
+    patcher, kept, noise = load("CogVideoX-2b")[0], {}, noise_of("CogVideoX-2b", 8)
+
+    def by_hand(func, q, k, v, *args, **kwargs):
+        options = kwargs["transformer_options"]
+        key = (options["block_index"], tuple(options["cond_or_uncond"]))
+        if options["longtake"]["windows"][0][0] == 0:
+            kept[key] = (k, v)
+        elif options["block_index"] == 1:
+            k, v = kept[key]
+        return func(q, k, v, *args, **kwargs)
+
+    override = windowed(patcher, 4, 0)
+    override.model_options["transformer_options"]["optimized_attention_override"] = by_hand
+    plain, expected = sample(windowed(patcher, 4, 0), noise, steps=2), sample(override, noise, steps=2)
+    ours = sample(ditctrl(windowed(patcher, 4, 0)), noise, steps=2)
+    assert distance(ours, expected) < 1e-4 and distance(ours, plain) > 1e-3
+    batched = sample(ditctrl(windowed(patcher, 4, 0, window_batch=2)), noise, steps=2)
+    assert distance(batched, ours) < 1e-4
+
+
+@pytest.mark.parametrize("name", ["CogVideoX-2b", "CogVideoX1.5-5B"])
+def test_spread_frames_are_attended_to(models, name):
+    """In 1.5 a token holds two latent frames."""
+    patcher, noise = load(name)[0], noise_of(name, 8)
+    ours = sample(infinity(windowed(patcher, 4, 2), frames=2), noise, steps=2)
+    assert distance(ours, sample(windowed(patcher, 4, 2), noise, steps=2)) > 1e-3
+    batched = sample(infinity(windowed(patcher, 4, 2, window_batch=4), frames=2), noise, steps=2)
+    assert distance(batched, ours) < 1e-4
 
 
 def test_every_weight_can_be_offloaded_and_cast(models):

@@ -19,7 +19,7 @@ def works(name):
     if name in zoo.audio_video():
         return "windows" if hasattr(model, "map_context_window_to_modalities") else "refused"
     if name in window_inputs.NO_ANCHORS:
-        return "all but anchor attention"
+        return "all but attention between windows"
     layout_of(model.diffusion_model)
     return "all"
 

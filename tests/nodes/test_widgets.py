@@ -13,6 +13,7 @@ from longtake.samplers.adapters.vmcr import RefineSettings
 from longtake.samplers.glc.motion import MotionSettings
 from longtake.samplers.glc.noise import NoiseSettings
 from longtake.samplers.glc.paths import GlobalPath
+from longtake.samplers.layers import Reach
 from longtake.samplers.syncos.coupling import SynCoSSettings
 from longtake.samplers.windows import WindowSettings
 from support.refusals import NODES, defaults, errors, graph, refusal
@@ -76,6 +77,9 @@ def test_a_wrong_value_by_a_link_is_refused_by_name(node_id, widget, value):
     ("LongTakeABAM", {"start_percent": 0.9, "end_percent": 0.1}, ["start_percent (0.9)", "end_percent (0.1)"]),
     ("LongTakeABAM", {"start_percent": 0.5, "end_percent": 0.5}, ["start_percent (0.5)", "end_percent (0.5)"]),
     ("LongTakeABAM", {"first_layer": 9, "last_layer": 3}, ["first_layer (9)", "last_layer (3)"]),
+    ("LongTakeDiTCtrl", {"start_percent": 0.5}, ["start_percent (0.5)", "end_percent (0.49)"]),
+    ("LongTakeDiTCtrl", {"last_layer": -6}, ["first_layer (-5)", "last_layer (-6)"]),
+    ("LongTakeVideoInfinity", {"first_layer": 9, "last_layer": 3}, ["first_layer (9)", "last_layer (3)"]),
     ("LongTakeVMCR", {"start_percent": 1, "end_percent": 1}, ["start_percent (1.0)", "end_percent (1.0)"]),
     ("LongTakeSynCoSSampler", {"window_length": 49, "stride": 50}, ["stride (50)", "window_length (49)", "e.g. 16"]),
     ("LongTakeSynCoSKSampler", {"window_length": "49", "stride": 50.9}, ["stride (50)", "window_length (49)"]),
@@ -108,8 +112,9 @@ def test_each_node_of_a_graph_is_held_to_its_own_values():
 
 SETTINGS = [
     (WindowSettings, {"length": 13, "overlap": 6}, {}),
-    (GlobalPath, {}, {"every": "global_every", "until": "global_until"}), (NoiseSettings, {}, {}),
+    (GlobalPath, {}, {"every": "global_every", "until": "global_until", "rate": "dilation"}), (NoiseSettings, {}, {}),
     (MotionSettings, {}, {}), (RefineSettings, {}, {}), (AnchorSettings, {"a": 0.1}, {"a": "anchor"}),
+    (Reach, {}, {}),
     (SynCoSSettings, {}, {}), (ChunkSettings, {"length": 49, "stride": 24}, {"length": "window_length"}),
 ]  # fmt: skip
 

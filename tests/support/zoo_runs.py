@@ -34,7 +34,7 @@ def run(
 
 def run_comparable(name, patcher, **kwargs):
     """The same, from where on float32 is fine enough to compare results."""
-    return run(name, patcher, denoise=DENOISE.get(name, 1.0), **kwargs)
+    return run(name, patcher, **{"denoise": DENOISE.get(name, 1.0)} | kwargs)
 
 
 def overridden(name, attention):

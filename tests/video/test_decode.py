@@ -10,7 +10,7 @@ from longtake.nodes.video import NODE
 from longtake.samplers.adapters import vae_streams
 from longtake.samplers.adapters.decoding import Decoding, videos
 from longtake.samplers.adapters.vae_windows import Windows
-from support.tiny_vaes import VAES, built
+from support.tiny_vaes import VAES, around, built
 from support.zoo import random_weights
 
 LOOKS_BACK = [name for name in VAES if name.split("_")[0] in ("wan21", "wan22", "mochi", "cosmos")]
@@ -130,6 +130,50 @@ def test_an_image_vae_s_batch_is_a_video():
     latent = torch.randn(6, 4, 4, 4)
     (video,) = videos(NODE, {"samples": latent}, vae)
     assert (streamed(Decoding(vae, video)) - vae.decode(latent)).abs().max() <= 1e-4
+
+
+def video_decoder():
+    """Core's VAE of SVD, small: a VAE of images whose decoder has layers over time."""
+    from comfy.ldm.models.autoencoder import AutoencodingEngine
+
+    sizes = {"double_z": True, "z_channels": 4, "resolution": 32, "in_channels": 3, "out_ch": 3, "ch": 32,
+             "ch_mult": [1, 1, 1, 1], "num_res_blocks": 1, "attn_resolutions": [], "dropout": 0.0}  # fmt: skip
+    net = AutoencodingEngine(
+        regularizer_config={"target": "comfy.ldm.models.autoencoder.DiagonalGaussianRegularizer"},
+        encoder_config={"target": "comfy.ldm.modules.diffusionmodules.model.Encoder", "params": sizes},
+        decoder_config={"target": "comfy.ldm.modules.temporal_ae.VideoDecoder",
+                        "params": {**sizes, "video_kernel_size": [3, 1, 1], "alpha": 0.0}},
+    )  # fmt: skip
+    vae = around(net, 4, 1, 8)
+    vae.latent_dim, vae.upscale_ratio, vae.downscale_ratio = 2, 8, 8
+    vae.memory_used_decode = lambda shape, dtype: shape[0] * shape[2] * shape[3]
+    return vae
+
+
+def test_the_vae_of_a_u_net_sees_frames_together():
+    """It takes a batch for a video: in overlapping windows, blended, and whole where they fit in one."""
+    vae = video_decoder()
+    latent = torch.randn(11, 4, 4, 4, generator=torch.Generator().manual_seed(1))
+    (video,) = videos(NODE, {"samples": latent}, vae)
+    with torch.no_grad():
+        whole = vae.process_output(vae.first_stage_model.decode(latent)).movedim(1, -1)
+        apart = vae.process_output(vae.first_stage_model.decode(latent[:4])).movedim(1, -1)
+        parts = [vae.first_stage_model.decode(latent[i : i + 6]) for i in (0, 4, 8)]
+    assert (apart[-1] - whole[3]).abs().max() > 1e-2  # a border within the video is seen
+    one = Decoding(vae, video)
+    assert one.exact and (streamed(one) - whole).abs().max() <= 1e-4
+    some = Decoding(vae, video, window=6, overlap=2)
+    assert not some.exact
+    total, weights = torch.zeros(11, 3, 32, 32), torch.zeros(11, 1, 1, 1)
+    for first, part in zip((0, 4, 8), parts, strict=True):
+        w = torch.ones(len(part))
+        for i in range(min(2, len(part) - 1)):
+            w[i], w[-1 - i] = w[i] * (i + 1) / 2, w[-1 - i] * (i + 1) / 2
+        total[first : first + len(part)] += part * w.view(-1, 1, 1, 1)
+        weights[first : first + len(part)] += w.view(-1, 1, 1, 1)
+    expected = vae.process_output(total / weights).movedim(1, -1)
+    assert (streamed(some) - expected).abs().max() <= 1e-4
+    assert torch.equal(torch.cat(list(Decoding(vae, video, window=6, overlap=2).frames(7))), streamed(some)[7:])
 
 
 @pytest.mark.parametrize("name", VAES)

@@ -1,6 +1,7 @@
 """Video Metrics: its document and outputs, what it makes of any video, and one clear error for what it cannot use."""
 
 import hashlib
+import importlib.util
 import math
 from pathlib import Path
 
@@ -9,12 +10,14 @@ import comfy.model_patcher
 import folder_paths
 import pytest
 import torch
+import torch.nn.functional as F
 from longtake.nodes.metric_encoders import LongTakeLoadMetricEncoder
 from longtake.nodes.metrics import NUMBERS
 from longtake.samplers.adapters import measure as reading
 from longtake.samplers.adapters.metric_encoders import from_folder
 from longtake.samplers.metrics import features
 from longtake.samplers.windows import WindowSettings
+from safetensors.torch import save_file
 from support.metric_clips import image, panned, small
 from support.metric_runs import document, measure, values, written
 from support.tiny_encoders import clip_model, saved, vit_model, with_tokenizer
@@ -160,6 +163,37 @@ def test_no_encoder_is_the_same_as_none():
     assert measure(SHORT, encoder=none).args[0] == measure(SHORT).args[0] and measure(SHORT).args[-1] == 0.0
 
 
+AESTHETIC = "aesthetic.safetensors"
+
+
+def test_the_aesthetic_score_of_a_head_in_the_encoders_folder(clip_folder):
+    head = torch.nn.Linear(16, 1)
+    plain = document(measure(SHORT, encoder=from_folder(clip_folder)))["metrics"]
+    assert "aesthetic_quality" not in {one["metric"] for one in plain}
+    with torch.inference_mode(False):
+        save_file(head.state_dict(), clip_folder / AESTHETIC)
+    encoder = from_folder(clip_folder)
+    found = {one["metric"]: one for one in document(measure(SHORT, encoder=encoder))["metrics"]}["aesthetic_quality"]
+    seen = encoder.images(SHORT)
+    wanted = [head(frame / frame.norm()).item() / 10 for frame in seen]
+    assert found["value"] == pytest.approx(sum(wanted) / len(wanted), abs=1e-6)
+    assert not found["vbench_exact"] and found["better"] == 1 and found["backend"] == encoder.name
+
+
+@pytest.mark.parametrize("weights", [{}, {"weight": (1, 17), "bias": (1,)}, {"weight": (1, 16)}, {"w": (1, 16)}])
+def test_a_head_of_another_size_is_named(clip_folder, weights):
+    with torch.inference_mode(False):
+        save_file({name: torch.zeros(shape) for name, shape in weights.items()}, clip_folder / AESTHETIC)
+    with pytest.raises(ValueError, match=NODE + r"encoder: .*aesthetic\.safetensors has .* must have"):
+        measure(SHORT, encoder=from_folder(clip_folder))
+
+
+def test_a_head_that_cannot_be_read_is_named(clip_folder):
+    (clip_folder / AESTHETIC).write_bytes(b"\x80\x04nothing")
+    with pytest.raises(ValueError, match=NODE + r"encoder: .*aesthetic\.safetensors cannot be read as safetensors"):
+        measure(SHORT, encoder=from_folder(clip_folder))
+
+
 # ---- motion by RAFT ----------------------------------------------------------------------------------------------
 
 
@@ -178,6 +212,78 @@ def test_the_optical_flow_of_newer_cores_finds_the_motion(size):
     other = values(measure(image(panned(3, *size))))
     assert found["dynamic_degree"]["value"] != other["dynamic_degree"]
     assert found["temporal_flicker"]["value"] == other["temporal_flicker"]
+
+
+class Between(torch.nn.Module):
+    """Called as core calls RIFE and FILM: the mean of both, and what it was given."""
+
+    pad_align = 64
+
+    def __init__(self):
+        super().__init__()
+        self.weight, self.seen = torch.nn.Parameter(torch.ones(1)), []
+
+    def get_dtype(self):
+        return torch.float32
+
+    def memory_used_forward(self, shape, dtype):
+        return 0
+
+    def forward(self, a, b, timestep=0.5, cache=None):
+        self.seen.append((tuple(a.shape), timestep.unique().tolist(), tuple(timestep.shape)))
+        return self.weight * (a + b) / 2
+
+
+def interpolators():
+    """The stand-in, and core's own networks where it has them, with weights by chance."""
+    found = {"mean": Between}
+    if importlib.util.find_spec("comfy_extras.frame_interpolation_models"):
+        from comfy_extras.frame_interpolation_models.film_net import FILMNet
+        from comfy_extras.frame_interpolation_models.ifnet import IFNet
+
+        found |= {"FILM": FILMNet, "RIFE": lambda: IFNet(head_ch=4, channels=[24, 16, 12, 8, 8])}
+    return found
+
+
+@pytest.mark.parametrize("name", interpolators())
+@pytest.mark.parametrize("frames", [3, 6, 9])
+def test_smoothness_by_the_frame_interpolation_of_newer_cores(name, frames):
+    device = comfy.model_management.get_torch_device()
+    torch.manual_seed(0)
+    net = interpolators()[name]().eval()
+    for weight in net.parameters():
+        weight.data = torch.randn_like(weight) * 0.05 + (name == "mean")
+    model = comfy.model_patcher.ModelPatcher(net, device, device)
+    video = torch.rand(frames, 72, 80, 3, generator=torch.Generator().manual_seed(1))
+    found = {one["metric"]: one for one in document(measure(video, interp_model=model))["metrics"]}
+    smooth = found["motion_smoothness"]
+    assert smooth["backend"] == f"{type(net).__name__} (INTERP_MODEL) in place of AMT-S"
+    assert found["warping_error"]["backend"] == reading.PLAIN
+    images, align, made = video.movedim(-1, 1), getattr(net, "pad_align", 1), []
+    with torch.no_grad():
+        for i in range(1, frames - 1, 2):
+            if name == "mean":
+                made.append((images[i - 1] + images[i + 1]) / 2 * net.weight)
+                continue
+            edge = (0, -80 % align, 0, -72 % align)
+            pair = (F.pad(images[k : k + 1], edge, mode="reflect") for k in (i - 1, i + 1))
+            half = 0.5 if name == "FILM" else torch.full((1, 1, 128, 128), 0.5)
+            made.append(net(*pair, timestep=half)[0, :, :72, :80])
+    wanted = 1 - sum((a.clamp(0, 1) - images[2 * k + 1]).abs().mean().item() for k, a in enumerate(made)) / len(made)
+    assert smooth["value"] == pytest.approx(wanted, abs=1e-5)
+    if name == "mean":
+        assert set(net.seen[0][0]) == {1, 3, 128} and all(one[1:] == ([0.5], (1, 1, 128, 128)) for one in net.seen)
+    other = values(measure(video))
+    assert other["motion_smoothness"] != smooth["value"]
+    assert other["temporal_flicker"] == found["temporal_flicker"]["value"]
+
+
+@pytest.mark.parametrize("name", interpolators())
+def test_frames_too_small_for_the_frame_interpolation_are_named(name):
+    device = comfy.model_management.get_torch_device()
+    model = comfy.model_patcher.ModelPatcher(interpolators()[name]().eval(), device, device)
+    with pytest.raises(ValueError, match=NODE + r"video: interp_model: \w+ cannot take frames of 24x20 "):
+        measure(torch.rand(3, 20, 24, 3), interp_model=model)
 
 
 def test_flow_is_in_pixels_of_the_frames_whatever_size_raft_needs():
@@ -245,6 +351,7 @@ def test_bad_frames_are_named(video, words):
     ({"global_prompt": "red"}, r"global_prompt and events need an encoder"),
     ({"events": "a | b"}, r"global_prompt and events need an encoder"),
     ({"optical_flow": torch.zeros(3)}, r"optical_flow: not the model of .* but Tensor"),
+    ({"interp_model": torch.zeros(3)}, r"interp_model: not the model of .* but Tensor"),
 ])  # fmt: skip
 def test_bad_settings_are_named(settings, words):
     with pytest.raises(ValueError, match=NODE + words) as caught:

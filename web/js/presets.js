@@ -6,7 +6,8 @@ import { app } from "../../../scripts/app.js";
 import { sourceOf, widgetOf } from "./timeline_graph.js";
 
 const NODES = ["LongTakeSynCoSSampler", "LongTakeSynCoSKSampler"];
-const IGNORED = ["iters", "chunks", "lr", "optimizer", "t_min", "max_coupled", "decay_every", "decay_rate", "pick", "cond_only", "exchange"];
+const IGNORED = ["iters", "chunks", "lr", "optimizer", "t_min", "max_coupled", "decay_every", "decay_rate", "pick", "cond_only", "exchange",
+    "beta1", "beta2", "weight_decay"];
 
 /** @param {any} node */
 function grey(node) {

@@ -67,7 +67,7 @@ export function stepPaths(chart) {
     starts.forEach((start, k) => {
       const high = starts.length > 1 ? half : ROW - gap;
       const next = starts[k + 2] ?? Infinity; // in the same half
-      const width = next <= start + chart.window ? (next - start) * scale - SEAM : chart.window * scale;
+      const width = next <= start + chart.window ? Math.max((next - start) * scale - SEAM, 1) : chart.window * scale;
       paths[k % 2] += box(start * scale, i * ROW + (k % 2) * half, width, high);
     });
     if (row.gamma > 0) global += box(0, i * ROW, 10, ROW - gap);
@@ -203,7 +203,7 @@ function widgetValue(node, name) {
 }
 
 /** Frames per latent frame of the models whose empty latents these are; 4 for all others that we know. @type {[RegExp, number][]} */
-const COMPRESSION = [[/LTXV/, 8], [/Mochi/, 6], [/^EmptyCosmosLatent/, 8]];
+const COMPRESSION = [[/LTXV/, 8], [/Mochi/, 6], [/^EmptyCosmosLatent/, 8], [/^(SVD_img2vid|SV3D)_Conditioning/, 1]];
 
 /**
  * The latent that a sampler starts from.
@@ -211,7 +211,7 @@ const COMPRESSION = [[/LTXV/, 8], [/Mochi/, 6], [/^EmptyCosmosLatent/, 8]];
  */
 function latentOf(node, link, find, value) {
   for (let at = node, hops = 0; at && hops < 20; hops++) {
-    const length = hops ? value(at, "length") : undefined;
+    const length = hops ? value(at, "length") ?? value(at, "video_frames") : undefined; // the second of SVD
     if (typeof length === "number") return { length, type: String(at.comfyClass ?? at.type) };
     const input = at.inputs?.find((/** @type {any} */ i) => i.type === "LATENT" && i.link != null);
     at = input && find(link(input.link)?.origin_id);

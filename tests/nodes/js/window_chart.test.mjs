@@ -108,6 +108,9 @@ test("steps, cfg and length come from the nodes behind the model", () => {
   assert.deepEqual(found, { steps: 12, cfg: 1, length: 161, compression: undefined });
   latent.type = "EmptyLTXVLatentVideo";
   assert.equal(logic.findRun(scheduler, ...graph([scheduler, lora, guider, sigmas, sampler, latent, other], links)).compression, 8);
+  const svd = { ...latent, type: "SVD_img2vid_Conditioning", widgets: [{ name: "video_frames", value: 50 }] };
+  const ofUNet = logic.findRun(scheduler, ...graph([scheduler, lora, guider, sigmas, sampler, svd, other], links));
+  assert.deepEqual(ofUNet, { steps: 12, cfg: 1, length: 50, compression: 1 });
 });
 
 test("loops, missing nodes and an unconnected scheduler are no trouble", () => {
