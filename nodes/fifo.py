@@ -3,7 +3,7 @@
 from ..samplers.adapters.fifo import NODE, FIFOSampler
 from ..samplers.fifo import START
 from ._api import io
-from ._checks import bounded
+from ._checks import bounded, verdict
 from ._search import described
 from ._widgets import Combo
 
@@ -47,6 +47,10 @@ class LongTakeFIFOSampler(io.ComfyNode):
             ],
             outputs=[io.Sampler.Output(display_name="sampler")],
         )  # fmt: skip
+
+    @classmethod
+    def validate_inputs(cls, window_length):
+        return verdict(cls, NODE, window_length=window_length)
 
     @classmethod
     @bounded(NODE)
