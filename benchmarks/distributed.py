@@ -11,6 +11,9 @@ Writes distributed.md and distributed.png.
 
 import argparse
 import os
+import random
+import signal
+import threading
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +25,7 @@ from PIL import Image, ImageDraw
 from ..samplers.adapters.engine import apply_windows
 from ..samplers.adapters.workers import WorkerSettings, apply_workers, held
 from ..samplers.windows import WindowSettings, latent_length
-from ..samplers.workers import Link, simulate
+from ..samplers.workers import DEPTH, Link, simulate
 from . import command, plots
 from .quality import CLIP, Demo
 
@@ -53,27 +56,34 @@ def parse(argv=None):
     parser.add_argument("--steps", type=int, default=6)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--workers", type=int, nargs="+", default=[1, 2, 4])
+    parser.add_argument("--kills", type=int, default=20, help="workers killed in runs of their own, 0: none")
     parser.add_argument("--out", type=Path, default=command.RESULTS, help="folder")
     return parser.parse_args(argv)
 
 
-def one(demo: Demo, args, count: int) -> Run:
+def one(demo: Demo, args, count: int, each_step=lambda step: None) -> tuple[Run, list]:
+    """A run, and the pool that it had."""
     length = latent_length(CLIP, 4)
     model = apply_windows(demo.model, WindowSettings(length, length // 2, window_batch=1))
     pools, ends = [], []
+
+    def ended(step, *_):
+        ends.append(time.perf_counter())
+        each_step(step)
+
     model = apply_workers(model, WorkerSettings(count, gpus=0), pools.append)
     latent = torch.zeros(1, 16, (args.frames - 1) // 4 + 1, 8, 8)
     positive, negative = demo.encode("a red circle bouncing on a navy background"), demo.encode("")
     with torch.inference_mode():
         video = comfy.sample.sample(
             model, comfy.sample.prepare_noise(latent, 1), args.steps, 4.0, "euler", "simple", positive, negative,
-            latent, disable_pbar=True, seed=1, callback=lambda *_: ends.append(time.perf_counter()),
+            latent, disable_pbar=True, seed=1, callback=ended,
         )  # fmt: skip
     run = Run(min(b - a for a, b in zip(ends, ends[1:], strict=False)), video=video)
     for pool in pools:
         run.sent, run.received = pool.sent / args.steps, pool.received / args.steps
         run.pace, run.calls = min(pool.paces.known.values()), pool.calls // args.steps
-    return run
+    return run, pools
 
 
 def measured(demo: Demo, args) -> dict[int, Run]:
@@ -84,7 +94,7 @@ def measured(demo: Demo, args) -> dict[int, Run]:
         ready = time.perf_counter() - began
         for _ in range(args.rounds):
             for count in (0, *args.workers):
-                run = one(demo, args, count)
+                run, _ = one(demo, args, count)
                 run.ready = ready
                 if count in found and not torch.equal(run.video, found[count].video):
                     raise SystemExit(f"two runs with {count} workers differ")
@@ -94,6 +104,32 @@ def measured(demo: Demo, args) -> dict[int, Run]:
         if not torch.equal(run.video, found[0].video):
             raise SystemExit(f"{count} workers make another video")
     return found
+
+
+def killed(demo: Demo, args, video: torch.Tensor, seconds: float) -> list[str]:
+    """Workers killed with -9 at random moments, three of four one after the other, each in a run of its own: the same
+    video each time. seconds: of a step."""
+    rng, again, calls = random.Random(20), [], 0
+    while len(again) < args.kills:
+        with held(WorkerSettings(4, gpus=0)) as workers:
+            for n, worker in enumerate(workers[: min(3, args.kills - len(again))]):
+                step, delay = rng.randrange(args.steps - 1), rng.uniform(0, seconds)
+                process = int(worker.place.rpartition(" ")[2])
+
+                def kill(now, step=step, delay=delay, process=process):
+                    if now == step:
+                        threading.Timer(delay, os.kill, (process, signal.SIGKILL)).start()
+
+                run, (pool,) = one(demo, args, 4, kill)
+                if not torch.equal(run.video, video) or pool.lost != n + 1:
+                    raise SystemExit(f"killed in step {step + 1}: another video, or {pool.lost} lost, not {n + 1}")
+                again.append(pool.again)
+                calls += pool.calls
+    return [
+        f"{len(again)} workers killed with -9 at random moments, one a run: all videos are the same, byte for byte. "
+        f"Computed again were {sum(again)} of {calls} calls, at most {max(again)} for one kill (a worker has up to "
+        f"{DEPTH}).", "",
+    ]  # fmt: skip
 
 
 def scenarios(pace: float, link: Link) -> dict:
@@ -120,7 +156,7 @@ def table(pace: float, found: dict) -> list[str]:
     return lines
 
 
-def report(args, found: dict[int, Run]) -> tuple[list[str], dict]:
+def report(args, found: dict[int, Run], kills: list[str]) -> tuple[list[str], dict]:
     alone, first = found[0], found[args.workers[0]]
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     lines = ["# Workers over Ray", "", f"`{command.line('distributed', *words(args))}`", ""]
@@ -138,10 +174,11 @@ def report(args, found: dict[int, Run]) -> tuple[list[str], dict]:
             f"| {count} | {run.step:.2f} | {run.step / alone.step:.2f} | {100 * share:.0f} % of {min(count, cores)}x | "
             f"{run.sent / 1e6:.2f} MB | {run.received / 1e6:.2f} MB |"
         )
+    lines += ["", *kills]
     link = Link(0, DELAY, first.sent / first.calls, first.received / first.calls)
     kinds = {f"the demo model, {first.pace:.3f} s a window": (first.pace, link), WAN[0]: WAN[1:]}
     lines += [
-        "", "## Simulated", "",
+        "## Simulated", "",
         f"Speed against one process, and the share of the ideal. Every call passes the head's one link; "
         f"{DELAY * 1e3:g} ms delay each way. Stragglers: one worker in {STRAGGLERS} takes twice as long (10 Gbit/s). "
         f"Anchored: with ABAM, whose first window every worker computes (10 Gbit/s). Window counts that workers do not "
@@ -160,7 +197,8 @@ def report(args, found: dict[int, Run]) -> tuple[list[str], dict]:
 
 
 def words(args) -> list[str]:
-    return ["--frames", str(args.frames), "--steps", str(args.steps), "--rounds", str(args.rounds)]
+    return ["--frames", str(args.frames), "--steps", str(args.steps), "--rounds", str(args.rounds),
+            "--kills", str(args.kills)]  # fmt: skip
 
 
 def picture(args, found: dict[int, Run], simulated: dict, path) -> None:
@@ -197,7 +235,8 @@ def main(argv=None):
     torch.set_num_threads(1)
     demo = Demo(argparse.Namespace(weights=None))
     found = measured(demo, args)
-    lines, simulated = report(args, found)
+    kills = killed(demo, args, found[0].video, found[args.workers[-1]].step) if args.kills else []
+    lines, simulated = report(args, found, kills)
     args.out.mkdir(parents=True, exist_ok=True)
     (args.out / "distributed.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
     picture(args, found, simulated, args.out / "distributed.png")

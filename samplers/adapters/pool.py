@@ -92,7 +92,8 @@ class Pool:
     def __init__(self, ray, workers: list[Worker]):
         self.ray, self.workers = ray, workers
         self.paces = Paces()
-        self.sent = self.received = self.calls = 0
+        self.sent = self.received = 0  # bytes
+        self.calls = self.again = self.lost = 0
         self.numbers: dict = {}  # of paths
         self.leading, self.lead = None, None  # the latest path that leads, and its first call
         self.of_evaluation = (None, b"", b"", [])
@@ -192,7 +193,6 @@ class Pool:
         if not worker.flying:
             worker.since = time.monotonic()
         self.sent += size
-        self.calls += task.answer
         worker.flying[worker.actor.compute.remote(message)] = task, size
 
     def _landed(self) -> tuple[dict, list[Task]]:
@@ -220,6 +220,7 @@ class Pool:
                 worker.since = time.monotonic()
                 self.paces.note(worker.number, task.cost, answer["seconds"])
                 if task.answer:
+                    self.calls += 1
                     worker.calls += 1
                     self.received += sum(data.nbytes for _, _, data in answer["results"])
                     done[task.number] = task.call, [from_wire(*r).to(self.device) for r in answer["results"]]
@@ -235,6 +236,7 @@ class Pool:
         why = str(why).strip().partition("\n")[0].rstrip(".:")
         tasks = [task for task, _ in worker.flying.values() if task.answer]
         self.workers.remove(worker)
+        self.again, self.lost = self.again + len(tasks), self.lost + 1
         self.ray.kill(worker.actor)
         left = len(self.workers)
         text = f"{worker.name} is lost ({why}); {len(tasks)} calls are computed again, {left} workers are left"

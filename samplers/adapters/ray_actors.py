@@ -10,6 +10,7 @@ import os
 import pickle
 import secrets
 import shutil
+import socket
 import tempfile
 import time
 from collections.abc import Iterator
@@ -26,6 +27,7 @@ from .sent import NODE, PACK
 STORE = 2**29  # bytes of Ray's shared memory; more goes through its folder
 PREFIX = "longtake-ray-"
 PATIENCE = 180  # seconds for all workers to start
+PATIENCE_TO_JOIN = 5
 POLL = 0.1
 INSTALL = "python -m pip install ray"
 
@@ -99,7 +101,9 @@ def _reread_token() -> None:
 
 def _join(ray, address: str, stack: contextlib.ExitStack) -> None:
     stack.callback(ray.shutdown)
+    host, _, port = address.rpartition(":")
     try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=PATIENCE_TO_JOIN).close()  # Ray would wait long
         ray.init(address=address, log_to_driver=False, configure_logging=False)
     except Exception as error:
         raise RuntimeError(

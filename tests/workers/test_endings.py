@@ -80,6 +80,13 @@ def test_error(temp):
     assert left(temp) == (False, [], [])
 
 
+def test_no_cluster_at_an_address(temp):
+    model = apply_workers(windowed(tiny_wan.patcher()), WorkerSettings(1, "127.0.0.1:9", 0))
+    with pytest.raises(RuntimeError, match=r"address \(127.0.0.1:9\): no Ray cluster answers there: .*ray start --head"):
+        tiny_wan.run(model)
+    assert left(temp) == (False, [], [])
+
+
 @pytest.mark.parametrize("share, node", [
     (lambda m: apply_ditctrl(m, 0, -1, 0.0, 1.0, "auto"), "LongTakeDiTCtrl"),
     (lambda m: apply_video_infinity(m, 2, 10.0, 800.0, False, 0, -1, 0.0, 1.0, "auto"), "LongTakeVideoInfinity"),
