@@ -44,6 +44,7 @@ VARIANTS = {
     "genl": None,
     "ditctrl": None,
     "infinity": None,
+    "fifo": None,
     "stage1": {"stages": "first"},
     "csd": {"stages": "second"},
     "syncos_paper": {"preset": "paper"},
@@ -58,6 +59,7 @@ MEANING = {
     "genl": "Gen-L-Video: windows, each with its event's prompt; euler",
     "ditctrl": "DiTCtrl: keys and values of the window before, in the last of 6 layers, early steps; euler",
     "infinity": "Video-Infinity: windows attend to 13 frames spread over the video, too; threshold 850; euler",
+    "fifo": "FIFO-Diffusion: a queue of two clips, lookahead; each new frame with its event's prompt",
     "stage1": "SynCoS's first stage alone, the same as genl but for rounding",
     "csd": "SynCoS's second stage alone, at every step: CSD",
     "syncos_paper": "SynCoS with the paper's values",
@@ -69,8 +71,10 @@ MEANING = {
     "wo_structured": "without structured prompt: an event's prompt does not name the subject",
 }
 UNSTRUCTURED = "wo_structured"
-SHARED = {"ditctrl": {"ditctrl": {"first_layer": -1}}, "infinity": {"infinity": {"threshold": 850.0}}}  # their parts
-DEFAULT = [name for name in VARIANTS if name not in SHARED]
+PARTS = {  # of methods that have a part of their own
+    "ditctrl": {"ditctrl": {"first_layer": -1}}, "infinity": {"infinity": {"threshold": 850.0}}, "fifo": {"fifo": {}},
+}
+DEFAULT = [name for name in VARIANTS if name not in PARTS]
 # Key: the part that it adds, its input there, the value that adds none.
 ADDED = {
     "anchor": ("abam", "anchor", 0.0), "anchor_until": ("abam", "end_percent", 0.0), "mode": ("noise", "mode", "random")
@@ -107,13 +111,13 @@ def variant(text: str, everywhere: list[str]) -> tuple[str, Variant]:
     if given is not None:
         own += [c for c in everywhere if c.partition("=")[0] not in given]
     windows, syncos = dict(INPUTS["windows"]), {"preset": "paper", **(given or {})}
-    added = {part: INPUTS[part] | inputs for part, inputs in SHARED.get(name, {}).items()}
+    added = {part: INPUTS[part] | inputs for part, inputs in PARTS.get(name, {}).items()}
     defaults = {"preset": "", **{f.name: f.default for f in fields(SynCoSSettings)}}
     for change in reversed(own):  # a variant's own last: they count
         key, _, value = change.partition("=")
         if key in windows:
             windows[key] = typed(change, value, windows[key])
-        elif SHARED.get(name) and key in INPUTS[name]:
+        elif PARTS.get(name) and key in INPUTS[name]:
             added[name] |= {key: typed(change, value, INPUTS[name][key])}
         elif key in ADDED:
             part, there, none = ADDED[key]
@@ -172,6 +176,8 @@ def sample(demo: Demo, way: Variant, scenario, seed: int):
     sampler = syncos_sampler(way.syncos) if way.syncos else core.KSamplerSelect.execute("euler").result[0]
     positive = encode_timeline(demo.clip, *prompts(scenario, way.structured, decoded(scenario.frames)))
     model = attending(model, way.added)
+    if "fifo" in way.added:  # it brings its own clips
+        model, (sampler,) = demo.model, demo.fifo(way.added)
     if "noise" in way.added:
         noise, = node("noise", "LongTakeNoiseReinit").execute(
             noise_seed=seed, windows=windows, **way.added["noise"]

@@ -139,8 +139,7 @@ def markdown(table: PaperTable, found: Table) -> list[str]:
         return "".join(f" {number:g} |" for number in numbers) or " - |" * len(table.columns)
 
     lines[2:] = [line + theirs(row) for line, row in zip(lines[2:], found.rows, strict=True)]
-    width = len(main) + 1
-    return lines + [f"| `{row}` |{' - |' * width}{theirs(row)}" for row in table.paper if row not in found.rows]
+    return lines
 
 
 def name(table: PaperTable) -> str:

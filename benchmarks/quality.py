@@ -114,6 +114,10 @@ class Demo:
         inputs["overlap"] = overlap_of(inputs, self.clip_frames)
         return make(model=self.model, window_length=self.clip_frames, window_batch=0, length=0, **inputs).result[:2]
 
+    def fifo(self, parts: dict) -> tuple:
+        """(SAMPLER,) of FIFO-Diffusion's part."""
+        return node("fifo", "LongTakeFIFOSampler").execute(window_length=self.clip_frames, **parts["fifo"]).result
+
     def measure(self, video: torch.Tensor, spec, boundaries: list[int]) -> dict[str, float]:
         return measure(video, reader.read(video), spec, boundaries)
 
@@ -156,8 +160,7 @@ class Demo:
             noises = [core.RandomNoise.execute(seed).result[0] for seed in seeds]
         sampler, = core.KSamplerSelect.execute("euler").result
         if "fifo" in parts:
-            make = node("fifo", "LongTakeFIFOSampler").execute
-            sampler, = make(window_length=self.clip_frames, **parts["fifo"]).result
+            sampler, = self.fifo(parts)
         if "vmcr" in parts:
             sampler, = node("vmcr", "LongTakeVMCR").execute(sampler=sampler, **parts["vmcr"]).result
         positive = [[torch.cat([self.encode(self.prompt(s))[0][0] for s in specs]), {}]]

@@ -19,7 +19,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 def test_tables_are_whole(table):
     assert table.reference in table.rows
     assert all(len(numbers) == len(table.columns) for numbers in table.paper.values())
-    assert set(table.paper) <= set(table.rows) | {"FIFO-Diffusion"}
+    assert set(table.paper) <= set(table.rows)
 
 
 def test_the_small_version_runs_whole(tmp_path, capsys):
