@@ -156,7 +156,8 @@ class Demo:
             noises = [core.RandomNoise.execute(seed).result[0] for seed in seeds]
         sampler, = core.KSamplerSelect.execute("euler").result
         if "fifo" in parts:
-            sampler, = node("fifo", "LongTakeFIFOSampler").execute(window_length=CLIP, **parts["fifo"]).result
+            make = node("fifo", "LongTakeFIFOSampler").execute
+            sampler, = make(window_length=self.clip_frames, **parts["fifo"]).result
         if "vmcr" in parts:
             sampler, = node("vmcr", "LongTakeVMCR").execute(sampler=sampler, **parts["vmcr"]).result
         positive = [[torch.cat([self.encode(self.prompt(s))[0][0] for s in specs]), {}]]

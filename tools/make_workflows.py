@@ -35,7 +35,7 @@ COLUMNS = (  # title, width in pixels, and the nodes in it; column 0 holds the n
     )),
     ("3. Windows", 440, (
         "LongTakeWindowScheduler", "LongTakeNoiseReinit", "LongTakeNoiseToModel", "LongTakeABAM",
-        "LongTakeDiTCtrl", "LongTakeVideoInfinity", "LongTakeCheckpointModel",
+        "LongTakeDiTCtrl", "LongTakeVideoInfinity", "LongTakeCheckpointModel", "LongTakeWorkers",
     )),
     ("4. Sample", 400, (
         "RandomNoise", "KSamplerSelect", "LongTakeSynCoSSampler", "LongTakeFIFOSampler", "LongTakeVMCR",

@@ -68,7 +68,7 @@ class AnchorHook:
     """The engine's path hook."""
 
     settings: AnchorSettings
-    node = NODE
+    node, spreads = NODE, True
 
     @property
     def least_windows(self) -> int:

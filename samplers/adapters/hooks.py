@@ -111,11 +111,13 @@ class PathRun(Protocol):
 class PathHook(Protocol):
     """What a method's node puts into the options.
 
-    node: its name for messages; least_windows: windows that a call holds at least.
+    node: its name for messages; least_windows: windows that a call holds at least; spreads: whether the calls of a path
+    may be computed by several processes, each with its own part.
     """
 
     node: str
     least_windows: int
+    spreads: bool
 
     def begin_path(
         self, evaluation: Evaluation, windows: list[ContextWindow], entries: Callable[[], int], limit: int

@@ -20,6 +20,7 @@ from pathlib import Path
 import comfy.model_patcher
 import torch
 
+from .hooks import WORKERS
 from .steps import RUN
 
 SAMPLES = 256  # numbers that are read of a weight
@@ -28,7 +29,7 @@ DEEPEST = 60
 # Keys and attributes that say nothing about the result, or are counters of a run.
 SILENT = {
     "uuid", "patches_uuid", "sample_sigmas", "longtake_filmstrip", "longtake_checkpoint", "need_weight_init", "_step",
-    "hook_id", "_curr_t", "curr_t", RUN,
+    "hook_id", "_curr_t", "curr_t", RUN, WORKERS,
 }  # fmt: skip
 NAMES = {"context_handler": "windows", "longtake_path_hooks": "attention between windows", "wrappers": "model wrappers",
          "optimized_attention_override": "attention"}  # fmt: skip

@@ -57,7 +57,7 @@ class SharedHook:
     reach: Reach
     cache: str
     node = key = what = ""
-    least_windows = 1
+    least_windows, spreads = 1, False
 
     def __post_init__(self):
         option("cache", self.cache, CACHES)
