@@ -36,7 +36,7 @@ class LongTakeFIFOSampler(io.ComfyNode):
                 io.Boolean.Input(
                     "lookahead", default=True,
                     tooltip="Each call makes a step of the noisier half of its frames only, beside cleaner ones "
-                    "before them: twice the calls. Off: colours faded on the demo model.",
+                    "before them: twice the calls. Off: colours can fade with 1 partition.",
                 ),
                 Combo(
                     "start", options=list(START), default="clip",
