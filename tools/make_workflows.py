@@ -55,6 +55,7 @@ DRAWN = {
     "LongTakePromptTimeline": 280, "LongTakeWindowScheduler": 450, "LongTakeLoadRun": 150, "LongTakeDecodeToVideo": 340,
     "LongTakeCompare": 640, "LongTakeRedoSpan": 50, "LongTakeContinue": 50, "LongTakeEventKeyframes": 50,
     "LongTakeVideoMetrics": 560, "LongTakeCompareMetrics": 800, "LoadImage": 240,
+    "LongTakeSynCoSSampler": 80, "LongTakeVMCR": 30,
 }  # fmt: skip
 HEAD, GAP, GROUP_HEAD = 30, 30, 50  # pixels: a node's title bar, space between nodes, a group's title
 ROOM = 780  # pixels under a sampler: while it runs, ComfyUI shows its preview there, and we the filmstrip
