@@ -110,7 +110,7 @@ def data(table: Table) -> dict:
 
     return {
         label: {
-            "evaluations": known(table.cost(label, "evaluations")), "seconds": known(table.cost(label, "seconds")),
+            "evaluations": known(table.cost(label, "evaluations")),
             "metrics": {
                 name: dict(zip(("mean", "change", "error"), map(known, table.value(label, name)), strict=True),
                            verdict=table.verdict(label, name))
@@ -128,7 +128,7 @@ def report(args, tables: list[Table], weights: str) -> str:
         f"Written by `{command_line(args)}` (weights {weights}).", "",
         f"{args.prompts} held-out prompts, every second one partly open{several}; {args.steps} steps, euler, simple, "
         f"CFG {args.cfg:g}; windows of {quality.CLIP} pixel frames. All ways start from the same seeds. Evaluations "
-        "(of a window by the model, each CFG branch one, counted as they reach it) and seconds (of sampling): times "
+        "(of a window by the model, each CFG branch one, counted as they reach it): times "
         f"{REFERENCE}'s.", "",
         f"\u00b1 is the standard error of the difference to {REFERENCE}, paired by prompt (from {PAIRS} on). **Bold**: "
         f"better than {REFERENCE} by more than twice that, *italic*: worse by more than twice that; all else may be "
@@ -138,7 +138,7 @@ def report(args, tables: list[Table], weights: str) -> str:
     for table in tables:
         main = [name for name, metric in table.metrics.items() if metric.main]
         more = [name for name in table.metrics if name not in main]
-        lines += ["", f"## {table.title}", "", table.spent(), "", *table.markdown(main, ("evaluations", "seconds"))]
+        lines += ["", f"## {table.title}", "", *table.markdown(main, ("evaluations",))]
         lines += ["", "More:", "", *table.markdown(more)]
     return "\n".join([*lines, "", "![metrics over cost](calls.png)", ""])
 
