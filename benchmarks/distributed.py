@@ -53,7 +53,8 @@ class Run:
 def parse(argv=None):
     parser = command.parser("distributed", __doc__)
     parser.add_argument("--frames", type=int, default=393, help="pixel frames")
-    parser.add_argument("--steps", type=int, default=6)
+    parser.add_argument("--side", type=int, default=8, help="latent pixels of height and width")
+    parser.add_argument("--steps", type=int, default=4)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--workers", type=int, nargs="+", default=[1, 2, 4])
     parser.add_argument("--kills", type=int, default=20, help="workers killed in runs of their own, 0: none")
@@ -72,7 +73,7 @@ def one(demo: Demo, args, count: int, each_step=lambda step: None) -> tuple[Run,
         each_step(step)
 
     model = apply_workers(model, WorkerSettings(count, gpus=0), pools.append)
-    latent = torch.zeros(1, 16, (args.frames - 1) // 4 + 1, 8, 8)
+    latent = torch.zeros(1, 16, (args.frames - 1) // 4 + 1, args.side, args.side)
     positive, negative = demo.encode("a red circle bouncing on a navy background"), demo.encode("")
     with torch.inference_mode():
         video = comfy.sample.sample(
@@ -161,9 +162,10 @@ def report(args, found: dict[int, Run], kills: list[str]) -> tuple[list[str], di
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     lines = ["# Workers over Ray", "", f"`{command.line('distributed', *words(args))}`", ""]
     lines += [
-        f"The demo model, {args.frames} frames, {first.calls} windows of 49 a step, one to a call; {args.steps} steps, "
+        f"The demo model, {args.frames} frames of {8 * args.side}x{8 * args.side}, {first.calls} windows of 49 a step, "
+        f"one to a call; {args.steps} steps, "
         f"euler; {cores} CPU cores, one thread a call, the quickest of {args.rounds} rounds. All videos are equal, "
-        f"byte for byte. Ray and {max(args.workers)} actors were ready after {first.ready:.1f} s.", "",
+        f"byte for byte. {busy()}Ray and {max(args.workers)} actors were ready after {first.ready:.1f} s.", "",
         "| workers | seconds a step | of this process alone | share of the ideal | sent a step | received a step |",
         "|---|---|---|---|---|---|", f"| none | {alone.step:.2f} | 1.00 | | | |",
     ]  # fmt: skip
@@ -196,9 +198,14 @@ def report(args, found: dict[int, Run], kills: list[str]) -> tuple[list[str], di
     return lines, simulated
 
 
+def busy() -> str:
+    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0
+    return f"Other programs ran beside it (load average {load:.1f}). "
+
+
 def words(args) -> list[str]:
-    return ["--frames", str(args.frames), "--steps", str(args.steps), "--rounds", str(args.rounds),
-            "--kills", str(args.kills)]  # fmt: skip
+    names = ("frames", "side", "steps", "rounds", "kills")
+    return [word for name in names for word in (f"--{name}", str(getattr(args, name)))]
 
 
 def picture(args, found: dict[int, Run], simulated: dict, path) -> None:

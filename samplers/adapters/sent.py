@@ -5,6 +5,7 @@ read by the actors that this process made, and by nobody else: what comes back a
 functions must be of Python, PyTorch, ComfyUI or this pack, which a worker has; another pack's are refused by name.
 """
 
+import copyreg
 import hashlib
 import io
 import pickle
@@ -15,6 +16,7 @@ from collections.abc import Callable
 import numpy as np
 import torch
 from comfy.model_patcher import ModelPatcher
+from comfy.supported_models_base import BASE
 
 NODE = "Workers (Ray) (LongTakeWorkers)"
 PACK = __package__.removesuffix(".samplers.adapters")
@@ -33,6 +35,10 @@ def _refuse_foreign(value) -> None:
     own = module == PACK or module.startswith(PACK + ".")
     if not own and module.partition(".")[0] not in KNOWN:
         raise Unsendable(f"{value.__qualname__} of {module.replace(chr(92), '/').rpartition('/')[2]}")
+
+
+def set_attributes(value, attributes: dict) -> None:
+    vars(value).update(attributes)
 
 
 def pack(value, keep: Callable[[torch.Tensor], object], names: dict[int, object] | None = None) -> bytes:
@@ -57,6 +63,8 @@ def pack(value, keep: Callable[[torch.Tensor], object], names: dict[int, object]
         def reducer_override(self, obj):
             if isinstance(obj, (type, types.FunctionType)):
                 _refuse_foreign(obj)
+            elif isinstance(obj, BASE):  # newer cores' say None to the name of every attribute, those of pickle too
+                return copyreg.__newobj__, (type(obj),), vars(obj), None, None, set_attributes
             reduced = super().reducer_override(obj)
             # A class inside a function, which would lose its full name.
             if isinstance(obj, type) and isinstance(reduced, tuple) and len(reduced) > 2:
