@@ -82,10 +82,10 @@ class Work:
         everywhere = ["iters=1"] if args.small and kind == SCENARIOS else []
         clips = clips and (2 if args.small else clips)
         texts = dict.fromkeys(text for table in self.tables for text in rows(args, table).values())
-        self.settings = argparse.Namespace(**{
-            **vars(args), "lengths": [(clips or 0) * demo.clip_frames],
-            "table": {text: variant(text, everywhere)[1] for text in texts},
-        })  # fmt: skip
+        ways = {text: variant(text, everywhere)[1] for text in texts}
+        ways = {text: way for text, way in ways.items() if demo.can(way if kind == VIDEOS else way.added)}
+        lengths = [(clips or 0) * demo.clip_frames]
+        self.settings = argparse.Namespace(**{**vars(args), "lengths": lengths, "table": ways})
         self.items = self._prompts() if kind == VIDEOS else self._scenarios()
 
     def _prompts(self) -> quality.Prompts:
@@ -102,8 +102,10 @@ class Work:
         return {i + n * ANOTHER: story for n in range(args.seeds) for i, story in enumerate(found)}
 
     def keys(self, text: str) -> list[str]:
-        """Of a variant's runs, in the order of the prompts or scenarios."""
-        way, settings, weights = self.settings.table[text], self.settings, self.demo.hash
+        """Of a variant's runs, in the order of the prompts or scenarios; none where the model cannot."""
+        way, settings, weights = self.settings.table.get(text), self.settings, self.demo.hash
+        if way is None:
+            return []
         if self.kind == VIDEOS:
             pairs = zip(self.items.specs, self.items.seeds, strict=True)
             return [quality.key_of(settings, weights, way, settings.lengths[0], *pair) for pair in pairs]
@@ -118,7 +120,9 @@ class Work:
             do(self.settings, runs, self.demo, self.items)
 
     def table(self, table: PaperTable, runs: Runs) -> Table:
-        found = {row: [runs.found.get(key) for key in self.keys(text)] for row, text in rows(self.args, table).items()}
+        count = len(self.items.specs if self.kind == VIDEOS else self.items)
+        found = {row: [runs.found.get(key) for key in self.keys(text)] or [None] * count
+                 for row, text in rows(self.args, table).items()}  # fmt: skip
         metrics = self.demo.metrics if self.kind == VIDEOS else self.demo.event_metrics
         if self.kind == SCENARIOS and not self.args.model:
             metrics = {name: metric for name, metric in metrics.items() if name != "same_hue"}

@@ -27,6 +27,7 @@ from PIL import Image
 
 from ..backbone.demo import loader, reader, world
 from ..backbone.demo.quality import omit
+from ..samplers.adapters.frame_levels import takes_levels
 from ..samplers.windows import WindowSettings, latent_length, latent_overlap
 from ..samplers.windows import boundaries as window_boundaries
 from . import command, plots, rivals
@@ -113,6 +114,10 @@ class Demo:
         make = node("windows", "LongTakeWindowScheduler").execute
         inputs["overlap"] = overlap_of(inputs, self.clip_frames)
         return make(model=self.model, window_length=self.clip_frames, window_batch=0, length=0, **inputs).result[:2]
+
+    def can(self, parts: dict) -> bool:
+        """Whether the model can have these parts: FIFO-Diffusion gives each frame a noise level of its own."""
+        return "fifo" not in parts or takes_levels(self.model.get_model_object("diffusion_model"))
 
     def fifo(self, parts: dict) -> tuple:
         """(SAMPLER,) of FIFO-Diffusion's part."""

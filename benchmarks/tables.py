@@ -40,7 +40,7 @@ class Table:
     def value(self, label: str, name: str) -> tuple[float, float, float]:
         """(mean, mean difference to the reference, its standard error); NaN where there is nothing to tell."""
         pairs = zip(self.rows[label], self.reference, strict=True)
-        values = [(r["metrics"][name], b and b["metrics"][name]) for r, b in pairs]
+        values = [(r["metrics"][name], b and b["metrics"][name]) for r, b in pairs if r]
         own = [a for a, _ in values if a is not None]
         changes = [a - b for a, b in values if None not in (a, b)]
         error = statistics.stdev(changes) / math.sqrt(len(changes)) if len(changes) > 1 else math.nan
@@ -48,7 +48,7 @@ class Table:
 
     def cost(self, label: str, name: str) -> float:
         """Evaluations or seconds per video, times the reference's."""
-        known = [(r[name], b[name]) for r, b in zip(self.rows[label], self.reference, strict=True) if b]
+        known = [(r[name], b[name]) for r, b in zip(self.rows[label], self.reference, strict=True) if r and b]
         return mean([a for a, _ in known]) / mean([b for _, b in known])
 
     def verdict(self, label: str, name: str) -> str:
@@ -75,7 +75,7 @@ class Table:
         rows = [["variant", *(m.heading + arrows[m.better] for m in used), *costs]]
         rows.append(["---"] * len(rows[0]))
         for label in self.rows:
-            spent = [f"{self.cost(label, name):.2f}" for name in costs]
+            spent = ["-" if math.isnan(cost := self.cost(label, name)) else f"{cost:.2f}" for name in costs]
             rows.append([f"`{label}`", *(cell(label, name) for name in names), *spent])
         return [f"| {' | '.join(row)} |" for row in rows]
 
