@@ -119,6 +119,8 @@ def effective(parts: dict) -> dict:
     windows, noise = parts.get("windows", {}), parts.get("noise", {})
     idle = set() if windows.get("global_path") else GLOBAL
     idle = idle | (set() if windows.get("schedule") in ("random_shift", "random_shift_each") else {"shift_seed"})
+    if windows.get("cfg_until") == 1.0:
+        idle = idle | {"cfg_until"}
     parts |= {"windows": {k: v for k, v in windows.items() if k not in idle}} if windows else {}
     if noise.get("mode") == "random":
         del parts["noise"]
