@@ -317,7 +317,7 @@ def test_variants():
     assert benchmark.variant("genl", ["preset=fast"])[1] == table["genl"]  # all are compared with it
     shared = benchmark.variant("ditctrl:first_layer=-3,overlap=36", [])[1]
     assert (shared.added["ditctrl"]["first_layer"], shared.windows["overlap"], shared.syncos) == (-3, 36, None)
-    assert not set(benchmark.SHARED) & set(benchmark.DEFAULT)
+    assert not set(benchmark.PARTS) & set(benchmark.DEFAULT)
     for text, error in (
         ("nothing", "not one of genl"), ("syncos_fast:speed=3", "speed=3: unknown"), ("genl:iters=3", "to genl"),
         ("syncos_fast:preset=best", "not one of paper"), ("syncos_fast:t_min=2", "t_min"),
