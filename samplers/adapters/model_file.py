@@ -30,6 +30,8 @@ def unload(patcher) -> None:
     loaded = comfy.model_management.current_loaded_models
     others = [m for m in loaded if m.model is None or not m.model.is_clone(patcher)]
     comfy.model_management.free_memory(1e30, patcher.load_device, keep_loaded=others)
+    if patcher.backup:  # of a clone that was let go of while its LoRA lay on the weights
+        patcher.unpatch_model(patcher.offload_device)
 
 
 def write(patcher, path: Path) -> bytes:

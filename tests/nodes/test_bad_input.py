@@ -198,7 +198,7 @@ def test_an_image_model_is_refused(comfy_server):
 def test_a_latent_of_the_wrong_rank_is_refused(comfy_server):
     nodes = graph("genl")
     nodes["4"] = {"class_type": "EmptyLatentAudio", "inputs": {"seconds": 10.0, "batch_size": 1}}
-    with pytest.raises(GraphError, match=r"latent has the shape .*video latent has 5 dimensions"):
+    with pytest.raises(GraphError, match=r"latent has the shape .*video latent of this model has 5 dimensions"):
         comfy_server.queue(nodes)
 
 

@@ -18,9 +18,15 @@ from support.windows import windowed
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
+class OTHERS:
+    pids: set[int] = set()
+
+
 @pytest.fixture
 def temp(tmp_path, monkeypatch):
     monkeypatch.setattr(folder_paths, "temp_directory", str(tmp_path))
+    before = {p.pid for p in children()}  # a server of other tests
+    monkeypatch.setattr(OTHERS, "pids", before)
     return tmp_path
 
 
@@ -43,7 +49,7 @@ def listening(process):
 
 def left(temp):
     """What is left of Ray: connected, processes, files."""
-    processes = [p.name() for p in children() if "ray" in " ".join(p.cmdline())]
+    processes = [p.name() for p in children() if p.pid not in OTHERS.pids]
     return ray.is_initialized(), processes, [*temp.iterdir(), *Path("/tmp").glob(f"longtake-ray-{os.getpid()}-*")]
 
 

@@ -13,6 +13,7 @@ import sys
 import threading
 
 import comfy.controlnet
+import comfy.model_management
 import folder_paths
 import pytest
 import torch
@@ -111,6 +112,15 @@ def test_the_same_bytes_as_in_one_process(four, alone, name, count, caplog):
     assert torch.equal(video, alone[name])
     shares = [int(n) for n in re.findall(r"process \d+\) (\d+)", caplog.text)]
     assert len(shares) == count and sum(n > 0 for n in shares) >= 2, caplog.text
+
+
+@pytest.mark.parametrize("name", ["LoRA and patches", "windows"])
+def test_a_lora_of_a_model_that_is_gone_is_taken_off(four, alone, name):
+    """Core leaves it on the weights, which many MODELs share. It forgets a MODEL whose clones go all at once."""
+    sample("LoRA and patches")
+    comfy.model_management.current_loaded_models.clear()
+    assert tiny_wan.patcher().backup
+    assert torch.equal(sample(name, 2), alone[name])
 
 
 def test_texts_go_once(four, caplog):
