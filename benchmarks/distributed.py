@@ -122,8 +122,10 @@ def killed(demo: Demo, args, video: torch.Tensor, seconds: float) -> list[str]:
                         threading.Timer(delay, os.kill, (process, signal.SIGKILL)).start()
 
                 run, (pool,) = one(demo, args, 4, kill)
-                if not torch.equal(run.video, video) or pool.lost != n + 1:
-                    raise SystemExit(f"killed in step {step + 1}: another video, or {pool.lost} lost, not {n + 1}")
+                if not torch.equal(run.video, video):
+                    raise SystemExit(f"killed in step {step + 1}: another video")
+                if pool.lost > n + 1:  # less: after its last call, which nobody need notice
+                    raise SystemExit(f"killed in step {step + 1}: {pool.lost} lost, not {n + 1}")
                 again.append(pool.again)
                 calls += pool.calls
     return [
