@@ -83,7 +83,8 @@ class WindowSettings:
     retain: places i that show the video's frame i of the conditioning in every window (-1: the last in both), core's
     cond_retain_index_list; overlap_end: the overlap that o has become at the end of the noise schedule (None: o
     throughout), linear in between; closed_loop: the video's last frame is followed by its first, windows go around;
-    cfg_until: the fraction of the noise schedule in which every CFG branch is asked, the first one alone after it.
+    cfg_until: the fraction of the noise schedule with guidance; after it, of a positive and a negative branch, the
+    first alone is asked.
     Raises ValueError for values that make no windows.
     """
 
@@ -143,8 +144,8 @@ class WindowSettings:
         return replace(self, overlap=overlap, overlap_end=None)
 
     def branches(self, count: int, place: float) -> int:
-        """How many of `count` CFG branches are asked at a place in the noise schedule."""
-        return count if place < self.cfg_until or self.cfg_until == 1 else min(count, 1)
+        """How many of `count` CFG branches are asked at a place in the noise schedule. More than two are no pair."""
+        return 1 if count == 2 and self.cfg_until < 1 and place >= self.cfg_until else count
 
     def whole(self, frames: int) -> bool:
         """Whether a video of so many latent frames is one window, sampled as without windows."""

@@ -50,6 +50,12 @@ def _references(model, conds: list, options: dict) -> int:
     return Run.of(options).once("references", lambda: references(model, conds))
 
 
+def paired(conds: list) -> bool:
+    """Whether these are the positive and the negative of CFGGuider and KSampler. Others (DualCFGGuider, PerpNeg, a node
+    that asks for one of the two alone) have orders of their own, and cfg_until leaves them alone."""
+    return len(conds) == 2 and None not in conds
+
+
 class LongTakeContextHandler(IndexListContextHandler):
     """Evaluates a latent window by window and fuses the denoised predictions, per CFG branch.
 
@@ -172,10 +178,10 @@ class LongTakeContextHandler(IndexListContextHandler):
         run.located = located(self.settings, model.model_sampling, model_options["transformer_options"])
         run.now = self.settings.at(run.located[0][run.moment.step])
         run.context_overlap = run.now.overlap  # core's overlap-linear reads it
-        asked = self.settings.branches(len(conds), run.located[0][run.moment.step])
-        rest = len(conds) - asked
-        out = run._predict(calc_cond_batch, model, conds[:asked] + [None] * rest, x_in, timestep, model_options)
-        return out[:asked] + out[:1] * rest  # guidance between equal predictions is none
+        if not paired(conds) or run.settings.branches(2, run.located[0][run.moment.step]) == 2:
+            return run._predict(calc_cond_batch, model, conds, x_in, timestep, model_options)
+        (cond, _) = run._predict(calc_cond_batch, model, [conds[0], None], x_in, timestep, model_options)
+        return [cond, cond]  # guidance between equal predictions is none
 
     def _predict(self, calc_cond_batch, model, conds, x_in, timestep, model_options):
         # What a window says about itself must not stay in the caller's options.
@@ -320,8 +326,9 @@ class LongTakeContextHandler(IndexListContextHandler):
         repeats = repeated(hooks, sigmas.tolist(), evaluation, windows, self._entries(evaluation, windows[0]), limit)
         asks = asked_counts(hooks, sigmas.tolist(), self.settings.closed_loop)
         branches = sum(cond is not None for cond in conds)
+        settings = self.settings if paired(conds) else replace(self.settings, cfg_until=1.0)
         details = Details(times, places, repeats, index, limit, asks)
-        cost = cost_text(self.settings, frames, moment.keys, branches, details)
+        cost = cost_text(settings, frames, moment.keys, branches, details)
         if evaluation.run.made is not None:
             cost += f"; the mask keeps frames, and leaves {len(windows)} windows of the first step"
         progress.show(cost)

@@ -2,6 +2,8 @@
 
 import comfy.sample
 import comfy.samplers
+import comfy_extras.nodes_custom_sampler as nodes
+import comfy_extras.nodes_perpneg as perpneg
 import pytest
 import torch
 from longtake.samplers.adapters.schedule import place
@@ -100,6 +102,48 @@ def test_syncos_has_it_in_both_stages(model):
 
     ours, theirs = run(windowed(model, cfg_until=0.4)), run(by_hand(windowed(model), 0.4))
     assert (ours - theirs).abs().max() < 1e-5 and (ours - run(windowed(model))).abs().max() > 1e-3
+
+
+def guided_by(guider, model):
+    latent = {"samples": tiny_wan.latent(11)}
+    noise, sampler = nodes.RandomNoise.execute(5).result[0], nodes.KSamplerSelect.execute("euler").result[0]
+    sigmas = torch.linspace(1, 0, STEPS + 1)
+    return nodes.SamplerCustomAdvanced.execute(noise, guider(model), sampler, sigmas, latent).result[0]["samples"]
+
+
+def dual(style):
+    conds = [tiny_wan.prompt(i) for i in (1, 2, 3)]
+    cfg = 1.0 if style == "one left out" else 2.0
+    style = "nested" if style == "nested" else "regular"
+    return lambda model: nodes.DualCFGGuider.execute(model, *conds, 3.0, cfg, style).result[0]
+
+
+def perp(model):
+    return perpneg.PerpNegGuider.execute(model, *(tiny_wan.prompt(i) for i in (1, 2, 3)), 3.0, 1.0).result[0]
+
+
+@pytest.mark.parametrize("guider", [dual("regular"), dual("nested"), dual("one left out"), perp])
+def test_guiders_of_three_prompts_are_left_alone(model, guider, caplog):
+    with caplog.at_level("INFO"):
+        ours = guided_by(guider, windowed(model, cfg_until=0.4))
+    assert torch.equal(ours, guided_by(guider, windowed(model)))
+    assert "of the schedule" not in caplog.text
+
+
+def test_a_node_that_asks_for_the_negative_alone_gets_it(model):
+    """As core's SkipLayerGuidanceDiTSimple does."""
+
+    def apart(args):
+        (cond, uncond), rest = args["conds"], (args["input"], args["sigma"], args["model_options"])
+        each = [comfy.samplers.calc_cond_batch(args["model"], conds, *rest) for conds in ([cond, None], [None, uncond])]
+        return [each[0][0], each[1][1]]
+
+    def with_apart(windows):
+        windows.model_options["sampler_calc_cond_batch_function"] = apart
+        return windows
+
+    ours = sampled(with_apart(windowed(model, cfg_until=0.4)))
+    assert torch.equal(ours, sampled(with_apart(windowed(model))))
 
 
 @pytest.mark.parametrize("value", [0, -0.1, 1.1, float("nan"), float("inf")])
