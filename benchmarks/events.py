@@ -27,7 +27,7 @@ from ..nodes.prompts import encode_timeline
 from ..samplers.adapters.syncos import syncos_sampler
 from ..samplers.prompts import timeline
 from ..samplers.syncos.coupling import PRESETS, SynCoSSettings
-from . import command, plots, rivals, scenarios, variants
+from . import command, plots, scenarios, variants
 from .metrics import events as event_metrics
 from .quality import CLIP, Demo, attending, boundaries, decoded, node
 from .tables import LEGEND, PAIRS, Runs, Table
@@ -165,7 +165,7 @@ def prompts(scenario, structured: bool, frames: int) -> tuple[str, list[str], li
 
 def sample(demo: Demo, way: Variant, scenario, seed: int):
     """(video [T, H, W, 3], window evaluations, seconds without the VAE)."""
-    rival = rivals.scheduled(demo.model, way.added)
+    rival = demo.rival(way.added)
     if rival:
         texts = prompts(scenario, way.structured, decoded(scenario.frames))[1]
         positive = [cond for text in texts for cond in demo.encode(text)]

@@ -23,6 +23,7 @@ from . import calls, command, events, plots, quality, real, scenarios
 from .paper_tables import KJNODES, RIVALS, SCENARIOS, TABLES, VIDEOS, PaperTable
 from .tables import LEGEND, PAIRS, Runs, Table
 
+MOST = 1000  # prompts, seeds
 ANOTHER = 100_000  # between the seeds of a prompt's first and second video
 STEPS = {False: (16, 4.0), True: (50, 6.0)}  # of a real model or not: steps, CFG
 
@@ -39,9 +40,11 @@ def parse(argv=None):
     command.run_options(parser, None)
     parser.set_defaults(cfg=None)
     args = parser.parse_args(argv)
-    for name in ("prompts", "scenarios", "seeds"):
+    texts = real.texts_of(args.texts) if args.model else (quality.Prompts(MOST).specs, scenarios.scenarios())
+    for name, most in (("prompts", len(texts[0])), ("scenarios", len(texts[1])), ("seeds", MOST)):
         if getattr(args, name) < 1:
             parser.error(f"--{name}: {getattr(args, name)}; at least 1")
+        setattr(args, name, min(getattr(args, name), most))  # as many as there are
     steps, cfg = STEPS[bool(args.model)]
     args.steps, args.cfg = args.steps or steps, cfg if args.cfg is None else args.cfg
     if args.small:

@@ -115,6 +115,16 @@ class Demo:
         inputs["overlap"] = overlap_of(inputs, self.clip_frames)
         return make(model=self.model, window_length=self.clip_frames, window_batch=0, length=0, **inputs).result[:2]
 
+    def rival(self, parts: dict):
+        """The MODEL with another pack's windows, where `parts` names them; else None."""
+        name = next((name for name in rivals.MODELS if name in parts), None)
+        if name is None:
+            return None
+        inputs, length = dict(parts[name]), latent_length(self.clip_frames, 4)
+        overlap = latent_overlap(overlap_of(inputs, self.clip_frames), length, 4)
+        del inputs["overlap"]
+        return rivals.MODELS[name](self.model, length, overlap, **inputs)
+
     def can(self, parts: dict) -> bool:
         """Whether the model can have these parts: FIFO-Diffusion gives each frame a noise level of its own."""
         return "fifo" not in parts or takes_levels(self.model.get_model_object("diffusion_model"))
@@ -147,7 +157,7 @@ class Demo:
 
     def sample(self, parts: dict, frames: int, specs: list[tuple], seeds: list[int]):
         """What `video` returns, for the variant with these parts, and a prompt and a seed for each video."""
-        rival = rivals.scheduled(self.model, parts)
+        rival = self.rival(parts)
         if rival:  # core's loop takes a batch's timesteps by the window's frames: one video a call
             positives = [self.encode(self.prompt(spec)) for spec in specs]
             noises = [core.RandomNoise.execute(seed).result[0] for seed in seeds]

@@ -12,16 +12,11 @@ from pathlib import Path
 
 from comfy_extras.nodes_context_windows import ContextWindowsManualNode
 
-from ..samplers.windows import latent_length, latent_overlap
 
-CLIP = 49
-
-
-def core(model, *, overlap: int, schedule: str, freenoise: bool, fuse: str, stride: int):
-    """Context Windows (Manual) with windows of a clip."""
-    length = latent_length(CLIP, 4)
+def core(model, length: int, overlap: int, *, schedule: str, freenoise: bool, fuse: str, stride: int):
+    """Context Windows (Manual); length, overlap: of a window, in latent frames."""
     given = dict(
-        context_length=length, context_overlap=latent_overlap(overlap, length, 4), context_schedule=schedule,
+        context_length=length, context_overlap=overlap, context_schedule=schedule,
         context_stride=stride, closed_loop=False, fuse_method=fuse, dim=2, freenoise=freenoise,
         split_conds_to_windows=True,
     )  # fmt: skip
@@ -43,22 +38,15 @@ def _kjnodes():
     return module.ContextWindowsVisualizerKJ
 
 
-def kj(model, *, overlap: int, schedule: str, freenoise: bool, fuse: str):
+def kj(model, length: int, overlap: int, *, schedule: str, freenoise: bool, fuse: str):
     """Context Windows Visualizer (KJ); its causal fix is off, as it is by default."""
-    length = latent_length(CLIP, 4)
     model = _kjnodes().execute(
         model=model, frame_units="latent", temporal_downscale=4, num_frames=0, context_length=length,
-        context_overlap=latent_overlap(overlap, length, 4), context_schedule=schedule, context_stride=1,
-        closed_loop=False, fuse_method=fuse, dim=2, causal_window_fix=False, freenoise=freenoise,
+        context_overlap=overlap, context_schedule=schedule, context_stride=1, closed_loop=False,
+        fuse_method=fuse, dim=2, causal_window_fix=False, freenoise=freenoise,
     ).result[0]  # fmt: skip
     model.model_options["context_handler"].split_conds_to_windows = True
     return model
 
 
 MODELS = {"core": core, "kj": kj}
-
-
-def scheduled(model, parts: dict):
-    """The model with a rival's windows, where `parts` names one; else None."""
-    name = next((name for name in MODELS if name in parts), None)
-    return name and MODELS[name](model, **parts[name])
