@@ -15,7 +15,15 @@ from longtake.samplers.video_infinity import biases, logit_scale, spread
 from longtake.samplers.windows import Window, WindowSettings, local_windows
 from support import tiny_wan, zoo
 from support.compare import difference
-from support.shared import assert_nothing_stays, infinity, of_video, video_part, watched, written_out
+from support.shared import (
+    assert_cost_line_is_what_runs,
+    assert_nothing_stays,
+    infinity,
+    of_video,
+    video_part,
+    watched,
+    written_out,
+)
 from support.windows import LENGTH, OVERLAP, windowed
 from support.zoo_runs import FRAMES, NAMES
 from support.zoo_runs import run_comparable as run
@@ -229,23 +237,10 @@ def test_a_large_bias_leaves_one_scope():
 @pytest.mark.parametrize("batch", [1, 3])
 @pytest.mark.parametrize("more", [{}, {"closed_loop": True}, {"first_latent": "anchor"}, {"schedule": "random_shift"}])
 def test_cost_line_is_what_runs(batch, more, caplog):
-    name, counted = "wan21_t2v", []
-    patcher = infinity(windowed(zoo.patcher(name), window_batch=batch, **more), end=0.5)
-
-    def count(apply, args):
-        counted.append((args["c"]["transformer_options"]["longtake"]["step"], args["input"].shape[0]))
-        return apply(args["input"], args["timestep"], **args["c"])
-
-    patcher.set_model_unet_function_wrapper(count)
-    with caplog.at_level(logging.INFO):
-        got = run(name, patcher, steps=4)
-    per_step = [sum(rows for at, rows in counted if at == step) for step in range(4)]
-    assert f"= {sum(per_step)} window evaluations" in caplog.text
+    per_step = assert_cost_line_is_what_runs(infinity, batch, more, caplog)
     if more.get("schedule") is None:
         assert per_step == [8, 8, 8, 6]
         assert "+ 1 for shared attention in 3 of 4 steps" in caplog.text
-    one = infinity(windowed(zoo.patcher(name), window_batch=1, **more), end=0.5)
-    assert difference(run(name, one, steps=4), got) < 1e-4
 
 
 def test_the_global_path_stays_as_it_is():

@@ -1,5 +1,6 @@
 """Attention written out, and the two methods that share keys and values, by hand."""
 
+import logging
 import weakref
 
 import comfy.model_management
@@ -112,3 +113,25 @@ def assert_nothing_stays(path: type, method) -> None:
     assert repr(patcher.model_options) == before
     assert all(torch.equal(v, weights[k]) for k, v in patcher.model.state_dict().items())
     assert difference(run_comparable(name, patcher), expected) == 0
+
+
+def assert_cost_line_is_what_runs(method, batch: int, more: dict, caplog) -> list[int]:
+    """Evaluations per step of 4, which the log promised; several windows to a call agree with one.
+
+    method(windowed model): shares in the first half of the schedule; more: of the windows.
+    """
+    name, counted = "wan21_t2v", []
+    patcher = method(windowed(zoo.patcher(name), window_batch=batch, **more), end=0.5)
+
+    def count(apply, args):
+        counted.append((args["c"]["transformer_options"]["longtake"]["step"], args["input"].shape[0]))
+        return apply(args["input"], args["timestep"], **args["c"])
+
+    patcher.set_model_unet_function_wrapper(count)
+    with caplog.at_level(logging.INFO):
+        got = run_comparable(name, patcher, steps=4)
+    per_step = [sum(rows for at, rows in counted if at == step) for step in range(4)]
+    assert f"= {sum(per_step)} window evaluations" in caplog.text
+    one = method(windowed(zoo.patcher(name), window_batch=1, **more), end=0.5)
+    assert difference(run_comparable(name, one, steps=4), got) < 1e-4
+    return per_step
