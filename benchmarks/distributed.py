@@ -53,7 +53,7 @@ class Run:
 def parse(argv=None):
     parser = command.parser("distributed", __doc__)
     parser.add_argument("--frames", type=int, default=393, help="pixel frames")
-    parser.add_argument("--side", type=int, default=8, help="latent pixels of height and width")
+    parser.add_argument("--side", type=int, default=16, help="latent pixels of height and width")
     parser.add_argument("--steps", type=int, default=4)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--workers", type=int, nargs="+", default=[1, 2, 4])

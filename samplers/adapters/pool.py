@@ -170,7 +170,7 @@ class Pool:
 
     def _hand_out(self, task: Task) -> bool:
         now = time.monotonic()
-        paces = [self.paces.of(worker) for worker in self.workers]
+        paces = [self.paces.of(worker.number) for worker in self.workers]
         waiting = [
             max(sum(t.cost for t, _ in w.flying.values()) * pace - (now - w.since if w.flying else 0.0), 0.0)
             for w, pace in zip(self.workers, paces, strict=True)

@@ -123,6 +123,20 @@ def test_a_lora_of_a_model_that_is_gone_is_taken_off(four, alone, name):
     assert torch.equal(sample(name, 2), alone[name])
 
 
+def test_a_slow_worker_gets_fewer_calls(four, alone, monkeypatch):
+    class Slow(pool.Paces):
+        def note(self, worker, cost, seconds):
+            super().note(worker, cost, seconds * (100 if worker == 1 else 1))
+
+    monkeypatch.setattr(pool, "Paces", Slow)
+    pools = []
+    model = apply_workers(windowed(tiny_wan.patcher()), WorkerSettings(2, gpus=0), pools.append)
+    with torch.inference_mode():
+        assert torch.equal(tiny_wan.run(model), alone["windows"])
+    quick, slow = pools[0].workers
+    assert quick.calls + slow.calls == 12 and slow.calls <= 2  # what it had before anybody knew
+
+
 def test_texts_go_once(four, caplog):
     with caplog.at_level(logging.INFO, LOG):
         sample("windows", 2)
