@@ -27,6 +27,12 @@ WAYS = {
     "roll 8": ("schedule=rolling,overlap=8", "schedule=rolling,overlap=8"),
     "roll 0": ("schedule=rolling,overlap=0", "schedule=rolling,overlap=0"),
     "shift 28 to 0": ("schedule=random_shift,overlap_end=0", "schedule=random_shift,overlap_end=0"),
+    "cut 0": ("schedule=rolling_cut,overlap=0", "schedule=rolling_cut,overlap=0"),
+    "cut 4": ("schedule=rolling_cut,overlap=4", "schedule=rolling_cut,overlap=4"),
+    "cut 0, shuffled": ("schedule=rolling_cut,overlap=0,noise=on,mode=shuffle",
+                        "schedule=rolling_cut,overlap=0,mode=shuffle"),
+    "cut 4, mixed": ("schedule=rolling_cut,overlap=4,noise=on", "schedule=rolling_cut,overlap=4,mode=shuffle_and_mix"),
+    "shift 16, cfg 0.6": ("schedule=random_shift,overlap=16,cfg_until=0.6",) * 2,
     "roll 16 to 0": ("schedule=rolling,overlap=16,overlap_end=0", "schedule=rolling,overlap=16,overlap_end=0"),
     "roll 0, shuffled": ("schedule=rolling,overlap=0,noise=on,mode=shuffle",
                          "schedule=rolling,overlap=0,mode=shuffle"),
@@ -48,6 +54,8 @@ OTHERS = {  # other packs' windows, asked for by name
 MEANING = [
     f"`{REFERENCE}`: static windows, overlap 28 of 49 pixel frames, pyramid weights, plain noise",
     "`shift`, `roll`: schedule random_shift or rolling, with the overlap in pixel frames; `28 to 0`: overlap_end",
+    "`cut`: schedule rolling_cut, windows cut off at the video's ends; `cfg 0.6`: guidance (cfg_until) in the first 60 % "
+    "of the noise schedule",
     "`shuffled`: FreeNoise's noise; `mixed`: Noise Reinit's",
     "`early`: anchor attention (0.3) in the first 30 % of the noise schedule",
     "`core`: ComfyUI's Context Windows, standard_uniform, overlap 28, with its FreeNoise (`plain`: standard_static, "

@@ -47,7 +47,7 @@ def chart_data(
 
     weigh: raw fuse weights of local windows. The result has: frames, pixel_frames, compression, window, overlap and
     stride (latent frames); layouts, the distinct lists of local windows' starts (before 0 the end of a window that goes
-    around a closed loop, whose beginning is another); steps, for each one the number of its layout (None: no local
+    around a closed loop, whose beginning is another), and ends, the frames behind their last ones; steps, for each one the number of its layout (None: no local
     windows) and the extra path's weight gamma (0: not run); step with its windows' fuse weights (they sum to 1 on every
     frame; empty where there are too many); dilated, the extra path's number of windows and the frames of its first one;
     cost (see windows.Cost) with the ratio to plain windows.
@@ -69,10 +69,10 @@ def chart_data(
             local = next((p.windows for p in paths if p.name == "local"), [])
             share = next((p.share for p in paths if p.name != "local"), 0.0)
         local = _unrolled(local, frames)
-        starts = [w.indices[0] for w in local]
-        if starts and starts not in layouts:
-            layouts.append(starts)
-        rows.append({"layout": layouts.index(starts) if starts else None, "gamma": share})
+        spans = [(w.indices[0], w.indices[0] + len(w.indices)) for w in local]
+        if spans and spans not in layouts:
+            layouts.append(spans)
+        rows.append({"layout": layouts.index(spans) if spans else None, "gamma": share})
         if i == step:
             shown = local
     weights = []
@@ -87,7 +87,8 @@ def chart_data(
         "window": length,
         "overlap": settings.overlap,
         "stride": settings.stride,
-        "layouts": layouts,
+        "layouts": [[start for start, _ in spans] for spans in layouts],
+        "ends": [[end for _, end in spans] for spans in layouts],
         "steps": rows,
         "step": step,
         "weights": weights,

@@ -1,13 +1,13 @@
 """What a run costs: window evaluations of the model, counted before it runs, in closed form.
 
-An evaluation is one window, at one step, for one CFG branch. No window is built for the count: its time and memory do
+An evaluation is one window, at one step, for one CFG branch; a window that is cut off counts by its frames. No window is built for the count: its time and memory do
 not depend on the length of the video.
 """
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from .windows import WindowSettings, calls_count, local_count, starts_count
+from .windows import WindowSettings, calls_count, local_count, local_work, starts_count
 
 
 @dataclass(frozen=True)
@@ -58,12 +58,13 @@ def run_cost(
     asked = [settings.branches(branches, place) for place in details.places]
     if settings.whole(frames):
         return Cost(1, 0, 0, steps, sum(asked), steps * branches, steps * branches)
-    path, local, extra = settings.extra_path, [], []
+    path, local, cut, extra = settings.extra_path, [], 0.0, []
     for step, (key, t) in enumerate(zip(keys, details.times, strict=True)):
         active = path is not None and path.active(details.index + step, details.places[step])
         share = path.share(t) if active else 0.0
-        count = local_count(settings, frames, key, details.index + step, details.places[step])
-        local.append(count if share < 1 or path.joins else 0)
+        of_step = settings, frames, key, details.index + step, details.places[step]
+        local.append(local_count(*of_step) if share < 1 or path.joins else 0)
+        cut += (local[-1] - local_work(*of_step)) * asked[step] if local[-1] else 0
         extra.append(path.count(frames, settings.length) if share > 0 else 0)
     again = [
         sum(calls_count(count, details.limit) - 1 for count in counts if count > 1) if repeats else 0
@@ -72,6 +73,7 @@ def run_cost(
     more = [details.asks(step, n) - n if n and details.asks else 0 for step, n in enumerate(local)]
     plain = starts_count(frames, settings.length, settings.stride, 0) * steps * branches
     evaluations = sum(sum(counts) * n for *counts, n in zip(local, extra, more, again, asked, strict=True))
+    evaluations = round(evaluations - cut)
     once = max(frames / settings.length, 1) * steps * branches
     return Cost(
         max(local), max(extra), sum(n > 0 for n in extra), steps, evaluations, plain, once,
@@ -92,11 +94,12 @@ def cost_text(
     if details is not None and any(details.repeats or ()):
         extra += ", the first one again in every model call"
     most = "up to " if settings.uneven else ""
+    within = "at most " if settings.schedule == "rolling_cut" else ""
     stride = f"{settings.stride}" if settings.overlap_end is None else f"{settings.stride} to {settings.at(1.0).stride}"
     calls = "" if details is None else f", {details.limit} to a model call"
     until = "" if settings.cfg_until == 1 or branches == 1 else f" until {settings.cfg_until:g} of the schedule"
     return (
-        f"{frames} latent frames: {most}{cost.local} local windows of {min(settings.length, frames)} (stride "
+        f"{frames} latent frames: {most}{cost.local} local windows of {within}{min(settings.length, frames)} (stride "
         f"{stride}) per step{extra}{calls}; {cost.steps} steps x {branches} CFG branches{until} = "
         f"{cost.evaluations} window evaluations, {cost.evaluations / cost.plain:.2f}x plain windows ({cost.plain}), "
         f"every frame {cost.evaluations / cost.once:.2f} times a step, for a sampler with one evaluation per step"

@@ -17,7 +17,7 @@ import torch
 from .checks import held
 from .seeds import generator, step_seed
 
-SCHEDULES = ("static", "random_shift", "rolling", "random_shift_each")
+SCHEDULES = ("static", "random_shift", "rolling", "random_shift_each", "rolling_cut")
 RANDOM = ("random_shift", "random_shift_each")
 FIRST_LATENT = ("as_is", "anchor")
 FUSE = ("pyramid", "flat", "triangular", "sine", "overlap-linear")
@@ -134,7 +134,7 @@ class WindowSettings:
     @property
     def uneven(self) -> bool:
         """Whether a step may have more windows than another."""
-        return self.schedule in ("random_shift", "rolling") or self.overlap_end not in (None, self.overlap)
+        return self.schedule in ("random_shift", "rolling", "rolling_cut") or self.overlap_end not in (None, self.overlap)
 
     def at(self, place: float) -> "WindowSettings":
         """The settings at a place in the noise schedule (0 all noise, 1 clean), whose overlap holds for a step."""
@@ -252,11 +252,12 @@ def loop_count(frames: int, stride: int) -> int:
 def _offset(settings: WindowSettings, key: int, index: int) -> int:
     if settings.schedule == "random_shift":
         return shift_offset(settings.shift_seed, key, settings.stride)
-    return rolling_offset(index, settings.stride) if settings.schedule == "rolling" else 0
+    return rolling_offset(index, settings.stride) if settings.schedule.startswith("rolling") else 0
 
 
 def local_windows(settings: WindowSettings, frames: int, key: int, index: int = 0, place: float = 0.0) -> list[Window]:
-    """The local windows of one step over F = `frames` latent frames, all of the same length min(L, F).
+    """The local windows of one step over F = `frames` latent frames, all of the same length min(L, F), or, cut, of L/3
+    to L (see cut_windows).
 
     key: see shift_offset; index, place: see ExtraPath.active.
     """
@@ -268,11 +269,37 @@ def local_windows(settings: WindowSettings, frames: int, key: int, index: int = 
             starts = each_shifted(starts, reach(length, settings.stride), settings.shift_seed, key)
             starts = sorted(start % frames for start in starts)
         return [Window(_around(s, length, frames), length) for s in starts]
+    if settings.schedule == "rolling_cut" and frames > length:
+        return [Window(own, len(own)) for own in cut_windows(frames, length, settings.stride, offset)]
     starts = shifted_starts(frames, length, settings.stride, offset)
     if settings.schedule == "random_shift_each":  # the first and the last window stay, or frames would be left out
         moved = each_shifted(starts[1:-1], reach(length, settings.stride), settings.shift_seed, key)
         starts[1:-1] = sorted(min(max(start, 0), frames - length) for start in moved)
     return [Window(range(s, s + length), length) for s in starts]
+
+
+def cut_windows(frames: int, length: int, stride: int, offset: int) -> list[range]:
+    """Windows moved towards the front by one offset as in shifted_starts, of which F > L frames cut off what lies
+    outside, in place of moving it inside: without overlap each frame is in one window, as in KJNodes' batched_shifted.
+    There the pieces at the ends may be of one frame, which no model has learnt: here a piece shorter than half a window
+    shares with its neighbour (with both, where the video has three windows), so that both are half a window or more."""
+    overlap, count = length - stride, starts_count(frames, length, stride, offset)
+    spans = [(max(i * stride - offset, 0), min(i * stride - offset + length, frames)) for i in range(count)]
+    short = [2 * (end - start) < length for start, end in (spans[0], spans[-1])]
+
+    def share(first: int, last: int) -> None:
+        start, total, n = spans[first][0], spans[last][1] - spans[first][0], last - first + 1
+        bounds = [start + (total - overlap) * i // n for i in range(n + 1)]
+        spans[first : last + 1] = [(a, b + overlap) for a, b in zip(bounds, bounds[1:], strict=False)]
+
+    if all(short) and count == 3:
+        share(0, 2)
+    else:
+        if short[0]:
+            share(0, 1)
+        if short[1]:
+            share(count - 2, count - 1)
+    return [range(*span) for span in spans]
 
 
 def _around(start: int, length: int, frames: int) -> Sequence[int]:
@@ -293,6 +320,15 @@ def local_count(settings: WindowSettings, frames: int, key: int, index: int = 0,
     if settings.closed_loop:
         return loop_count(frames, settings.stride)
     return starts_count(frames, settings.length, settings.stride, _offset(settings, key, index))
+
+
+def local_work(settings: WindowSettings, frames: int, key: int, index: int = 0, place: float = 0.0) -> float:
+    """How many windows of min(L, F) frames those of local_windows come to."""
+    count = local_count(settings, frames, key, index, place)
+    settings = settings.at(place)
+    if settings.schedule != "rolling_cut" or settings.closed_loop or frames <= settings.length:
+        return count
+    return (frames + (count - 1) * settings.overlap) / settings.length
 
 
 def most_windows(settings: WindowSettings, frames: int) -> int:
@@ -336,16 +372,16 @@ def group(count: int, limit: int) -> list[range]:
     return [range(a, b) for a, b in zip(bounds, bounds[1:], strict=False)]
 
 
-def planned_calls(anchored: Sequence[bool], limit: int, companion: int | None = None) -> list[list[int]]:
-    """The numbers of the windows of each model call, at most `limit` to a call; windows with an anchor frame in front
-    (one frame longer) in calls of their own. companion: a window that stands first in every call; then a call holds two
+def planned_calls(lengths: Sequence[int], limit: int, companion: int | None = None) -> list[list[int]]:
+    """The numbers of the windows of each model call, at most `limit` to a call; lengths: frames of each window, of which
+    one call has but one, the shortest first. companion: a window that stands first in every call; then a call holds two
     windows at least."""
     calls = []
-    for kind in (False, True):
-        members = [i for i, longer in enumerate(anchored) if longer == kind and i != companion]
+    for length in sorted(set(lengths)):
+        members = [i for i, own in enumerate(lengths) if own == length and i != companion]
         if companion is not None:
             limit = max(limit, 2)
-            if anchored[companion] == kind:
+            if lengths[companion] == length:
                 calls.append([companion, *members[: limit - 1]])
                 del members[: limit - 1]
             calls += [[companion, *(members[i] for i in part)] for part in group(len(members), limit - 1)]

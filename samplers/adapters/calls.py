@@ -60,7 +60,7 @@ def path_calls(handler, evaluation: Evaluation, path: WindowPath) -> Iterator[Wi
     companion = next((hook.companion for hook in path.hooks if hook.companion is not None), None)
     again = None
     lengths = [len(window_frames(w)) for w in path.windows]
-    for indices in planned_calls([n > min(lengths) for n in lengths], path.limit, companion):
+    for indices in planned_calls(lengths, path.limit, companion):
         yield from _prepared(handler, evaluation, path, indices, again)
         again = companion
 

@@ -292,8 +292,14 @@ class LongTakeContextHandler(IndexListContextHandler):
     def _begin_path(self, evaluation: Evaluation, windows: list[ContextWindow], limit: int) -> list:
         hooks = evaluation.transformer_options.get(PATH_HOOKS, {}).values()
         entries = self._entries(evaluation, windows[0])
-        begun = [hook.begin_path(evaluation, windows, entries, limit) for hook in hooks]
-        return [hook for hook in begun if hook is not None]
+        begun = {hook: hook.begin_path(evaluation, windows, entries, limit) for hook in hooks}
+        if len({len(w.window.indices) for w in windows}) > 1 and any(begun.values()):
+            node = next(hook.node for hook, path in begun.items() if path)
+            raise ValueError(
+                f"{node}: reads other windows frame by frame, but those of schedule (rolling_cut) of the {NODE} have "
+                f"different lengths; set schedule to rolling, or bypass the first node"
+            )
+        return [path for path in begun.values() if path is not None]
 
     def _entries(self, evaluation: Evaluation, window: ContextWindow) -> Callable[[], int]:
         """Counts a window's cond entries over all CFG branches."""
@@ -308,10 +314,11 @@ class LongTakeContextHandler(IndexListContextHandler):
         """Windows per call: the widget's number, or what the first step of the run decided for windows of this size."""
         if self.settings.window_batch > 0:
             return self.settings.window_batch
-        length = max(len(window_frames(w)) for w in windows)
+        longest = max(windows, key=lambda w: len(window_frames(w)))
+        length = len(window_frames(longest))
 
         def decide():
-            conds = [self.get_resized_cond(cond, evaluation.x, windows[0]) for cond in evaluation.conds]
+            conds = [self.get_resized_cond(cond, evaluation.x, longest) for cond in evaluation.conds]
             return auto_batch(evaluation, [entry for cond in conds if cond is not None for entry in cond], length)
 
         return evaluation.run.once(("window batch", length), decide)

@@ -46,5 +46,5 @@ def _weights(handler, evaluation: Evaluation, paths, placed, frames: int, pooled
         return torch.cat(parts).to(evaluation.x).split([w.real for w in windows])
 
     shares = tuple((path.name, path.share) for path in paths)
-    starts = tuple(w.indices[0] for w in windows)
-    return evaluation.run.once(("weights", shares, handler.now.overlap, starts), weigh)
+    where = tuple((w.indices[0], len(w.indices)) for w in windows)
+    return evaluation.run.once(("weights", shares, handler.now.overlap, where), weigh)

@@ -6,7 +6,7 @@
  * @typedef {{layout: number | null, gamma: number}} Step
  * @typedef {{
  *   frames: number, pixel_frames: number, compression: number, window: number, overlap: number, stride: number,
- *   layouts: number[][], steps: Step[], step: number, weights: number[][],
+ *   layouts: number[][], ends: number[][], steps: Step[], step: number, weights: number[][],
  *   dilated: {windows: number, first: number[]}, cost: {local: number, evaluations: number, plain: number},
  *   branches: number, about: boolean, known: boolean, report: string,
  * }} Chart
@@ -44,6 +44,12 @@ export function startsOf(chart, step) {
   return layout === null || layout === undefined ? [] : chart.layouts[layout];
 }
 
+/** @param {Chart} chart @param {number} step @returns {number[]} the frames behind the last ones of these windows */
+export function endsOf(chart, step) {
+  const layout = chart.steps[step]?.layout;
+  return layout === null || layout === undefined ? [] : chart.ends[layout];
+}
+
 /** @param {number} value */
 const n = (value) => String(Math.round(value * 10) / 10);
 
@@ -64,10 +70,11 @@ export function stepPaths(chart) {
   const half = (ROW - gap) / 2;
   chart.steps.forEach((row, i) => {
     const starts = startsOf(chart, i);
+    const ends = endsOf(chart, i);
     starts.forEach((start, k) => {
       const high = starts.length > 1 ? half : ROW - gap;
       const next = starts[k + 2] ?? Infinity; // in the same half
-      const width = next <= start + chart.window ? Math.max((next - start) * scale - SEAM, 1) : chart.window * scale;
+      const width = next <= ends[k] ? Math.max((next - start) * scale - SEAM, 1) : (ends[k] - start) * scale;
       paths[k % 2] += box(start * scale, i * ROW + (k % 2) * half, width, high);
     });
     if (row.gamma > 0) global += box(0, i * ROW, 10, ROW - gap);
@@ -139,8 +146,9 @@ export function notes(chart, seen, t) {
 export function at(chart, step, part, t) {
   const latent = Math.min(Math.max(Math.floor(part * chart.frames), 0), chart.frames - 1);
   const frame = latent ? (latent - 1) * chart.compression + 1 : 0;
+  const ends = endsOf(chart, step);
   const here = startsOf(chart, step).flatMap((start, k) => {
-    if (latent < start || latent >= start + chart.window) return [];
+    if (latent < start || latent >= ends[k]) return [];
     const weight = step === chart.step ? chart.weights[k]?.[latent - start] : undefined;
     return weight === undefined ? `${k + 1}` : `${k + 1} (${weight.toFixed(2)})`;
   });
