@@ -54,8 +54,8 @@ OTHERS = {  # other packs' windows, asked for by name
 MEANING = [
     f"`{REFERENCE}`: static windows, overlap 28 of 49 pixel frames, pyramid weights, plain noise",
     "`shift`, `roll`: schedule random_shift or rolling, with the overlap in pixel frames; `28 to 0`: overlap_end",
-    "`cut`: schedule rolling_cut, windows cut off at the video's ends; `cfg 0.6`: guidance (cfg_until) in the first 60 % "
-    "of the noise schedule",
+    "`cut`: schedule rolling_cut, windows cut off at the video's ends; `cfg 0.6`: guidance (cfg_until) in the first "
+    "60 % of the noise schedule",
     "`shuffled`: FreeNoise's noise; `mixed`: Noise Reinit's",
     "`early`: anchor attention (0.3) in the first 30 % of the noise schedule",
     "`core`: ComfyUI's Context Windows, standard_uniform, overlap 28, with its FreeNoise (`plain`: standard_static, "

@@ -26,6 +26,13 @@ def draw_message(lines: list[str]) -> torch.Tensor:
     return to_image(page)
 
 
+def _spans(data: dict, row: dict) -> list[tuple[int, int]]:
+    """Where the local windows of a step begin and end."""
+    layout = row["layout"]
+    return [] if layout is None else list(zip(data["layouts"][layout], data["ends"][layout], strict=True))
+
+
+
 def draw_chart(data: dict, title: str, notes: list[str]) -> torch.Tensor:
     """The chart of chart.chart_data's result as an IMAGE: fuse weights above, frames x step below."""
     page = picture()
@@ -34,7 +41,7 @@ def draw_chart(data: dict, title: str, notes: list[str]) -> torch.Tensor:
     draw.text((LEFT, 16), title, TEXT, large)
     draw.text((LEFT, 44), "; ".join(notes), FAINT, small)
     width = SIZE[0] - LEFT - RIGHT
-    frames, length = data["frames"], data["window"]
+    frames = data["frames"]
 
     def x(frame: float) -> float:
         return LEFT + width * frame / frames
@@ -42,10 +49,10 @@ def draw_chart(data: dict, title: str, notes: list[str]) -> torch.Tensor:
     top, bottom = TOP, TOP + 120
     draw.rectangle((LEFT, top, LEFT + width, bottom), PANEL)
     row = data["steps"][data["step"]]
-    starts = [] if row["layout"] is None else data["layouts"][row["layout"]]
-    for k, (start, weights) in enumerate(zip(starts, data["weights"], strict=False)):
+    spans = _spans(data, row)
+    for k, ((start, end), weights) in enumerate(zip(spans, data["weights"], strict=False)):
         points = [(x(start + i + 0.5), bottom - (bottom - top - 8) * w) for i, w in enumerate(weights)]
-        points = [(x(start), points[0][1]), *points, (x(start + length), points[-1][1])]
+        points = [(x(start), points[0][1]), *points, (x(end), points[-1][1])]
         draw.line([(min(max(a, LEFT), LEFT + width), b) for a, b in points], LOCAL[k % 2], 2)
     draw.text((8, top), "weight\nof each\nwindow", FAINT, small)
     y = bottom + 8
@@ -59,11 +66,11 @@ def draw_chart(data: dict, title: str, notes: list[str]) -> torch.Tensor:
     draw.rectangle((LEFT, top, LEFT + width, bottom), PANEL)
     for i, row in enumerate(data["steps"]):
         y0, y1 = top + i * height, top + (i + 1) * height - (2 if height > 6 else 1)
-        starts = [] if row["layout"] is None else data["layouts"][row["layout"]]
-        middle = (y0 + y1) / 2 if len(starts) > 1 else y1
-        for k, start in enumerate(starts):  # by turns in the upper and the lower half of the row: overlaps show
+        spans = _spans(data, row)
+        middle = (y0 + y1) / 2 if len(spans) > 1 else y1
+        for k, (start, end) in enumerate(spans):  # by turns in the upper and the lower half of the row: overlaps show
             half = (y0, middle) if k % 2 == 0 else (middle, y1)
-            end = min([start + length, *starts[k + 2 : k + 3]])  # where the next one in the same half begins
+            end = min([end, *(span[0] for span in spans[k + 2 : k + 3])])  # where the next one in the same half begins
             if end > 0:  # what lies in the video of one that goes around a loop; at least a pixel of each
                 first = x(max(start, 0))
                 draw.rectangle((first, half[0], max(x(min(end, frames)) - 2, first), half[1]), LOCAL[k % 2])

@@ -203,9 +203,9 @@ class LongTakeWindowScheduler(io.ComfyNode):
                     tooltip="static: the same windows at every step. random_shift: all windows move by one random "
                     "offset per step, so seams never fall on the same frames. rolling: they move by even fractions, "
                     "so that seams of steps in a row lie far apart. random_shift_each: each window moves by an offset "
-                    "of its own, up to a quarter of the overlap. rolling_cut: as rolling, but windows at the video's ends "
-                    "are cut off, not moved inside: with overlap 0 every frame is computed once a step. Not with SynCoS "
-                    "or attention that windows share.",
+                    "of its own, up to a quarter of the overlap. rolling_cut: as rolling, but windows at the video's "
+                    "ends are cut off, not moved inside: with overlap 0 every frame is computed once a step; not with "
+                    "SynCoS or attention that windows share.",
                 ),
                 io.Int.Input(
                     "shift_seed", default=0, min=0, max=0xFFFFFFFFFFFFFFFF,

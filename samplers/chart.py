@@ -47,9 +47,10 @@ def chart_data(
 
     weigh: raw fuse weights of local windows. The result has: frames, pixel_frames, compression, window, overlap and
     stride (latent frames); layouts, the distinct lists of local windows' starts (before 0 the end of a window that goes
-    around a closed loop, whose beginning is another), and ends, the frames behind their last ones; steps, for each one the number of its layout (None: no local
-    windows) and the extra path's weight gamma (0: not run); step with its windows' fuse weights (they sum to 1 on every
-    frame; empty where there are too many); dilated, the extra path's number of windows and the frames of its first one;
+    around a closed loop, whose beginning is another), and ends, the frames behind their last ones; steps, for each one
+    the number of its layout (None: no local windows) and the extra path's weight gamma (0: not run); step with its
+    windows' fuse weights (they sum to 1 on every frame; empty where there are too many); dilated, the extra path's
+    number of windows and the frames of its first one;
     cost (see windows.Cost) with the ratio to plain windows.
     Raises ValueError when the chart would be too large to compute.
     """

@@ -1,7 +1,7 @@
 """What a run costs: window evaluations of the model, counted before it runs, in closed form.
 
-An evaluation is one window, at one step, for one CFG branch; a window that is cut off counts by its frames. No window is built for the count: its time and memory do
-not depend on the length of the video.
+An evaluation is one window, at one step, for one CFG branch; a window that is cut off counts by its frames. No window
+is built for the count: its time and memory do not depend on the length of the video.
 """
 
 from collections.abc import Callable, Sequence

@@ -18,7 +18,7 @@ from .checks import held
 from .seeds import generator, step_seed
 
 SCHEDULES = ("static", "random_shift", "rolling", "random_shift_each", "rolling_cut")
-RANDOM = ("random_shift", "random_shift_each")
+RANDOM, ROLLING = ("random_shift", "random_shift_each"), ("rolling", "rolling_cut")
 FIRST_LATENT = ("as_is", "anchor")
 FUSE = ("pyramid", "flat", "triangular", "sine", "overlap-linear")
 GOLDEN = 2654435769  # 2^32 / golden ratio
@@ -134,7 +134,7 @@ class WindowSettings:
     @property
     def uneven(self) -> bool:
         """Whether a step may have more windows than another."""
-        return self.schedule in ("random_shift", "rolling", "rolling_cut") or self.overlap_end not in (None, self.overlap)
+        return self.schedule in ("random_shift", *ROLLING) or self.overlap_end not in (None, self.overlap)
 
     def at(self, place: float) -> "WindowSettings":
         """The settings at a place in the noise schedule (0 all noise, 1 clean), whose overlap holds for a step."""
@@ -252,7 +252,7 @@ def loop_count(frames: int, stride: int) -> int:
 def _offset(settings: WindowSettings, key: int, index: int) -> int:
     if settings.schedule == "random_shift":
         return shift_offset(settings.shift_seed, key, settings.stride)
-    return rolling_offset(index, settings.stride) if settings.schedule.startswith("rolling") else 0
+    return rolling_offset(index, settings.stride) if settings.schedule in ROLLING else 0
 
 
 def local_windows(settings: WindowSettings, frames: int, key: int, index: int = 0, place: float = 0.0) -> list[Window]:
@@ -373,9 +373,9 @@ def group(count: int, limit: int) -> list[range]:
 
 
 def planned_calls(lengths: Sequence[int], limit: int, companion: int | None = None) -> list[list[int]]:
-    """The numbers of the windows of each model call, at most `limit` to a call; lengths: frames of each window, of which
-    one call has but one, the shortest first. companion: a window that stands first in every call; then a call holds two
-    windows at least."""
+    """The numbers of the windows of each model call, at most `limit` to a call; lengths: frames of each window, all
+    the same within a call, the shortest first. companion: a window that stands first in every call; then a call holds
+    two windows at least."""
     calls = []
     for length in sorted(set(lengths)):
         members = [i for i, own in enumerate(lengths) if own == length and i != companion]

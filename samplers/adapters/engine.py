@@ -293,7 +293,7 @@ class LongTakeContextHandler(IndexListContextHandler):
         hooks = evaluation.transformer_options.get(PATH_HOOKS, {}).values()
         entries = self._entries(evaluation, windows[0])
         begun = {hook: hook.begin_path(evaluation, windows, entries, limit) for hook in hooks}
-        if len({len(w.window.indices) for w in windows}) > 1 and any(begun.values()):
+        if len({len(window_frames(w)) - w.ahead for w in windows}) > 1 and any(begun.values()):
             node = next(hook.node for hook, path in begun.items() if path)
             raise ValueError(
                 f"{node}: reads other windows frame by frame, but those of schedule (rolling_cut) of the {NODE} have "

@@ -9,7 +9,7 @@ core's schedules and looking for these sigmas in them.
 import comfy.samplers
 import torch
 
-from ..windows import WindowSettings
+from ..windows import ROLLING, WindowSettings
 from .steps import Run
 
 MOST_STEPS = 200  # of the whole schedules that are tried
@@ -63,6 +63,6 @@ def located(settings: WindowSettings, model_sampling, options: dict) -> tuple[li
     if path is not None or settings.overlap_end is not None or settings.cfg_until < 1:
         every = sigmas[:-1].tolist()
         places = run.once(("places", len(every)), lambda: [place(model_sampling, sigma) for sigma in every])
-    if settings.schedule == "rolling" or (path is not None and path.counts):
+    if settings.schedule in ROLLING or (path is not None and path.counts):
         index = run.once("index", lambda: first_index(model_sampling, sigmas))
     return places, index

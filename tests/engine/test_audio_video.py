@@ -140,7 +140,8 @@ if NEW_CORE:
         assert len(texts) == 2 and all(difference(t, e[0][0]) == 0 for t, e in zip(texts, entries, strict=True))
 
     @pytest.mark.parametrize("settings", [
-        {"schedule": "random_shift", "shift_seed": 3}, {"fuse": "pyramid"}, {"fuse": "overlap-linear"},
+        {"schedule": "random_shift", "shift_seed": 3}, {"schedule": "rolling_cut"},
+        {"fuse": "pyramid"}, {"fuse": "overlap-linear"},
     ])
     def test_window_settings_matter_for_audio_too(settings):
         plain, other = run("ltxav", windowed("ltxav")), run("ltxav", windowed("ltxav", **settings))

@@ -17,8 +17,9 @@ from longtake.samplers.adapters.window import NEW_CORE
 from longtake.samplers.glc.paths import GlobalPath, dilated_windows, gamma
 from longtake.samplers.windows import FUSE, WindowSettings, local_windows
 from support import tiny_wan
+from support.shared import ditctrl
 from support.tiny_wan import CFG, CLOSE, FRAMES, STEPS, prompt, record, run
-from support.windows import LENGTH, OVERLAP, core_windowed, windowed
+from support.windows import LENGTH, OVERLAP, anchored, core_windowed, coupled, windowed
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -67,7 +68,7 @@ def test_anchor_adds_one_earlier_frame(model):
 
 
 @pytest.mark.parametrize("fuse", FUSE)
-@pytest.mark.parametrize("schedule", ["static", "random_shift", "loop"])
+@pytest.mark.parametrize("schedule", ["static", "random_shift", "rolling_cut", "loop"])
 @pytest.mark.parametrize("first_latent", ["as_is", "anchor"])
 def test_the_engine_equals_a_loop_over_its_definition(model, fuse, schedule, first_latent):
     """One denoising evaluation against windows cut, predicted and fused by hand, for one CFG branch."""
@@ -102,10 +103,11 @@ def test_the_engine_equals_a_loop_over_its_definition(model, fuse, schedule, fir
     def fused(windows, name):
         top, bottom = torch.zeros_like(x), torch.zeros(1, 1, FRAMES, 1, 1)
         for w in windows:
-            shape = [1] * LENGTH
+            length = len(w.indices)
+            shape = [1] * length
             if name == "local":
                 places = list(range(1, LENGTH + 1)) if loop else list(w.indices)  # no window is at an end
-                shape = core.get_context_weights(LENGTH, LENGTH + 2 if loop else FRAMES, places, handler)
+                shape = core.get_context_weights(length, LENGTH + 2 if loop else FRAMES, places, handler)
             part = denoise(w.indices, name)
             for position, frame in enumerate(w.indices[: w.real]):
                 top[:, :, frame] += shape[position] * part[:, :, position]
@@ -156,6 +158,29 @@ def test_windows_in_one_call_equal_windows_one_by_one(model, window_batch, batch
     torch.testing.assert_close(many, one, atol=CLOSE, rtol=0)
     assert max(len(note["windows"]) for _, note, *_ in calls) == min(window_batch, 4)
     assert all(shape[0] == batch * len(note["windows"]) * len(branches) for shape, note, _, branches in calls)
+
+
+@pytest.mark.parametrize("window_batch", [2, 64])
+@pytest.mark.parametrize("overlap", [0, 2])
+def test_windows_that_are_cut_have_calls_with_their_like(model, overlap, window_batch):
+    options = {"schedule": "rolling_cut", "overlap": overlap}
+    recorder, calls = record(windowed(model, window_batch=window_batch, **options))
+    torch.testing.assert_close(run(recorder), run(windowed(model, **options)), atol=CLOSE, rtol=0)
+    for shape, note, *_ in calls:
+        assert {len(w) for w in note["windows"]} == {shape[2]}
+    assert len({shape[2] for shape, *_ in calls}) > 1
+    if not overlap:
+        frames = sum(len(w) for _, note, *_ in calls for w in note["windows"])
+        assert frames == FRAMES * STEPS  # each once a step, both CFG branches in one call
+
+
+def test_methods_that_compare_windows_frame_by_frame_refuse_those_that_are_cut(model):
+    cut = windowed(model, schedule="rolling_cut")
+    for method, said in ((anchored, "Anchor Attention .*rolling_cut"), (ditctrl, "DiTCtrl.*rolling_cut")):
+        with pytest.raises(ValueError, match=said):
+            run(method(cut))
+    with pytest.raises(ValueError, match="SynCoS .*rolling_cut"):
+        run(cut, sampler=coupled())
 
 
 def test_a_batch_of_two_videos_is_the_two_videos(model):

@@ -78,7 +78,8 @@ def test_two_samplers_in_a_row_are_one(path, scheduler, cut):
 @pytest.mark.parametrize("cut", [1, 3, 4])
 @pytest.mark.parametrize("scheduler", ["simple", "karras"])
 @pytest.mark.parametrize("windows", [
-    {"schedule": "rolling"}, {"overlap_end": 0}, {"schedule": "random_shift", "overlap_end": 4, "closed_loop": True},
+    {"schedule": "rolling"}, {"schedule": "rolling_cut", "overlap": 1}, {"overlap_end": 0},
+    {"schedule": "random_shift", "overlap_end": 4, "closed_loop": True},
     {"schedule": "rolling", "fuse": "overlap-linear", "overlap_end": 4},
 ], ids=str)  # fmt: skip
 def test_windows_of_two_samplers_in_a_row_are_those_of_one(windows, scheduler, cut):

@@ -18,6 +18,7 @@ from longtake.samplers.windows import (
     latent_overlap,
     local_count,
     local_windows,
+    local_work,
     most_windows,
     pixel_length,
     planned_calls,
@@ -81,6 +82,35 @@ def test_rolling_windows_are_those_of_some_shift(frames, length, overlap):
         assert local_count(settings, frames, 3, index) == len(starts) <= most_windows(settings, frames)
 
 
+def batched_shifted(frames, length, offset):
+    """KJNodes' windows, in words: as many frames from the offset on, and what is left at both ends."""
+    starts = [s for s in (0, *range(offset, frames, length)) if s < frames]
+    return [list(range(a, b)) for a, b in zip(starts, [*starts[1:], frames], strict=True) if b > a]
+
+
+@pytest.mark.parametrize("frames,length,overlap", SIZES)
+def test_windows_that_are_cut_are_half_a_window_or_more(frames, length, overlap):
+    settings, stride = WindowSettings(length, overlap, "rolling_cut"), length - overlap
+    for index in range(17):
+        windows = local_windows(settings, frames, key=3, index=index)
+        lengths = [len(w.indices) for w in windows]
+        assert len(windows) == local_count(settings, frames, 3, index) <= most_windows(settings, frames)
+        assert sum(lengths) / min(length, frames) == pytest.approx(local_work(settings, frames, 3, index))
+        assert windows[0].indices[0] == 0 and windows[-1].indices[-1] == frames - 1
+        for a, b in zip(windows, windows[1:], strict=False):  # neighbours share the overlap, no more and no less
+            assert a.indices[-1] + 1 - b.indices[0] == overlap
+        parts = 3 if len(windows) == 3 else 2
+        assert frames <= length or all(length / parts <= n <= length for n in lengths)
+        theirs = batched_shifted(frames, length, (-rolling_offset(index, stride)) % length)
+        if overlap == 0 and all(2 * len(w) >= length for w in theirs):
+            assert [list(w.indices) for w in windows] == theirs
+
+
+def test_windows_that_are_cut_compute_each_frame_once():
+    cost = run_cost(WindowSettings(13, 0, "rolling_cut"), 74, range(20), 2)
+    assert cost.evaluations == round(74 / 13 * 20 * 2) == round(cost.once)
+
+
 def test_rolling_seams_lie_far_apart():
     """Multiples of the golden ratio: of any n steps in a row no two are nearer than 0.38 / n of the stride."""
     offsets = [rolling_offset(i, 10**6) for i in range(1000)]
@@ -103,7 +133,7 @@ def test_overlap_falls_evenly_with_the_noise():
         WindowSettings(13, 7, overlap_end=13)
 
 
-@pytest.mark.parametrize("schedule", ["static", "random_shift", "rolling"])
+@pytest.mark.parametrize("schedule", ["static", "random_shift", "rolling", "rolling_cut"])
 @pytest.mark.parametrize(
     "frames,length,overlap", [(13, 13, 6), (37, 13, 6), (74, 13, 0), (74, 13, 7), (9, 13, 6), (2, 5, 1)]
 )
@@ -242,7 +272,7 @@ def test_cost_without_windows_is_the_count_of_windows(frames, length, overlap, s
     for limit in (1, 2, 3, 8):  # the first window again in every call of some steps
         repeats = [i in (0, 1, 4) for i in range(7)]
         again = sum(
-            len(planned_calls([False] * len(p.windows), limit, 0)) - 1
+            len(planned_calls([length] * len(p.windows), limit, 0)) - 1
             for step, on in zip(paths, repeats, strict=True) if on for p in step if len(p.windows) > 1
         )  # fmt: skip
         cost = run_cost(settings, frames, keys, 2, Details(times, [i / 7 for i in range(7)], repeats, 0, limit))
@@ -262,7 +292,7 @@ def test_cost_builds_nothing(monkeypatch):
 def test_calls_hold_every_window_once_and_the_companion_always(count, limit, companion):
     if companion is not None and companion >= count:
         return
-    calls = planned_calls([False] * count, limit, companion)
+    calls = planned_calls([13] * count, limit, companion)
     assert all(len(call) <= (limit if companion is None else max(limit, 2)) for call in calls)
     others = sorted(i for call in calls for i in call if i != companion)
     assert others == [i for i in range(count) if i != companion]
@@ -272,9 +302,9 @@ def test_calls_hold_every_window_once_and_the_companion_always(count, limit, com
 
 
 def test_longer_windows_have_calls_of_their_own():
-    anchored = [False, True, True, False, True]
-    calls = planned_calls(anchored, 2)
+    calls = planned_calls([5, 6, 6, 5, 6], 2)
     assert calls == [[0, 3], [1, 2], [4]] or calls == [[0, 3], [1], [2, 4]]
+    assert planned_calls([3, 5, 5, 4], 2) == [[0], [3], [1, 2]]
 
 
 @pytest.mark.parametrize("count,limit", [(0, 4), (1, 4), (9, 4), (9, 1), (8, 4), (3, 64)])

@@ -71,6 +71,15 @@ def test_a_global_path_alone_has_no_local_windows():
     assert data["layouts"] == [] and data["weights"] == [] and all(row["layout"] is None for row in data["steps"])
 
 
+def test_windows_that_are_cut_are_drawn_as_they_are():
+    data = chart(WindowSettings(13, 0, "rolling_cut"), 293)
+    for starts, ends in zip(data["layouts"], data["ends"], strict=True):
+        assert ends[:-1] == starts[1:] and (starts[0], ends[-1]) == (0, 74)
+    assert len(data["layouts"]) > 5 and data["cost"]["ratio"] == pytest.approx(74 / 13 / 6, abs=5e-3)  # of whole windows
+    picture, rolling = (chart_image(WindowSettings(13, 0, s), 293)[0] for s in ("rolling_cut", "rolling"))
+    assert not torch.equal(picture, rolling)
+
+
 def test_a_closed_loop_is_drawn_around_the_end():
     """Windows around the end twice; on every frame the weights that lie in the video sum to 1."""
     settings = WindowSettings(13, 7, fuse="overlap-linear", closed_loop=True)

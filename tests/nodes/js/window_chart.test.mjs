@@ -10,7 +10,7 @@ const logic = await import(`data:text/javascript,${encodeURIComponent(source)}`)
 const t = (text, values = {}) => text.replace(/\{(\w+)\}/g, (_, name) => values[name]); // as i18n.js does, in English
 const chart = (changes = {}) => ({
   frames: 20, pixel_frames: 77, compression: 4, window: 10, overlap: 5, stride: 5,
-  layouts: [[0, 5, 10], [0, 3, 8, 10]],
+  layouts: [[0, 5, 10], [0, 3, 8, 10]], ends: [[10, 15, 20], [10, 13, 18, 20]],
   steps: [{ layout: 0, gamma: 0 }, { layout: 1, gamma: 0.00812 }, { layout: null, gamma: 1 }],
   step: 0, weights: [[1, 0.5], [0.5, 1], [1, 1]],
   dilated: { windows: 2, first: [0, 2, 4] }, cost: { local: 4, evaluations: 36, plain: 24 }, branches: 2, about: true,
@@ -41,12 +41,19 @@ test("rows show every window over all of its frames, so that overlaps show", () 
   assert.deepEqual(global.match(/M0 \d+/g), ["M0 10", "M0 20"]);
 });
 
+test("windows that are cut off end where they are cut", () => {
+  const cut = chart({ layouts: [[0, 6, 16]], ends: [[6, 16, 20]], steps: [{ layout: 0, gamma: 0 }], weights: [[1], [1], [1]] });
+  const { even, odd } = logic.stepPaths(cut);
+  assert.deepEqual([even.match(/M[\d.]+ 0h[\d.]+/g), odd.match(/M[\d.]+ 4.5h[\d.]+/g)], [["M0 0h300", "M800 0h200"], ["M300 4.5h500"]]);
+  assert.equal(logic.at(cut, 0, 0.32, t), "Step 1, frame 21 (latent 6): window 2 (1.00)");
+});
+
 test("the headline is the report's cost, and notes say what is assumed", () => {
   assert.equal(logic.headline(chart(), t), "about 1.50x plain windows: 4 windows per step + 2 global, 36 window evaluations in 3 steps with CFG");
   const plain = chart({ about: false, branches: 1, dilated: { windows: 0, first: [] } });
   assert.equal(logic.headline(plain, t), "1.50x plain windows: 4 windows per step, 36 window evaluations in 3 steps");
   assert.deepEqual(logic.notes(chart(), true, t), ["20 latent frames of 4, window 10, overlap 5", "shifts are examples"]);
-  const one = chart({ layouts: [[0]], window: 20, frames: 20 });
+  const one = chart({ layouts: [[0]], ends: [[20]], window: 20, frames: 20 });
   assert.match(logic.notes(one, false, t).join("; "), /^not longer than the window.*; assuming 4 frames per latent/);
   assert.match(logic.notes(chart({ known: false }), true, t)[0], /^length is not known: drawn for 77 frames/);
 });
@@ -58,7 +65,7 @@ test("a point has its windows and, in the chosen step, their weights", () => {
 });
 
 test("a single window is the whole row", () => {
-  const { even, odd } = logic.stepPaths(chart({ window: 20, layouts: [[0]], steps: [{ layout: 0, gamma: 0 }] }));
+  const { even, odd } = logic.stepPaths(chart({ window: 20, layouts: [[0]], ends: [[20]], steps: [{ layout: 0, gamma: 0 }] }));
   assert.match(even, /^M0 0h1000/);
   assert.equal(odd, "");
 });
@@ -123,7 +130,7 @@ test("loops, missing nodes and an unconnected scheduler are no trouble", () => {
 
 test("2,500 latent frames in 20 steps become paths quickly", () => {
   const starts = Array.from({ length: 417 }, (_, i) => Math.min(i * 6, 2487));
-  const large = chart({ frames: 2500, window: 13, layouts: [starts], steps: Array(20).fill({ layout: 0, gamma: 0 }), weights: starts.map(() => Array(13).fill(0.5)) });
+  const large = chart({ frames: 2500, window: 13, layouts: [starts], ends: [starts.map((start) => start + 13)], steps: Array(20).fill({ layout: 0, gamma: 0 }), weights: starts.map(() => Array(13).fill(0.5)) });
   const begun = performance.now();
   logic.stepPaths(large);
   logic.weightPaths(large);
