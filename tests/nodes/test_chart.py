@@ -75,7 +75,7 @@ def test_windows_that_are_cut_are_drawn_as_they_are():
     data = chart(WindowSettings(13, 0, "rolling_cut"), 293)
     for starts, ends in zip(data["layouts"], data["ends"], strict=True):
         assert ends[:-1] == starts[1:] and (starts[0], ends[-1]) == (0, 74)
-    assert len(data["layouts"]) > 5 and data["cost"]["ratio"] == pytest.approx(74 / 13 / 6, abs=5e-3)  # of whole windows
+    assert len(data["layouts"]) > 5 and data["cost"]["ratio"] == pytest.approx(74 / 13 / 6, abs=5e-3)
     picture, rolling = (chart_image(WindowSettings(13, 0, s), 293)[0] for s in ("rolling_cut", "rolling"))
     assert not torch.equal(picture, rolling)
 
