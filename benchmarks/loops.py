@@ -2,8 +2,8 @@
 
     COMFYUI_PATH=... python -m benchmarks loops
 
-Held-out prompts of the demo model, sampled with the window scheduler's closed_loop and, to compare, without. The latent
-is decoded with its own end in front, as the help of the node has it, so that every latent frame is BEFORE pixel frames.
+Held-out prompts of the demo model, sampled with the window scheduler's closed_loop and two schedules. The latent is
+decoded with its own end in front, as the help of the node has it, so that every latent frame is four pixel frames.
 Steps from one latent frame to the next are larger than those within; so the seam, which is one of them, is compared
 with the AROUND nearest others on each side of it. Writes loops.md and loops.json.
 """
@@ -24,8 +24,8 @@ from .variants import variant
 BEFORE = 8  # latent frames of its own end in front of a loop that is decoded
 AROUND = 3
 WAYS = {
-    "loop": "genl:schedule=random_shift,closed_loop=true",
-    "open": "genl:schedule=random_shift",
+    "random_shift": "genl:schedule=random_shift,closed_loop=true",
+    "rolling_cut": "genl:schedule=rolling_cut,closed_loop=true",
 }
 
 
@@ -89,7 +89,7 @@ def report(args, found: dict, weights: str) -> list[str]:
         "# The seam of a closed loop", "", f"`{command.line('loops', *words)}` (weights {weights})", "",
         f"The step from the last frame to the first, as a multiple of the {2 * AROUND} nearest steps between latent "
         f"frames: mean over {args.prompts} held-out prompts of the demo model, \u00b1 its standard error. Windows of "
-        f"49 pixel frames, overlap 28, random_shift; {args.steps} steps. `loop`: closed_loop. `open`: none.",
+        f"49 pixel frames, overlap 28, {args.steps} steps; the window scheduler's closed_loop, by schedule.",
         "",
         f"| | {' | '.join(titles)} |", "|---" * (1 + len(titles)) + "|",
     ]  # fmt: skip

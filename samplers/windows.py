@@ -249,10 +249,13 @@ def loop_count(frames: int, stride: int) -> int:
     return max(-(-frames // stride), 2)
 
 
-def _offset(settings: WindowSettings, key: int, index: int) -> int:
+def _offset(settings: WindowSettings, frames: int, key: int, index: int) -> int:
+    """Within a stride; of a loop's windows that have nothing to cut, all around it, so that they begin on every frame
+    as often: evenly spaced, they lie nearer together than a stride."""
     if settings.schedule == "random_shift":
         return shift_offset(settings.shift_seed, key, settings.stride)
-    return rolling_offset(index, settings.stride) if settings.schedule in ROLLING else 0
+    around = settings.closed_loop and settings.schedule == "rolling_cut"
+    return rolling_offset(index, frames if around else settings.stride) if settings.schedule in ROLLING else 0
 
 
 def local_windows(settings: WindowSettings, frames: int, key: int, index: int = 0, place: float = 0.0) -> list[Window]:
@@ -262,7 +265,7 @@ def local_windows(settings: WindowSettings, frames: int, key: int, index: int = 
     key: see shift_offset; index, place: see ExtraPath.active.
     """
     settings, length = settings.at(place), min(settings.length, frames)
-    offset = _offset(settings, key, index)
+    offset = _offset(settings, frames, key, index)
     if settings.closed_loop:
         starts = loop_starts(frames, settings.stride, offset)
         if settings.schedule == "random_shift_each":
@@ -319,7 +322,7 @@ def local_count(settings: WindowSettings, frames: int, key: int, index: int = 0,
     settings = settings.at(place)
     if settings.closed_loop:
         return loop_count(frames, settings.stride)
-    return starts_count(frames, settings.length, settings.stride, _offset(settings, key, index))
+    return starts_count(frames, settings.length, settings.stride, _offset(settings, frames, key, index))
 
 
 def local_work(settings: WindowSettings, frames: int, key: int, index: int = 0, place: float = 0.0) -> float:

@@ -153,6 +153,14 @@ def test_a_closed_loop_has_no_ends(frames, length, overlap, schedule):
         assert len(windows) >= 2 and max(gaps) <= max(length - overlap, -(-frames // 2))
 
 
+@pytest.mark.parametrize("frames,length,overlap", [(13, 13, 7), (37, 13, 7), (74, 13, 0)])
+def test_windows_all_around_a_loop_begin_everywhere_as_often(frames, length, overlap):
+    settings, steps = WindowSettings(length, overlap, "rolling_cut", closed_loop=True), 400
+    starts = [w.indices[0] for i in range(steps) for w in local_windows(settings, frames, key=i, index=i)]
+    even = len(starts) / frames
+    assert all(abs(starts.count(frame) - even) < 0.05 * even + 5 for frame in range(frames))
+
+
 def test_a_window_around_the_end_has_its_centre_there():
     c, frames = 4, 20  # 77 pixel frames
     assert window_centre([18, 19, 0, 1], c, frames) == window_centre(range(18, 22), c)
