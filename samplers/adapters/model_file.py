@@ -40,7 +40,7 @@ def write(patcher, path: Path) -> bytes:
 
     def keep(t: torch.Tensor):
         tensors[id(t)] = t
-        return str(id(t)), tuple(t.shape), t.stride(), isinstance(t, torch.nn.Parameter)
+        return str(id(t)), tuple(t.shape), t.stride(), isinstance(t, torch.nn.Parameter), t.requires_grad, t.is_inference()
 
     values = {name: getattr(patcher, name) for name in SET if hasattr(patcher, name)}
     names = {id(p): "patcher" for p in (patcher, getattr(patcher.model, "current_patcher", None)) if p is not None}
@@ -77,11 +77,12 @@ def read(blob: bytes, path: Path):
 
         def tensor(key):
             if key not in known:
-                name, shape, stride, parameter = key
-                t = file.get_tensor(name)
-                if t.stride() != stride:
-                    t = torch.empty_strided(shape, stride, dtype=t.dtype).copy_(t)
-                known[key] = torch.nn.Parameter(t, requires_grad=False) if parameter else t
+                name, shape, stride, parameter, grad, inference = key
+                with torch.inference_mode(inference), torch.no_grad():  # PyTorch takes other kernels where one would learn
+                    t = file.get_tensor(name)
+                    if t.stride() != stride:
+                        t = torch.empty_strided(shape, stride, dtype=t.dtype).copy_(t)
+                    known[key] = torch.nn.Parameter(t, grad) if parameter else t.requires_grad_(grad)
             return known[key]
 
         parts = unpack(blob, tensor, lambda name: None)

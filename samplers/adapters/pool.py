@@ -278,7 +278,7 @@ class Pool:
 
     def _options(self, evaluation) -> tuple[bytes, bytes, list]:
         options = {k: v for k, v in evaluation.options.items() if not k.startswith("sampler_")}
-        options = {k: v for k, v in options.items() if k not in ("context_handler", "denoise_mask_function")}
+        options = {k: v for k, v in options.items() if k not in ("context_handler", "denoise_mask_function", "to_load_options")}
         own = {k: v for k, v in evaluation.transformer_options.items() if k not in HERE}
         own["wrappers"] = {k: v for k, v in own.get("wrappers", {}).items() if k not in STAGES}
         blob, tensors = self._packed("model: its options or patches", {**options, "transformer_options": own})

@@ -25,7 +25,7 @@ from longtake.samplers.adapters.vmcr import RefineSettings, refine_sampler
 from longtake.samplers.adapters.workers import WorkerSettings, apply_workers
 from longtake.samplers.glc.paths import GlobalPath
 from longtake.samplers.workers import DEPTH
-from support import tiny_wan
+from support import tiny_wan, zoo, zoo_runs
 from support.windows import anchored, coupled, windowed
 
 pytestmark = pytest.mark.usefixtures("one_thread", "temp")
@@ -135,6 +135,33 @@ def test_a_slow_worker_gets_fewer_calls(four, alone, monkeypatch):
         assert torch.equal(tiny_wan.run(model), alone["windows"])
     quick, slow = pools[0].workers
     assert quick.calls + slow.calls == 12 and slow.calls <= 2  # what it had before anybody knew
+
+
+def test_weights_are_those_of_the_head_to_pytorch(four):
+    """It takes another kernel for a text's part of a joint attention where a weight could be trained, as core's can."""
+    def video(count):
+        model = windowed(zoo.patcher("hunyuan_video"), window_batch=2)
+        with torch.inference_mode():
+            return zoo_runs.run("hunyuan_video", apply_workers(model, WorkerSettings(count, gpus=0)))
+
+    assert torch.equal(video(2), video(0))
+
+
+def test_what_another_pack_puts_around_sampling_stays_here(four, alone):
+    seen = []
+
+    def around(executor, *args, **kwargs):
+        seen.append(1)
+        return executor(*args, **kwargs)
+
+    def add(model):
+        for stage in pool.STAGES:
+            model.add_wrapper_with_key(stage, "another pack", around)
+        return model
+
+    around.__module__ = "some_pack.nodes"
+    assert torch.equal(sample("windows", 2, add), alone["windows"])
+    assert len(seen) > len(pool.STAGES)
 
 
 def test_texts_go_once(four, caplog):
