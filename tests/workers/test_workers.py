@@ -11,10 +11,12 @@ import re
 import signal
 import sys
 import threading
+import types
 
 import comfy.controlnet
 import comfy.model_management
 import folder_paths
+import psutil
 import pytest
 import torch
 from longtake.samplers.adapters import model_file, pool, ray_actors, workers
@@ -24,7 +26,7 @@ from longtake.samplers.adapters.run_folders import kept_runs
 from longtake.samplers.adapters.vmcr import RefineSettings, refine_sampler
 from longtake.samplers.adapters.workers import WorkerSettings, apply_workers
 from longtake.samplers.glc.paths import GlobalPath
-from longtake.samplers.workers import DEPTH
+from longtake.samplers.workers import DEPTH, next_worker
 from support import tiny_wan, zoo, zoo_runs
 from support.windows import anchored, coupled, windowed
 
@@ -194,6 +196,42 @@ def test_a_killed_workers_calls_alone_are_computed_again(ray_of_all, alone, capl
             assert caplog.text.count("is lost") == n + 1  # the first one again, when the model is loaded
             again = [int(found) for found in re.findall(r"(\d+) calls are computed again", caplog.text)]
             assert sum(again) <= DEPTH
+
+
+def test_a_worker_that_hangs_is_given_up(ray_of_all, alone, caplog, monkeypatch):
+    """The others go on, though it was the quickest; the last one is waited for."""
+    monkeypatch.setattr(pool, "LATEST", 2.0)
+    monkeypatch.setattr(pool, "LATE", 0.0)
+    with workers.held(WorkerSettings(2, gpus=0)) as found:
+        first, last = (psutil.Process(int(worker.place.rpartition(" ")[2])) for worker in found)
+
+        def hang(step, *_):
+            if step == 0:
+                first.suspend()
+            if step == 1:
+                last.suspend()
+                threading.Timer(3.0, last.resume).start()
+
+        with caplog.at_level(logging.INFO, LOG):
+            assert torch.equal(sample("windows", 2, callback=hang), alone["windows"])
+    assert re.findall(r"(worker \d) .* is lost \(no answer", caplog.text) == ["worker 1"]
+    first.wait(20)
+
+
+def test_a_late_worker_keeps_nobody_waiting():
+    call = types.SimpleNamespace(call=types.SimpleNamespace(indices=[0]))
+    late = pool.Worker(0, None, flying={n: (pool.Task(n, call), 0) for n in range(DEPTH)}, since=100.0)
+    assert late.waiting(100.25, 1.0) == DEPTH - 0.25
+    waiting = [late.waiting(100.0 + 5, 1.0), 0.0]
+    assert next_worker(waiting, [DEPTH, 0], [1.0, 3.0], 1.0) == 1
+
+
+def test_a_model_that_cannot_be_written_is_said(four, tmp_path, monkeypatch):
+    (tmp_path / "full").write_bytes(b"")  # no folder
+    monkeypatch.setattr(folder_paths, "temp_directory", str(tmp_path / "full"))
+    said = r"LongTakeWorkers\): model: cannot be written to .*full.*--temp-directory.*workers to 0"
+    with pytest.raises(RuntimeError, match=said):
+        sample("windows", 2)
 
 
 def test_all_workers_lost_keeps_the_run(ray_of_all, alone, tmp_path, monkeypatch):
