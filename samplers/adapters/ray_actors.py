@@ -50,8 +50,14 @@ def required():
 def connected(address: str, workers: int, gpus: float) -> Iterator:
     """The module ray, connected; what was not connected before is not after."""
     ray = required()
-    if ray.is_initialized():
-        yield ray  # another pack's, or a script's own
+    if ray.is_initialized():  # by another pack, or a script
+        own = ray.get_runtime_context().gcs_address
+        if address not in ("local", own):
+            raise RuntimeError(
+                f"{NODE}: address ({address}): Ray runs in this process already, in another cluster; give {own}, or "
+                f"local for the same"
+            )
+        yield ray
         return
     with contextlib.ExitStack() as stack:
         stack.callback(_authenticate, {name: os.environ.get(name) for name in AUTHENTICATION})  # Ray sets them

@@ -18,6 +18,7 @@ import comfy.model_management
 import folder_paths
 import psutil
 import pytest
+import ray
 import torch
 from longtake.samplers.adapters import model_file, pool, ray_actors, workers
 from longtake.samplers.adapters.checkpoint import CheckpointSettings, apply_checkpoint
@@ -326,3 +327,14 @@ def test_too_few_gpus_are_said(ray_of_all):
     model = apply_workers(windowed(tiny_wan.patcher()), WorkerSettings(2, gpus=1))
     with pytest.raises(RuntimeError, match=r"gpus_per_worker \(1\): the cluster local has 8 CPUs and 0 GPUs"):
         contextvars.Context().run(tiny_wan.run, model)
+
+
+def test_ray_of_another_pack_is_no_other_cluster(ray_of_all, alone):
+    def run(address):
+        model = apply_workers(windowed(tiny_wan.patcher()), WorkerSettings(1, address, 0))
+        with torch.inference_mode():
+            return contextvars.Context().run(tiny_wan.run, model)
+
+    with pytest.raises(RuntimeError, match=r"address \(192.0.2.1:6379\): Ray runs .* give 127.0.0.1:\d+, or local"):
+        run("192.0.2.1:6379")
+    assert torch.equal(run(ray.get_runtime_context().gcs_address), alone["windows"])
