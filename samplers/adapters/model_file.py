@@ -40,7 +40,8 @@ def write(patcher, path: Path) -> bytes:
 
     def keep(t: torch.Tensor):
         tensors[id(t)] = t
-        return str(id(t)), tuple(t.shape), t.stride(), isinstance(t, torch.nn.Parameter)
+        kind = isinstance(t, torch.nn.Parameter), t.requires_grad, t.is_inference()
+        return str(id(t)), tuple(t.shape), t.stride(), kind
 
     values = {name: getattr(patcher, name) for name in SET if hasattr(patcher, name)}
     names = {id(p): "patcher" for p in (patcher, getattr(patcher.model, "current_patcher", None)) if p is not None}
@@ -66,6 +67,7 @@ def write_tensors(tensors: dict[str, torch.Tensor], path: Path) -> None:
     with open(path, "wb") as file:
         file.write(len(text).to_bytes(8, "little") + text)
         for name, t in tensors.items():
+            comfy.model_management.throw_exception_if_processing_interrupted()
             file.write(to_wire(t)[2].data)
             file.write(bytes(gaps[name]))
 
@@ -77,11 +79,12 @@ def read(blob: bytes, path: Path):
 
         def tensor(key):
             if key not in known:
-                name, shape, stride, parameter = key
-                t = file.get_tensor(name)
-                if t.stride() != stride:
-                    t = torch.empty_strided(shape, stride, dtype=t.dtype).copy_(t)
-                known[key] = torch.nn.Parameter(t, requires_grad=False) if parameter else t
+                name, shape, stride, (parameter, grad, inference) = key
+                with torch.inference_mode(inference), torch.no_grad():  # PyTorch has other kernels for what can learn
+                    t = file.get_tensor(name)
+                    if t.stride() != stride:
+                        t = torch.empty_strided(shape, stride, dtype=t.dtype).copy_(t)
+                    known[key] = torch.nn.Parameter(t, grad) if parameter else t.requires_grad_(grad)
             return known[key]
 
         parts = unpack(blob, tensor, lambda name: None)

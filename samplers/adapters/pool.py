@@ -35,6 +35,10 @@ logger = logging.getLogger(__name__)
 LARGE = 2**12  # bytes of a tensor that a worker keeps to be told by its digest
 MOST_KEPT = 2**31  # bytes of such tensors on a worker
 HERE = (WORKERS, RUN, STEP, CHUNKS, PATH_HOOKS, "callbacks", "easycache")  # of transformer_options: the head's alone
+LATE, LATEST = 10.0, 60.0  # a worker hangs that takes so many times as long as it did, and so many seconds
+FIRST = 900.0  # seconds for its first call, in which it loads the model, and may compile it
+LOADING = 1800.0  # seconds for all to make the model of its file, which may lie on another machine's disk
+AROUND = ("context_handler", "denoise_mask_function", "to_load_options")  # of model_options: the head's alone
 STAGES = {WrappersMP.OUTER_SAMPLE, WrappersMP.PREPARE_SAMPLING, WrappersMP.SAMPLER_SAMPLE, WrappersMP.PREDICT_NOISE}
 
 
@@ -55,6 +59,11 @@ class Worker:
     @property
     def name(self) -> str:
         return f"worker {self.number + 1} ({self.place})"
+
+    def waiting(self, now: float, pace: float) -> float:
+        """Seconds until it is through with its calls; one that is late is expected to take as long again."""
+        costs = [task.cost * pace for task, _ in self.flying.values()]
+        return abs(costs[0] - (now - self.since)) + sum(costs[1:]) if costs else 0.0
 
 
 @dataclass(eq=False)
@@ -104,7 +113,13 @@ class Pool:
         """Give every worker the model, by a file that is written. Raises for one that comes to another."""
         model_file.unload(patcher)
         try:
+            path.parent.mkdir(parents=True, exist_ok=True)
             blob = model_file.write(patcher, path)
+        except OSError as error:
+            raise RuntimeError(
+                f"{NODE}: model: cannot be written to {path.parent}, from where workers read it: {error}; make room "
+                f"there, start ComfyUI with --temp-directory on another disk, or set workers to 0"
+            ) from error
         except (Unsendable, TypeError) as error:
             raise ValueError(
                 f"{NODE}: model: cannot be given to workers: {error}; bypass the node it comes from, or set workers "
@@ -113,9 +128,9 @@ class Pool:
         self.names, self.patcher, self.device = module_names(patcher), patcher, patcher.load_device
         wanted = {**Digest().model(patcher), **versions()}
         workers = list(self.workers)
-        found = answers(self.ray, [w.actor.load.remote(blob, str(path)) for w in workers])
+        found = answers(self.ray, [w.actor.load.remote(blob, str(path)) for w in workers], LOADING)
         for worker, answer in zip(workers, found, strict=True):
-            if self._is_lost(answer):
+            if self._is_lost(answer) or isinstance(answer, self.ray.exceptions.GetTimeoutError):
                 self._lose(worker, answer)
                 continue
             if isinstance(answer, Exception):
@@ -171,10 +186,7 @@ class Pool:
     def _hand_out(self, task: Task) -> bool:
         now = time.monotonic()
         paces = [self.paces.of(worker.number) for worker in self.workers]
-        waiting = [
-            max(sum(t.cost for t, _ in w.flying.values()) * pace - (now - w.since if w.flying else 0.0), 0.0)
-            for w, pace in zip(self.workers, paces, strict=True)
-        ]
+        waiting = [w.waiting(now, pace) for w, pace in zip(self.workers, paces, strict=True)]
         number = next_worker(waiting, [len(w.flying) for w in self.workers], paces, task.cost)
         if number is None:
             return False
@@ -200,7 +212,7 @@ class Pool:
         refs = [ref for worker in self.workers for ref in worker.flying]
         throw_exception_if_processing_interrupted()
         found, _ = self.ray.wait(refs, num_returns=1, timeout=POLL)
-        done, lost = {}, []
+        done, lost = {}, [] if found else self._hanging()
         for worker in [w for w in self.workers if any(ref in w.flying for ref in found)]:
             for ref in [ref for ref in found if ref in worker.flying]:
                 try:
@@ -225,6 +237,19 @@ class Pool:
                     self.received += sum(data.nbytes for _, _, data in answer["results"])
                     done[task.number] = task.call, [from_wire(*r).to(self.device) for r in answer["results"]]
         return done, lost
+
+    def _hanging(self) -> list[Task]:
+        """The calls of workers that hang, which are given up. The last one is waited for: Cancel ends it."""
+        lost = []
+        for worker in [w for w in self.workers if w.flying]:
+            late, (task, _) = time.monotonic() - worker.since, next(iter(worker.flying.values()))
+            pace = self.paces.known.get(worker.number)
+            if late > (FIRST if pace is None else max(LATEST, LATE * task.cost * pace)):
+                if len(self.workers) > 1:
+                    lost += self._lose(worker, f"no answer for {late:.0f} s")
+                else:
+                    progress.show(f"{worker.name}, the last one, has not answered for {late:.0f} s")
+        return lost
 
     def _is_lost(self, answer) -> bool:
         """Whether an answer says that its worker is gone, and not what went wrong in its code."""
@@ -277,8 +302,7 @@ class Pool:
         return message, size + sum(data.nbytes for _, _, data in message["x"])
 
     def _options(self, evaluation) -> tuple[bytes, bytes, list]:
-        options = {k: v for k, v in evaluation.options.items() if not k.startswith("sampler_")}
-        options = {k: v for k, v in options.items() if k not in ("context_handler", "denoise_mask_function")}
+        options = {k: v for k, v in evaluation.options.items() if not k.startswith("sampler_") and k not in AROUND}
         own = {k: v for k, v in evaluation.transformer_options.items() if k not in HERE}
         own["wrappers"] = {k: v for k, v in own.get("wrappers", {}).items() if k not in STAGES}
         blob, tensors = self._packed("model: its options or patches", {**options, "transformer_options": own})

@@ -29,6 +29,7 @@ PREFIX = "longtake-ray-"
 PATIENCE = 180  # seconds for all workers to start
 PATIENCE_TO_JOIN = 5
 POLL = 0.1
+AUTHENTICATION = ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN")
 INSTALL = "python -m pip install ray"
 
 
@@ -49,10 +50,17 @@ def required():
 def connected(address: str, workers: int, gpus: float) -> Iterator:
     """The module ray, connected; what was not connected before is not after."""
     ray = required()
-    if ray.is_initialized():
-        yield ray  # another pack's, or a script's own
+    if ray.is_initialized():  # by another pack, or a script
+        own = ray.get_runtime_context().gcs_address
+        if address not in ("local", own):
+            raise RuntimeError(
+                f"{NODE}: address ({address}): Ray runs in this process already, in another cluster; give {own}, or "
+                f"local for the same"
+            )
+        yield ray
         return
     with contextlib.ExitStack() as stack:
+        stack.callback(_authenticate, {name: os.environ.get(name) for name in AUTHENTICATION})  # Ray sets them
         if address == "local":
             _start(ray, workers, gpus, stack)
         else:
@@ -63,13 +71,10 @@ def connected(address: str, workers: int, gpus: float) -> Iterator:
 def _start(ray, workers: int, gpus: float, stack: contextlib.ExitStack) -> None:
     from ray._private import ray_constants
 
-    # Ray's own clusters ask for a token; left to itself Ray would write one into the home folder, for all programs.
-    if "RAY_AUTH_TOKEN" not in os.environ:
-        os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
-        stack.callback(_forget_token)
-    _reread_token()
+    # Left to itself Ray would write a token into the home folder, for all programs, or ask for none.
+    _authenticate(dict(zip(AUTHENTICATION, ("token", secrets.token_hex(32)), strict=True)))
     folder = _folder()
-    stack.callback(_delete, folder)
+    stack.callback(delete, folder)
     # Ray replaces 127.0.0.1 by the machine's address unless it takes a cluster for impossible, as by itself on Windows.
     before, ray_constants.ENABLE_RAY_CLUSTER = ray_constants.ENABLE_RAY_CLUSTER, False
     stack.callback(setattr, ray_constants, "ENABLE_RAY_CLUSTER", before)
@@ -86,16 +91,17 @@ def _start(ray, workers: int, gpus: float, stack: contextlib.ExitStack) -> None:
         raise RuntimeError(f"{NODE}: address (local): Ray would listen on {ip}, not on this machine alone")
 
 
-def _forget_token() -> None:
-    del os.environ["RAY_AUTH_TOKEN"]
-    _reread_token()
-
-
-def _reread_token() -> None:
-    """Ray reads it once per process; older ones know none."""
+def _authenticate(values: dict[str, str | None]) -> None:
+    """Set what Ray reads of the environment once per process; older ones know no token."""
+    for name, value in values.items():
+        if value is None:
+            os.environ.pop(name, None)
+        else:
+            os.environ[name] = value
     with contextlib.suppress(ImportError, AttributeError):
-        from ray._raylet import AuthenticationTokenLoader
+        from ray._raylet import AuthenticationTokenLoader, Config
 
+        Config.initialize("")  # before the token: a thread that still wants one and finds none ends the process
         AuthenticationTokenLoader.instance().reset_cache()
 
 
@@ -125,10 +131,15 @@ def _folder() -> Path:
     return Path(tempfile.mkdtemp(prefix=f"{PREFIX}{os.getpid()}-", dir=base))
 
 
-def _delete(folder: Path) -> None:
-    for _ in range(50):  # Ray's processes write until they have ended
-        shutil.rmtree(folder, ignore_errors=True)
-        if not folder.exists():
+def delete(path: Path) -> None:
+    """A file or a folder. Ray's processes write until they have ended, and Windows keeps what they have open."""
+    for _ in range(50):
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            with contextlib.suppress(OSError):
+                path.unlink()
+        if not path.exists():
             return
         time.sleep(POLL)
 
@@ -154,7 +165,7 @@ def actor_class(ray, gpus: float):
             sys.path.insert(0, found)
             name, place = pack
             own = os.path.join("samplers", "adapters", "remote.py")
-            places = [place, *glob.glob(os.path.join(found, "custom_nodes", "*"))]
+            places = [place, *glob.glob(os.path.join(glob.escape(found), "custom_nodes", "*"))]
             place = next((p for p in places if os.path.isfile(os.path.join(p, own))), None)
             if place is None:
                 raise FileNotFoundError(f"no ComfyUI-LongTake in {found}/custom_nodes")
@@ -188,7 +199,8 @@ def start(ray, settings, actors: list) -> list[str]:
     if most < settings.workers:
         raise RuntimeError(
             f"{NODE}: workers ({settings.workers}), gpus_per_worker ({settings.gpus:g}): the cluster "
-            f"{settings.address} has {cpus:g} CPUs and {gpus:g} GPUs, enough for {most} workers"
+            f"{settings.address} has {cpus:g} CPUs and {gpus:g} GPUs, enough for {most} workers (of gpus_per_worker 0, "
+            f"which compute on the CPU: {int(cpus)})"
         )
     kind = actor_class(ray, settings.gpus)
     actors += [kind.remote() for _ in range(settings.workers)]

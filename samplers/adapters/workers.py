@@ -129,11 +129,15 @@ def apply_workers(model, settings: WorkerSettings, done: Callable[[Pool], None] 
                 f"height, width] are sent to workers; set workers to 0"
             )
         handler = guider.model_options.get("context_handler")
+        if handler is None:
+            raise ValueError(
+                f"{NODE}: model: has no windows to share out; put the Global/Local Window Scheduler on it, or set "
+                f"workers to 0 (with FIFO, too: its clips are not sent)"
+            )
         if isinstance(handler, LongTakeContextHandler) and handler.settings.whole(noise.shape[2]):
             return executor(noise, *rest, **kwargs)  # one window: nothing to share out
         _refused(guider)
         path = Path(folder_paths.get_temp_directory()) / f"longtake-{uuid.uuid4().hex}.safetensors"
-        path.parent.mkdir(parents=True, exist_ok=True)
         before, began = guider.model_options, time.monotonic()
         progress.show(f"Ray and {settings.workers} workers start")
         try:
@@ -149,7 +153,7 @@ def apply_workers(model, settings: WorkerSettings, done: Callable[[Pool], None] 
                 return out
         finally:
             guider.model_options = before
-            path.unlink(missing_ok=True)
+            ray_actors.delete(path)
 
     model = model.clone()
     put_first(model, WrappersMP.OUTER_SAMPLE, WORKERS, run)
@@ -159,8 +163,6 @@ def apply_workers(model, settings: WorkerSettings, done: Callable[[Pool], None] 
 def _report(settings: WorkerSettings, pool: Pool) -> None:
     shares = ", ".join(f"{w.name} {w.calls}" for w in pool.workers)
     _say(settings, f"{pool.calls} calls ({shares}), {pool.sent / 1e6:.1f} MB sent, {pool.received / 1e6:.1f} MB back")
-    if not pool.calls:
-        logger.warning("%s: no window was computed; put a Global/Local Window Scheduler on the model.", NODE)
 
 
 def _say(settings: WorkerSettings, text: str) -> None:

@@ -10,6 +10,7 @@ import psutil
 import pytest
 import ray
 import torch
+from longtake.samplers.adapters.ray_actors import AUTHENTICATION
 from longtake.samplers.adapters.shared_attention import apply_ditctrl, apply_video_infinity
 from longtake.samplers.adapters.workers import WorkerSettings, apply_workers
 from support import tiny_wan
@@ -54,7 +55,8 @@ def left(temp):
 
 
 def test_success(temp):
-    found = set()
+    found, home, environment = set(), Path.home() / ".ray", dict(os.environ)
+    was_there = home.exists()
 
     def look(*_):
         found.update(ip for process in [psutil.Process(), *children()] for ip in listening(process))
@@ -62,7 +64,8 @@ def test_success(temp):
     assert torch.equal(sample(2, look), sample(0))
     assert found and all(ip.removeprefix("::ffff:").startswith("127.") or ip == "::1" for ip in found)
     assert left(temp) == (False, [], [])
-    assert not (Path.home() / ".ray").exists() or os.environ.get("RAY_AUTH_TOKEN")
+    assert home.exists() == was_there
+    assert {name: os.environ.get(name) for name in AUTHENTICATION} == {n: environment.get(n) for n in AUTHENTICATION}
 
 
 def test_cancel(temp):
@@ -90,6 +93,13 @@ def test_no_cluster_at_an_address(temp):
     model = apply_workers(windowed(tiny_wan.patcher()), WorkerSettings(1, "127.0.0.1:9", 0))
     said = r"address \(127.0.0.1:9\): no Ray cluster answers there: .*ray start --head"
     with pytest.raises(RuntimeError, match=said):
+        tiny_wan.run(model)
+    assert left(temp) == (False, [], [])
+
+
+def test_a_model_without_windows_is_refused_before_ray_starts(temp):
+    model = apply_workers(tiny_wan.patcher(), WorkerSettings(2, gpus=0))
+    with pytest.raises(ValueError, match=r"LongTakeWorkers\): model: has no windows .*Scheduler .* workers to 0"):
         tiny_wan.run(model)
     assert left(temp) == (False, [], [])
 

@@ -11,11 +11,14 @@ import re
 import signal
 import sys
 import threading
+import types
 
 import comfy.controlnet
 import comfy.model_management
 import folder_paths
+import psutil
 import pytest
+import ray
 import torch
 from longtake.samplers.adapters import model_file, pool, ray_actors, workers
 from longtake.samplers.adapters.checkpoint import CheckpointSettings, apply_checkpoint
@@ -24,8 +27,8 @@ from longtake.samplers.adapters.run_folders import kept_runs
 from longtake.samplers.adapters.vmcr import RefineSettings, refine_sampler
 from longtake.samplers.adapters.workers import WorkerSettings, apply_workers
 from longtake.samplers.glc.paths import GlobalPath
-from longtake.samplers.workers import DEPTH
-from support import tiny_wan
+from longtake.samplers.workers import DEPTH, next_worker
+from support import tiny_wan, zoo, zoo_runs
 from support.windows import anchored, coupled, windowed
 
 pytestmark = pytest.mark.usefixtures("one_thread", "temp")
@@ -137,6 +140,33 @@ def test_a_slow_worker_gets_fewer_calls(four, alone, monkeypatch):
     assert quick.calls + slow.calls == 12 and slow.calls <= 2  # what it had before anybody knew
 
 
+def test_weights_are_those_of_the_head_to_pytorch(four):
+    """It takes another kernel for a text's part of a joint attention where a weight could be trained, as core's can."""
+    def video(count):
+        model = windowed(zoo.patcher("hunyuan_video"), window_batch=2)
+        with torch.inference_mode():
+            return zoo_runs.run("hunyuan_video", apply_workers(model, WorkerSettings(count, gpus=0)))
+
+    assert torch.equal(video(2), video(0))
+
+
+def test_what_another_pack_puts_around_sampling_stays_here(four, alone):
+    seen = []
+
+    def around(executor, *args, **kwargs):
+        seen.append(1)
+        return executor(*args, **kwargs)
+
+    def add(model):
+        for stage in pool.STAGES:
+            model.add_wrapper_with_key(stage, "another pack", around)
+        return model
+
+    around.__module__ = "some_pack.nodes"
+    assert torch.equal(sample("windows", 2, add), alone["windows"])
+    assert len(seen) > len(pool.STAGES)
+
+
 def test_texts_go_once(four, caplog):
     with caplog.at_level(logging.INFO, LOG):
         sample("windows", 2)
@@ -167,6 +197,42 @@ def test_a_killed_workers_calls_alone_are_computed_again(ray_of_all, alone, capl
             assert caplog.text.count("is lost") == n + 1  # the first one again, when the model is loaded
             again = [int(found) for found in re.findall(r"(\d+) calls are computed again", caplog.text)]
             assert sum(again) <= DEPTH
+
+
+def test_a_worker_that_hangs_is_given_up(ray_of_all, alone, caplog, monkeypatch):
+    """The others go on, though it was the quickest; the last one is waited for."""
+    monkeypatch.setattr(pool, "LATEST", 2.0)
+    monkeypatch.setattr(pool, "LATE", 0.0)
+    with workers.held(WorkerSettings(2, gpus=0)) as found:
+        first, last = (psutil.Process(int(worker.place.rpartition(" ")[2])) for worker in found)
+
+        def hang(step, *_):
+            if step == 0:
+                first.suspend()
+            if step == 1:
+                last.suspend()
+                threading.Timer(3.0, last.resume).start()
+
+        with caplog.at_level(logging.INFO, LOG):
+            assert torch.equal(sample("windows", 2, callback=hang), alone["windows"])
+    assert re.findall(r"(worker \d) .* is lost \(no answer", caplog.text) == ["worker 1"]
+    first.wait(20)
+
+
+def test_a_late_worker_keeps_nobody_waiting():
+    call = types.SimpleNamespace(call=types.SimpleNamespace(indices=[0]))
+    late = pool.Worker(0, None, flying={n: (pool.Task(n, call), 0) for n in range(DEPTH)}, since=100.0)
+    assert late.waiting(100.25, 1.0) == DEPTH - 0.25
+    waiting = [late.waiting(100.0 + 5, 1.0), 0.0]
+    assert next_worker(waiting, [DEPTH, 0], [1.0, 3.0], 1.0) == 1
+
+
+def test_a_model_that_cannot_be_written_is_said(four, tmp_path, monkeypatch):
+    (tmp_path / "full").write_bytes(b"")  # no folder
+    monkeypatch.setattr(folder_paths, "temp_directory", str(tmp_path / "full"))
+    said = r"LongTakeWorkers\): model: cannot be written to .*full.*--temp-directory.*workers to 0"
+    with pytest.raises(RuntimeError, match=said):
+        sample("windows", 2)
 
 
 def test_all_workers_lost_keeps_the_run(ray_of_all, alone, tmp_path, monkeypatch):
@@ -261,3 +327,14 @@ def test_too_few_gpus_are_said(ray_of_all):
     model = apply_workers(windowed(tiny_wan.patcher()), WorkerSettings(2, gpus=1))
     with pytest.raises(RuntimeError, match=r"gpus_per_worker \(1\): the cluster local has 8 CPUs and 0 GPUs"):
         contextvars.Context().run(tiny_wan.run, model)
+
+
+def test_ray_of_another_pack_is_no_other_cluster(ray_of_all, alone):
+    def run(address):
+        model = apply_workers(windowed(tiny_wan.patcher()), WorkerSettings(1, address, 0))
+        with torch.inference_mode():
+            return contextvars.Context().run(tiny_wan.run, model)
+
+    with pytest.raises(RuntimeError, match=r"address \(192.0.2.1:6379\): Ray runs .* give 127.0.0.1:\d+, or local"):
+        run("192.0.2.1:6379")
+    assert torch.equal(run(ray.get_runtime_context().gcs_address), alone["windows"])
