@@ -33,6 +33,7 @@ def parse(argv=None):
     parser = command.parser("loops", __doc__)
     parser.add_argument("--lengths", type=int, nargs="+", default=[49, 147, 294], help="pixel frames")
     parser.add_argument("--prompts", type=int, default=24, help="held-out prompts")
+    parser.add_argument("--seeds", type=int, default=2, help="of each prompt")
     parser.add_argument("--batch", type=int, default=4, help="prompts per sampler call")
     parser.add_argument("--steps", type=int, default=16)
     parser.add_argument("--cfg", type=float, default=4.0)
@@ -61,7 +62,7 @@ def seam(video: torch.Tensor) -> float:
 
 def ratios(args, demo: Loops) -> dict[str, list[float]]:
     """The seams of all prompts, by "way, pixel frames"."""
-    specs, found = world.held_out()[: args.prompts], {}
+    specs, found = world.held_out()[: args.prompts] * args.seeds, {}
     for frames in args.lengths:
         for name, text in WAYS.items():
             _, parts = variant(text, [])
@@ -83,13 +84,15 @@ def mean(values: list[float]) -> str:
 
 
 def report(args, found: dict, weights: str) -> list[str]:
-    words = ["--lengths", *map(str, args.lengths), "--prompts", str(args.prompts), "--steps", str(args.steps)]
+    words = ["--lengths", *map(str, args.lengths), "--prompts", str(args.prompts), "--seeds", str(args.seeds)]
+    words += ["--steps", str(args.steps)]
     titles = [f"{4 * latent_length(frames, 4)} frames" for frames in args.lengths]
     lines = [
         "# The seam of a closed loop", "", f"`{command.line('loops', *words)}` (weights {weights})", "",
         f"The step from the last frame to the first, as a multiple of the {2 * AROUND} nearest steps between latent "
-        f"frames: mean over {args.prompts} held-out prompts of the demo model, \u00b1 its standard error. Windows of "
-        f"49 pixel frames, overlap 28, {args.steps} steps; the window scheduler's closed_loop, by schedule.",
+        f"frames: mean over {args.prompts} held-out prompts of the demo model with {args.seeds} seeds each, \u00b1 its "
+        f"standard error. Windows of 49 pixel frames, overlap 28, {args.steps} steps; closed_loop of the window "
+        f"scheduler, by schedule.",
         "",
         f"| | {' | '.join(titles)} |", "|---" * (1 + len(titles)) + "|",
     ]  # fmt: skip
