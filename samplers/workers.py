@@ -15,18 +15,31 @@ WEIGHT = 0.5  # of the newest measurement in a pace
 
 @dataclass
 class Paces:
-    """Measured seconds per unit of cost, by worker; of one that was not measured yet, the others' mean."""
+    """Measured seconds per unit of cost, by worker; of one that was not measured yet, the others' mean. A worker's
+    first call says nothing, for the model is loaded in it, and may be compiled."""
 
     known: dict = field(default_factory=dict)
+    begun: set = field(default_factory=set)
+    fresh: set = field(default_factory=set)
 
     def note(self, worker, cost: float, seconds: float) -> None:
-        new, old = seconds / max(cost, 1e-9), self.known.get(worker)
-        self.known[worker] = new if old is None else WEIGHT * new + (1 - WEIGHT) * old
+        if worker in self.begun:
+            new, old = seconds / max(cost, 1e-9), self.known.get(worker)
+            self.known[worker] = new if old is None else WEIGHT * new + (1 - WEIGHT) * old
+            self.fresh.add(worker)
+        self.begun.add(worker)
 
     def of(self, worker) -> float:
         if worker in self.known:
             return self.known[worker]
         return sum(self.known.values()) / len(self.known) if self.known else 1.0
+
+    def relax(self) -> None:
+        """Between steps: one that had no call in the last one may be quicker than it was, and comes half way to the
+        quickest; else a moment's delay would keep it idle for the rest of a run."""
+        for worker in self.known.keys() - self.fresh:
+            self.known[worker] = (self.known[worker] + min(self.known.values())) / 2
+        self.fresh.clear()
 
 
 def next_worker(waiting: Sequence[float], counts: Sequence[int], paces: Sequence[float], cost: float) -> int | None:

@@ -147,6 +147,7 @@ class Pool:
         """The calls with their results, in their order (see calls.computed)."""
         calls, ready, todo, following, count, shown = iter(calls), {}, [], None, 0, 0
         self._make_room()
+        self.paces.relax()
         while True:
             while True:
                 if not todo:

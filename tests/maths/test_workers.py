@@ -50,9 +50,24 @@ def test_the_next_call_goes_to_who_has_it_done_first():
 
 def test_paces_are_measured_and_one_not_measured_is_as_the_others():
     paces = Paces()
+    for worker in "ab":
+        paces.note(worker, 1.0, 60.0)  # the model is loaded
     assert paces.of("a") == 1.0
     paces.note("a", 2.0, 6.0)
     paces.note("b", 1.0, 1.0)
     assert (paces.of("a"), paces.of("b"), paces.of("c")) == (3.0, 1.0, 2.0)
     paces.note("a", 1.0, 1.0)
     assert 1.0 < paces.of("a") < 3.0
+
+
+def test_a_worker_that_was_slow_once_is_tried_again():
+    paces = Paces()
+    for worker, seconds in (("a", 1.0), ("b", 1.0), ("a", 1.0), ("b", 9.0)):
+        paces.note(worker, 1.0, seconds)
+    chosen = []
+    for _ in range(4):
+        paces.relax()
+        waiting = [2 * paces.of("a"), 0.0]  # all that "a" may have
+        chosen.append(next_worker(waiting, [DEPTH, 0], [paces.of("a"), paces.of("b")], 1.0))
+        paces.note("a", 1.0, 1.0)
+    assert chosen == [None, None, 1, 1]

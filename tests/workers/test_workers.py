@@ -135,9 +135,9 @@ def test_a_slow_worker_gets_fewer_calls(four, alone, monkeypatch):
     pools = []
     model = apply_workers(windowed(tiny_wan.patcher()), WorkerSettings(2, gpus=0), pools.append)
     with torch.inference_mode():
-        assert torch.equal(tiny_wan.run(model), alone["windows"])
+        assert torch.equal(tiny_wan.run(model, steps=10), tiny_wan.run(windowed(tiny_wan.patcher()), steps=10))
     quick, slow = pools[0].workers
-    assert quick.calls + slow.calls == 12 and slow.calls <= 2  # what it had before anybody knew
+    assert quick.calls + slow.calls == 40 and 2 <= slow.calls <= 6  # what it had before anybody knew, and tries again
 
 
 def test_weights_are_those_of_the_head_to_pytorch(four):
