@@ -113,6 +113,7 @@ class _Run(ClipRun):
             first = 0 if lasts is None else self.first
             x = self.x[:, :, : self.settings.length] if lasts is None else self._begun(clip, lasts, said)
             predict, last = functools.partial(self._predict, clip), clip.end - clip.start - 1
+            x = x.contiguous()  # as a latent of its own would be: kernels round by layout
             x, lasts = sampled(self.settings, x, self.sigmas, first, predict, self.levels, lasts, last, shown)
             self._put(clip, x)
         return self.out
