@@ -22,7 +22,7 @@ from support.tiny_cogvideox import load, model_folders, prompts
 pytestmark = pytest.mark.usefixtures("one_thread")
 FLOWS = [name for name in WORKS if name not in ("cosmos_predict2", "cogvideox", "cogvideox15")]
 TOTAL = 4 * (FRAMES - 1) + 1  # pixel frames of the video
-STEPS = 5
+STEPS = 3
 
 
 def made(sampler=None, name=WAN, **given):

@@ -19,7 +19,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 def made(sampler=None, name=WAN, **given):
     sampler = sampler or mevg(name)
-    return run(sampler, name, **{"sigmas": schedule(given.get("model") or zoo.patcher(name), 5), **given})
+    return run(sampler, name, **{"sigmas": schedule(given.get("model") or zoo.patcher(name), 3), **given})
 
 
 @pytest.mark.parametrize(("name", "key"), [
