@@ -45,6 +45,7 @@ VARIANTS = {
     "ditctrl": None,
     "infinity": None,
     "fifo": None,
+    "mevg": None,
     "stage1": {"stages": "first"},
     "csd": {"stages": "second"},
     "syncos_paper": {"preset": "paper"},
@@ -60,6 +61,7 @@ MEANING = {
     "ditctrl": "DiTCtrl: keys and values of the window before, in the last of 6 layers, early steps; euler",
     "infinity": "Video-Infinity: windows attend to 13 frames spread over the video, too; threshold 850; euler",
     "fifo": "FIFO-Diffusion: a queue of two clips, lookahead; each new frame with its event's prompt",
+    "mevg": "MEVG: clip after clip, one event each, begun from the last frame before it",
     "stage1": "SynCoS's first stage alone, the same as genl but for rounding",
     "csd": "SynCoS's second stage alone, at every step: CSD",
     "syncos_paper": "SynCoS with the paper's values",
@@ -73,6 +75,7 @@ MEANING = {
 UNSTRUCTURED = "wo_structured"
 PARTS = {  # of methods that have a part of their own
     "ditctrl": {"ditctrl": {"first_layer": -1}}, "infinity": {"infinity": {"threshold": 850.0}}, "fifo": {"fifo": {}},
+    "mevg": {"mevg": {}},
 }
 DEFAULT = [name for name in VARIANTS if name not in PARTS]
 # Key: the part that it adds, its input there, the value that adds none.
@@ -115,10 +118,10 @@ def variant(text: str, everywhere: list[str]) -> tuple[str, Variant]:
     defaults = {"preset": "", **{f.name: f.default for f in fields(SynCoSSettings)}}
     for change in reversed(own):  # a variant's own last: they count
         key, _, value = change.partition("=")
-        if key in windows:
-            windows[key] = typed(change, value, windows[key])
-        elif PARTS.get(name) and key in INPUTS[name]:
+        if PARTS.get(name) and key in INPUTS[name]:
             added[name] |= {key: typed(change, value, INPUTS[name][key])}
+        elif key in windows:
+            windows[key] = typed(change, value, windows[key])
         elif key in ADDED:
             part, there, none = ADDED[key]
             value = typed(change, value, INPUTS[part][there])
@@ -176,8 +179,9 @@ def sample(demo: Demo, way: Variant, scenario, seed: int):
     sampler = syncos_sampler(way.syncos) if way.syncos else core.KSamplerSelect.execute("euler").result[0]
     positive = encode_timeline(demo.clip, *prompts(scenario, way.structured, decoded(scenario.frames)))
     model = attending(model, way.added)
-    if "fifo" in way.added:  # it brings its own clips
-        model, (sampler,) = demo.model, demo.fifo(way.added)
+    own = demo.own_clips(way.added)
+    if own is not None:
+        model, sampler = demo.model, own
     if "noise" in way.added:
         noise, = node("noise", "LongTakeNoiseReinit").execute(
             noise_seed=seed, windows=windows, **way.added["noise"]

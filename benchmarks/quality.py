@@ -8,7 +8,8 @@ every finished run. --resume goes on from there. It knows settings and weights, 
 start without.
 
 A trial of other settings: --variants genl ours ours:gamma0=0.05,anchor=0.3 (for one variant), or --set gamma0=0.05 (for
-every variant but genl, with which all are compared). Parts: windows, noise, abam, vmcr, fifo; "vmcr=off": without one.
+every variant but genl, with which all are compared). Parts: windows, noise, abam, vmcr, fifo, mevg; "vmcr=off": without
+one.
 """
 
 import hashlib
@@ -42,6 +43,7 @@ ATTENTION = {  # part: its node's module and id
     "abam": ("abam", "LongTakeABAM"), "ditctrl": ("shared_attention", "LongTakeDiTCtrl"),
     "infinity": ("shared_attention", "LongTakeVideoInfinity"),
 }  # fmt: skip
+OWN_CLIPS = {"fifo": "LongTakeFIFOSampler", "mevg": "LongTakeMEVGSampler"}  # part, and module: the SAMPLER's node
 SHEETS = 4  # prompts that --sheet draws
 
 
@@ -129,9 +131,12 @@ class Demo:
         """Whether the model can have these parts: FIFO-Diffusion gives each frame a noise level of its own."""
         return "fifo" not in parts or takes_levels(self.model.get_model_object("diffusion_model"))
 
-    def fifo(self, parts: dict) -> tuple:
-        """(SAMPLER,) of FIFO-Diffusion's part."""
-        return node("fifo", "LongTakeFIFOSampler").execute(window_length=self.clip_frames, **parts["fifo"]).result
+    def own_clips(self, parts: dict):
+        """The SAMPLER of a method that brings clips of its own, where `parts` names one; else None."""
+        name = next((name for name in OWN_CLIPS if name in parts), None)
+        if name is None:
+            return None
+        return node(name, OWN_CLIPS[name]).execute(window_length=self.clip_frames, **parts[name]).result[0]
 
     def measure(self, video: torch.Tensor, spec, boundaries: list[int]) -> dict[str, float]:
         return measure(video, reader.read(video), spec, boundaries)
@@ -173,9 +178,7 @@ class Demo:
             noises = [make(noise_seed=seed, windows=windows, **parts["noise"]).result[0] for seed in seeds]
         else:
             noises = [core.RandomNoise.execute(seed).result[0] for seed in seeds]
-        sampler, = core.KSamplerSelect.execute("euler").result
-        if "fifo" in parts:
-            sampler, = self.fifo(parts)
+        sampler = self.own_clips(parts) or core.KSamplerSelect.execute("euler").result[0]
         if "vmcr" in parts:
             sampler, = node("vmcr", "LongTakeVMCR").execute(sampler=sampler, **parts["vmcr"]).result
         positive = [[torch.cat([self.encode(self.prompt(s))[0][0] for s in specs]), {}]]

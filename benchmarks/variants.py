@@ -23,6 +23,9 @@ INPUTS = {
     "core": dict(overlap=28, schedule="standard_static", freenoise=False, fuse="pyramid", stride=1),
     "kj": dict(overlap=0, schedule="batched_shifted", freenoise=True, fuse="pyramid"),
     "fifo": dict(partitions=2, lookahead=True, start="clip"),
+    "mevg": dict(
+        begin="renoise", start_percent=0.2, shared_noise=1.0, lfai=1000.0, sgs=7.0, first_latent="anchor",
+    ),
 }  # fmt: skip
 GLOBAL = {  # no meaning without the path
     "gamma0", "beta", "global_every", "global_until", "global_mix", "global_cut", "dilation", "global_padding",
@@ -50,6 +53,7 @@ VARIANTS = {
     "ditctrl": {"windows": {}, "ditctrl": {"first_layer": -1}},
     "infinity": {"windows": {}, "infinity": {}},
     "fifo": {"fifo": {}},
+    "mevg": {"mevg": {}},
     "wo_glcd": without("windows", "abam"),
     "wo_global": without(global_path=False),
     "wo_local": without(gamma0=1.0, beta=0.0),
@@ -68,6 +72,7 @@ MEANING = {
     "ditctrl": "DiTCtrl: keys and values of the window before, in the last of 6 layers, early steps",
     "infinity": "Video-Infinity: windows attend to 13 frames spread over the video, too",
     "fifo": "FIFO-Diffusion: a queue of two clips, lookahead",
+    "mevg": "MEVG: clip after clip, each begun from the last frame before it",
     "wo_glcd": "no windows (and so no anchor attention): mixed noise and VMCR alone",
     "wo_global": "without the global path",
     "wo_local": "without the local path: gamma0 = 1, beta = 0",

@@ -7,6 +7,7 @@ from . import (
     keyframes,
     metric_encoders,
     metrics,
+    mevg,
     models,
     noise,
     prompts,
@@ -23,7 +24,7 @@ from ._api import ComfyExtension
 
 MODULES = (
     windows, noise, abam, shared_attention, vmcr, syncos, prompts, models, runs, redo, keyframes, video, compare,
-    metrics, metric_encoders, fifo, workers,
+    metrics, metric_encoders, fifo, workers, mevg,
 )  # fmt: skip
 
 

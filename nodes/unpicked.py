@@ -15,7 +15,8 @@ from ..samplers.adapters.timeline_notes import unpicked
 logger = logging.getLogger(__name__)
 
 TIMELINE = "LongTakePromptTimeline"
-WINDOWS = ("LongTakeWindowScheduler", "LongTakeSynCoSSampler", "LongTakeSynCoSKSampler", "LongTakeFIFOSampler")
+WINDOWS = ("LongTakeWindowScheduler", "LongTakeSynCoSSampler", "LongTakeSynCoSKSampler", "LongTakeFIFOSampler",
+           "LongTakeMEVGSampler")  # fmt: skip
 ANY = "*"
 PROMPTS = ("CONDITIONING", "GUIDER", ANY)  # what carries a prompt to a sampler
 MODELS = ("MODEL", "GUIDER", "SAMPLER", ANY)  # what brings windows to it

@@ -56,3 +56,13 @@ def held(settings, bounds: dict[str, tuple], options: dict[str, Sequence[str]]) 
         number(name, getattr(settings, name), *limits)
     for name, known in options.items():
         option(name, getattr(settings, name), known)
+
+
+def whole_schedule(sigmas: Sequence[float]) -> None:
+    """Noise levels that are a way from noise to a clean video."""
+    falls = all(a >= b for a, b in zip(sigmas, sigmas[1:], strict=False))
+    if len(sigmas) < 2 or not falls or sigmas[-1] != 0 or not sigmas[-2] > 0 or not math.isfinite(sigmas[0]):
+        raise ValueError(
+            f"sigmas ({short([round(s, 4) for s in sigmas])}) must fall from noise to 0 within one sampler, and reach "
+            f"0 at the end alone: leave out what splits or reverses them"
+        )

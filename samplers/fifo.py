@@ -25,13 +25,12 @@ needed then, and the calls that would see them alone are saved.
 Slots are counted from the head, levels from noise to clean as samplers have them. Nothing here knows ComfyUI.
 """
 
-import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
 
-from .checks import held, short
+from .checks import held
 from .windows import LONGEST, starts_count
 
 DIM = 2  # frames of [batch, channels, frames, height, width]
@@ -115,16 +114,6 @@ def cost_text(settings: FIFOSettings, frames: int, steps: int, branches: int) ->
         f"calls of the model for each new frame; {calls} x {branches} CFG branches = {calls * branches} window "
         f"evaluations, {calls / plain:.2f}x plain windows of half overlap in {steps} steps ({plain * branches})"
     )
-
-
-def checked(sigmas: Sequence[float]) -> None:
-    """Raise ValueError for noise levels that are no way from noise to a clean video."""
-    falls = all(a >= b for a, b in zip(sigmas, sigmas[1:], strict=False))
-    if len(sigmas) < 2 or not falls or sigmas[-1] != 0 or not sigmas[-2] > 0 or not math.isfinite(sigmas[0]):
-        raise ValueError(
-            f"sigmas ({short([round(s, 4) for s in sigmas])}) must fall from noise to 0 within one sampler, and reach "
-            f"0 at the end alone: leave out what splits or reverses them"
-        )
 
 
 def resampled(sigmas: Sequence[float], steps: int) -> list[float]:

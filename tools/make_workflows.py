@@ -38,9 +38,9 @@ COLUMNS = (  # title, width in pixels, and the nodes in it; column 0 holds the n
         "LongTakeDiTCtrl", "LongTakeVideoInfinity", "LongTakeCheckpointModel", "LongTakeWorkers",
     )),
     ("4. Sample", 400, (
-        "RandomNoise", "KSamplerSelect", "LongTakeSynCoSSampler", "LongTakeFIFOSampler", "LongTakeVMCR",
-        "LongTakeCheckpoint", "BasicScheduler", "LTXVScheduler", "CFGGuider", *SAMPLERS, "LongTakeRedoSpan",
-        "LongTakeContinue", "LongTakeLoadRun",
+        "RandomNoise", "KSamplerSelect", "LongTakeSynCoSSampler", "LongTakeFIFOSampler", "LongTakeMEVGSampler",
+        "LongTakeVMCR", "LongTakeCheckpoint", "BasicScheduler", "LTXVScheduler", "CFGGuider", *SAMPLERS,
+        "LongTakeRedoSpan", "LongTakeContinue", "LongTakeLoadRun",
     )),
     ("5. Decode and save", 480, (
         "VAEDecode", "VAEDecodeTiled", "ImageScaleBy", "CreateVideo", "LongTakeDecodeToVideo",

@@ -63,10 +63,21 @@ def lost_events(spans: list[Span], settings: WindowSettings, frames: int, keys: 
 
 
 def unseen_events(spans: list[Span], frames: int, compression: int) -> list[int]:
-    """With timing frame: numbers, from 1, of the events within the video that are no latent frame's."""
+    """Where events are told by frames: numbers, from 1, of the events within the video that are no latent frame's."""
     shown = {index for frame in range(frames) for index, _ in frame_weights(spans, frame, compression)}
     video = pixel_length(frames, compression)
     return [span.index + 1 for span in spans if span.index not in shown and span.start < video]
+
+
+def unseen(spans: list[Span], frames: int, compression: int) -> list[str]:
+    """unseen_events in words."""
+    lost = unseen_events(spans, frames, compression)
+    if not lost:
+        return []
+    return [
+        f"{NODE}: no latent frame has event{'s' if len(lost) > 1 else ''} {', '.join(map(str, lost))} of {len(spans)}: "
+        f"one is {compression} pixel frames. Make such events longer"
+    ]
 
 
 def hooked(conds: list) -> bool:
@@ -102,12 +113,7 @@ def notes(conds: list, settings: WindowSettings, frames: int, keys: Sequence[int
     out += other_lengths(conds, frames, settings.compression)
     for spans in timelines(conds):
         if by_frame(spans):
-            lost = unseen_events(spans, frames, settings.compression)
-            if lost:
-                out.append(
-                    f"{NODE}: no latent frame has event{'s' if len(lost) > 1 else ''} {', '.join(map(str, lost))} of "
-                    f"{len(spans)}: one is {settings.compression} pixel frames. Make such events longer"
-                )
+            out += unseen(spans, frames, settings.compression)
             continue
         if len(spans) < 2 or len(keys) * most_windows(settings, frames) * len(spans) > MOST_LOOKUPS:
             continue

@@ -18,7 +18,7 @@ PAPERS = ("glc", "syncos")
 # The adapters of each method; all others belong to the engine.
 METHODS = {
     "attention": ("attention",), "shared attention": ("shared_attention",), "vmcr": ("vmcr",), "syncos": ("syncos",),
-    "noise": ("noise",), "fifo": ("fifo", "frame_levels"),
+    "noise": ("noise",), "fifo": ("fifo", "frame_levels"), "mevg": ("mevg",),
 }  # fmt: skip
 ENTRIES = ("start.py", "benchmarks/__main__.py")  # run as scripts: there is no package yet
 
@@ -83,6 +83,7 @@ BREACHES = {
     "the adapter of vmcr alone": ("samplers/adapters/vmcr.py", "from .noise import KEY"),
     "the adapter of syncos alone": ("samplers/adapters/syncos.py", "from ..adapters.attention import OPTION"),
     "the adapter of fifo alone": ("samplers/adapters/frame_levels.py", "from .syncos import finite"),
+    "the adapter of mevg alone": ("samplers/adapters/mevg.py", "from .frame_levels import by_frame"),
     "the adapter of noise alone": ("samplers/adapters/noise.py", "from longtake.samplers.adapters import syncos"),
 }
 

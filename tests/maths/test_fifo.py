@@ -6,7 +6,8 @@ import math
 import pytest
 import torch
 from diffusers import DDIMScheduler
-from longtake.samplers.fifo import FIFOSettings, checked, cost_text, first_queue, resampled, rounds, step
+from longtake.samplers.checks import whole_schedule
+from longtake.samplers.fifo import FIFOSettings, cost_text, first_queue, resampled, rounds, step
 
 SHAPE = (2, 3, 2)  # channels, height, width
 CASES = [(f, n, lookahead) for f in (2, 4, 6) for n in (1, 2, 3) for lookahead in (False, True)]
@@ -219,8 +220,8 @@ def test_a_schedule_of_other_steps_is_the_same_curve():
 ])  # fmt: skip
 def test_a_schedule_that_does_not_fall_to_0_is_refused(sigmas):
     with pytest.raises(ValueError, match="sigmas"):
-        checked(sigmas)
-    checked([1.0, 0.5, 0.5, 0.0])
+        whole_schedule(sigmas)
+    whole_schedule([1.0, 0.5, 0.5, 0.0])
 
 
 @pytest.mark.parametrize("start", ["clip", "copies"])

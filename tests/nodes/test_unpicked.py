@@ -67,7 +67,9 @@ def test_guiders_and_nodes_between_are_followed(caplog, windows):
     assert len(said(caplog, nodes if windows else bypassed(nodes, scheduler))) == (not windows)
 
 
-@pytest.mark.parametrize("kind", ["LongTakeSynCoSSampler", "LongTakeFIFOSampler", "KSamplerSelect"])
+@pytest.mark.parametrize(
+    "kind", ["LongTakeSynCoSSampler", "LongTakeFIFOSampler", "LongTakeMEVGSampler", "KSamplerSelect"]
+)
 def test_some_samplers_bring_windows(caplog, kind):
     nodes, scheduler = timeline()
     (line,) = (i for i, node in nodes.items() if node["class_type"] == "LongTakePromptTimeline")
