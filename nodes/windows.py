@@ -194,9 +194,10 @@ class LongTakeWindowScheduler(io.ComfyNode):
                     "HunyuanVideo 129, the demo model 49).",
                 ),
                 io.Int.Input(
-                    "overlap", default=40, min=0, max=LONGEST,
-                    tooltip="Pixel frames that neighbouring windows share; about half a window. More is smoother and "
-                    "slower. Must be smaller than window_length.",
+                    "overlap", default=24, min=0, max=LONGEST,
+                    tooltip="Pixel frames that neighbouring windows share: a third of a window with random_shift or "
+                    "rolling, half with static, 0 with rolling_cut. More is smoother and slower. Must be smaller than "
+                    "window_length.",
                 ),
                 Combo(
                     "schedule", options=list(SCHEDULES), default="random_shift",

@@ -47,8 +47,9 @@ def read_graph(name):
     fps = (by_kind.get("CreateVideo") or by_kind["LongTakeDecodeToVideo"])["fps"]
     windows = by_kind.get("LongTakeWindowScheduler")
     sampler = by_kind.get("LongTakeSynCoSKSampler") or by_kind.get("LongTakeSynCoSSampler")
+    c = 8 if "EmptyLTXVLatentVideo" in by_kind else 4  # pixel frames per latent frame
     window, stride = (
-        (windows["window_length"], windows["window_length"] - windows["overlap"]) if windows
+        (windows["window_length"], c * ((windows["window_length"] - 1) // c + 1 - windows["overlap"] // c)) if windows
         else (sampler["window_length"], sampler["stride"])
     )  # fmt: skip
     if "LongTakePromptTimeline" in by_kind:
