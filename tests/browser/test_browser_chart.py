@@ -126,7 +126,7 @@ def test_chart_tells_what_is_under_the_pointer_and_leaves_the_wheel_to_the_canva
 def test_chart_of_an_ltx_graph_knows_its_latent_frames_before_a_run(comfy, renderer):
     graph = ui_graph("ltxv_timeline")
     comfy.load(graph)
-    wait_for_text(comfy.page.locator(".longtake-chart .note"), "37 latent frames of 8, window 13, overlap 6")
+    wait_for_text(comfy.page.locator(".longtake-chart .note"), "37 latent frames of 8, window 13, overlap 4")
 
 
 @pytest.mark.browser
