@@ -228,7 +228,7 @@ class LongTakeContextHandler(IndexListContextHandler):
         model, conds, x, timestep = evaluation.model, evaluation.conds, evaluation.x, evaluation.timestep
         frames, moment, options = x.shape[DIM], self.moment, evaluation.transformer_options
         video = frames - self.references
-        refuse_windows(self.settings, video, self.references)
+        refuse_windows(self.settings, video, self.references, options)
         places, index = self.located
         paths = step_paths(
             self.settings, video, index=index + moment.step, place=places[moment.step], key=moment.key,
@@ -292,14 +292,8 @@ class LongTakeContextHandler(IndexListContextHandler):
     def _begin_path(self, evaluation: Evaluation, windows: list[ContextWindow], limit: int) -> list:
         hooks = evaluation.transformer_options.get(PATH_HOOKS, {}).values()
         entries = self._entries(evaluation, windows[0])
-        begun = {hook: hook.begin_path(evaluation, windows, entries, limit) for hook in hooks}
-        if len({len(window_frames(w)) - w.ahead for w in windows}) > 1 and any(begun.values()):
-            node = next(hook.node for hook, path in begun.items() if path)
-            raise ValueError(
-                f"{node}: reads other windows frame by frame, but those of schedule (rolling_cut) of the {NODE} have "
-                f"different lengths; set schedule to rolling, or bypass the first node"
-            )
-        return [path for path in begun.values() if path is not None]
+        begun = [hook.begin_path(evaluation, windows, entries, limit) for hook in hooks]
+        return [hook for hook in begun if hook is not None]
 
     def _entries(self, evaluation: Evaluation, window: ContextWindow) -> Callable[[], int]:
         """Counts a window's cond entries over all CFG branches."""

@@ -44,9 +44,15 @@ def auto_batch(evaluation: Evaluation, entries: list[dict], length: int) -> int:
     return 1
 
 
-def refuse_windows(settings: WindowSettings, frames: int, references: int = 0) -> None:
-    """Raises ValueError where a step's windows over the video's own frames cannot be made, or hold more frames than can
-    be meant. references: frames in front of the video."""
+def refuse_windows(settings: WindowSettings, frames: int, references: int, options: dict) -> None:
+    """Raises ValueError where a step's windows over the video's own frames cannot be made, hold more frames than can be
+    meant, or do not go together with a method. references: frames in front of the video; options: of transformers."""
+    if settings.schedule == "rolling_cut" and not settings.closed_loop:
+        for hook in options.get(PATH_HOOKS, {}).values():
+            raise ValueError(
+                f"{hook.node}: reads other windows frame by frame, but those of schedule (rolling_cut) of the {NODE} "
+                f"have different lengths; set schedule to rolling, or bypass the first node"
+            )
     path = settings.extra_path
     if path is not None:
         try:
