@@ -18,12 +18,17 @@ def parser(name: str, doc: str) -> argparse.ArgumentParser:
     )
 
 
-def run_options(parser: argparse.ArgumentParser, steps: int) -> None:
-    """What a benchmark that samples and keeps its runs takes; steps: by default."""
+def sampling_options(parser: argparse.ArgumentParser, steps: int) -> None:
+    """What a benchmark that samples takes; steps: by default."""
     parser.add_argument("--steps", type=int, default=steps)
     parser.add_argument("--cfg", type=float, default=4.0)
     parser.add_argument("--weights", type=Path, help="folder of the demo model's .safetensors files")
     parser.add_argument("--out", type=Path, default=RESULTS, help="folder")
+
+
+def run_options(parser: argparse.ArgumentParser, steps: int) -> None:
+    """What a benchmark that samples and keeps its runs takes."""
+    sampling_options(parser, steps)
     parser.add_argument("--resume", action="store_true", help="keep the runs that are in its .jsonl file")
 
 

@@ -9,7 +9,6 @@ SynCoS can hold on a model, and where t_min should be. Writes handover.md and ha
 """
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import comfy_extras.nodes_custom_sampler as core
 import torch
@@ -44,10 +43,7 @@ class Pair:
 def parse(argv=None):
     parser = command.parser("handover", __doc__)
     parser.add_argument("--pairs", type=int, default=48, help="pairs of events, 1..48")
-    parser.add_argument("--steps", type=int, default=16)
-    parser.add_argument("--cfg", type=float, default=4.0)
-    parser.add_argument("--weights", type=Path, help="folder of the demo model's .safetensors files")
-    parser.add_argument("--out", type=Path, default=command.RESULTS, help="folder")
+    command.sampling_options(parser, 16)
     args = parser.parse_args(argv)
     if not 1 <= args.pairs <= 48:
         parser.error(f"--pairs: {args.pairs} is not in 1..48")

@@ -10,7 +10,6 @@ with the AROUND nearest others on each side of it. Writes loops.md and loops.jso
 
 import json
 import math
-from pathlib import Path
 
 import torch
 
@@ -35,10 +34,7 @@ def parse(argv=None):
     parser.add_argument("--prompts", type=int, default=24, help="held-out prompts")
     parser.add_argument("--seeds", type=int, default=2, help="of each prompt")
     parser.add_argument("--batch", type=int, default=4, help="prompts per sampler call")
-    parser.add_argument("--steps", type=int, default=16)
-    parser.add_argument("--cfg", type=float, default=4.0)
-    parser.add_argument("--weights", type=Path, help="folder of the demo model's .safetensors files")
-    parser.add_argument("--out", type=Path, default=command.RESULTS, help="folder")
+    command.sampling_options(parser, 16)
     args = parser.parse_args(argv)
     if not 1 <= args.prompts <= 60:
         parser.error(f"--prompts {args.prompts}: the held-out prompts are 60")

@@ -25,7 +25,8 @@ stands for the last one of the clip before, and is dropped; "as_is" appends whol
 The steps are deterministic (DDIM with eta 0, which is Euler); the authors have eta 1. The pulls are told in the
 authors' numbers, which go with mean squares over their frame of 4 x 32 x 32 values; other sizes are pulled as much. SGS
 pulls harder in longer clips, for its gradients add up: at 7 frame 0 goes 11 % of the way in 13 frames, 34 % in 33;
-beyond 30 it would overshoot. Nothing here knows ComfyUI.
+there it overshoots somewhere
+between 20 and 30. Nothing here knows ComfyUI.
 """
 
 import math

@@ -285,7 +285,7 @@ def cut_windows(frames: int, length: int, stride: int, offset: int) -> list[rang
     """Windows moved towards the front by one offset as in shifted_starts, of which F > L frames cut off what lies
     outside, in place of moving it inside: without overlap each frame is in one window, as in KJNodes' batched_shifted.
     There the pieces at the ends may be of one frame, which no model has learnt: here a piece shorter than half a window
-    shares with its neighbour (with both, where the video has three windows), so that both are half a window or more."""
+    shares with its neighbour, so that both are half a window or more; of three windows all share, a third or more."""
     overlap, count = length - stride, starts_count(frames, length, stride, offset)
     spans = [(max(i * stride - offset, 0), min(i * stride - offset + length, frames)) for i in range(count)]
     short = [2 * (end - start) < length for start, end in (spans[0], spans[-1])]

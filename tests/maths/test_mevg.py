@@ -16,6 +16,7 @@ from longtake.samplers.mevg import (
     step,
     structure_guided,
 )  # fmt: skip
+from support.mevg import autograd_sgs
 
 F, SHAPE = 5, (4, 32, 32)  # frames; channels, height, width of the authors' frame: their pulls are means over it
 ALPHAS = torch.linspace(0.97, 0.005, 9).double()  # from clean to noisy: cumulative, of DDIM
@@ -24,16 +25,6 @@ ALPHAS = torch.linspace(0.97, 0.005, 9).double()  # from clean to noisy: cumulat
 def drawn(seed, frames=F, shape=SHAPE):
     made = torch.randn(1, shape[0], frames, *shape[1:], generator=torch.Generator().manual_seed(seed))
     return made.double()
-
-
-def autograd_sgs(x0, last, scale):
-    """The authors' loop: one leaf, whose gradient is never cleared, moved in place beneath its graph."""
-    x0 = x0.clone().requires_grad_(True)
-    for f in range(x0.shape[2]):
-        before = torch.cat([last, x0[:, :, :-1]], 2)
-        (x0[:, :, : f + 1] - before[:, :, : f + 1]).square().mean().backward()
-        x0.data -= scale * x0.grad
-    return x0.detach()
 
 
 @pytest.mark.parametrize("frames", [1, 2, 5, 13])

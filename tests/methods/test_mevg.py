@@ -16,6 +16,7 @@ from longtake.samplers.seeds import derived_seed, generator
 from support import tiny_wan, zoo
 from support.compare import difference
 from support.fifo_runs import FRAMES, SEED, WAN, F, euler, run, schedule
+from support.mevg import autograd_sgs
 from support.mevg_runs import PLAIN, WORKS, mevg
 from support.tiny_cogvideox import load, model_folders, prompts
 
@@ -105,18 +106,6 @@ def test_cogvideox_of_the_packs_loader(cogvideox):
         video(0.0, "invert")
 
 
-@torch.enable_grad()
-def autograd_sgs(x0, last, scale):
-    """The authors' loop, at its scale for frames of 4096 values."""
-    scale *= math.prod(x0[:, :, 0].shape) / 4096
-    x0 = x0.clone().requires_grad_(True)
-    for f in range(x0.shape[2]):
-        before = torch.cat([last, x0[:, :, :-1]], 2)
-        (x0[:, :, : f + 1] - before[:, :, : f + 1]).square().mean().backward()
-        x0.data -= scale * x0.grad
-    return x0.detach()
-
-
 def mixed(eps, own, shared):
     later = []
     for j in range(1, F):
@@ -168,7 +157,7 @@ def by_hand(first_latent, begin, sgs, lfai):
             v = u + cfg * (v - u)
             x0, eps = x - now * v, x + (1 - now) * v
             if event and sgs:
-                x0 = autograd_sgs(x0, before[i], sgs)
+                x0 = autograd_sgs(x0, before[i], sgs * math.prod(x0[:, :, 0].shape) / 4096)  # as frames of theirs
             x = (1 - following) * x0 + following * eps
             lasts[i] = x0[:, :, end - start - 1 : end - start]
         video[:, :, new:end], before = x[:, :, new - start : end - start], lasts
