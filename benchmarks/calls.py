@@ -32,6 +32,9 @@ WAYS = {
     "cut 0, shuffled": ("schedule=rolling_cut,overlap=0,noise=on,mode=shuffle",
                         "schedule=rolling_cut,overlap=0,mode=shuffle"),
     "cut 4, mixed": ("schedule=rolling_cut,overlap=4,noise=on", "schedule=rolling_cut,overlap=4,mode=shuffle_and_mix"),
+    "shift 16, lazy": ("schedule=random_shift,overlap=16,lazy=on", "schedule=random_shift,overlap=16,lazy=0.2"),
+    "cut 0, shuffled, lazy": ("schedule=rolling_cut,overlap=0,noise=on,mode=shuffle,lazy=on",
+                              "schedule=rolling_cut,overlap=0,mode=shuffle,lazy=0.2"),
     "shift 16, cfg 0.6": ("schedule=random_shift,overlap=16,cfg_until=0.6",) * 2,
     "roll 16 to 0": ("schedule=rolling,overlap=16,overlap_end=0", "schedule=rolling,overlap=16,overlap_end=0"),
     "roll 0, shuffled": ("schedule=rolling,overlap=0,noise=on,mode=shuffle",
@@ -55,7 +58,7 @@ MEANING = [
     f"`{REFERENCE}`: static windows, overlap 28 of 49 pixel frames, pyramid weights, plain noise",
     "`shift`, `roll`: schedule random_shift or rolling, with the overlap in pixel frames; `28 to 0`: overlap_end",
     "`cut`: schedule rolling_cut, windows cut off at the video's ends; `cfg 0.6`: guidance (cfg_until) in the first "
-    "60 % of the noise schedule",
+    "60 % of the noise schedule; `lazy`: ComfyUI's LazyCache, its defaults (skips whole steps that would change little)",
     "`shuffled`: FreeNoise's noise; `mixed`: Noise Reinit's",
     "`early`: anchor attention (0.3) in the first 30 % of the noise schedule",
     "`core`: ComfyUI's Context Windows, standard_uniform, overlap 28, with its FreeNoise (`plain`: standard_static, "

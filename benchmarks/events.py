@@ -80,7 +80,8 @@ PARTS = {  # of methods that have a part of their own
 DEFAULT = [name for name in VARIANTS if name not in PARTS]
 # Key: the part that it adds, its input there, the value that adds none.
 ADDED = {
-    "anchor": ("abam", "anchor", 0.0), "anchor_until": ("abam", "end_percent", 0.0), "mode": ("noise", "mode", "random")
+    "anchor": ("abam", "anchor", 0.0), "anchor_until": ("abam", "end_percent", 0.0),
+    "mode": ("noise", "mode", "random"), "lazy": ("lazy", "reuse_threshold", 0.0),
 }  # fmt: skip
 
 

@@ -215,10 +215,14 @@ def node(module: str, name: str):
 
 
 def attending(model, parts: dict):
-    """The MODEL with those of the parts that are attention between windows."""
+    """The MODEL with those of the parts that are attention between windows, and ComfyUI's LazyCache."""
     for part, (module, name) in ATTENTION.items():
         if part in parts:
             model, = node(module, name).execute(model=model, cache="auto", **parts[part]).result
+    if "lazy" in parts:
+        from comfy_extras.nodes_easycache import LazyCacheNode
+
+        model, = LazyCacheNode.execute(model, verbose=False, **parts["lazy"]).result
     return model
 
 

@@ -20,6 +20,7 @@ INPUTS = {
         omega=2e-5, lambda_f=0.2, lambda_mse=0.001, lambda_phase=1.0, phase="wrapped", rescale=True, start_percent=0.0,
         end_percent=1.0,
     ),
+    "lazy": dict(reuse_threshold=0.2, start_percent=0.15, end_percent=0.95),
     "core": dict(overlap=28, schedule="standard_static", freenoise=False, fuse="pyramid", stride=1),
     "kj": dict(overlap=0, schedule="batched_shifted", freenoise=True, fuse="pyramid"),
     "fifo": dict(partitions=2, lookahead=True, start="clip"),

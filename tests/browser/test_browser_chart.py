@@ -315,3 +315,30 @@ def test_syncos_sends_one_filmstrip_whatever_makes_its_windows(preview_server, w
 
 def test_a_user_without_previews_gets_none(comfy_server):
     assert small_run(comfy_server) == []
+
+
+@pytest.mark.browser
+def test_settings_to_begin_with(comfy, loaded):
+    """The list on the chart sets the widgets, says what goes with them, and an undo takes them back."""
+    scheduler, page = loaded[SCHEDULER], comfy.page
+    names = ("window_length", "overlap", "schedule")
+    values = (
+        f"() => {{ const of = window.app.graph.getNodeById({scheduler}).widgets; "
+        f"return {list(names)}.map((name) => of.find((w) => w.name === name).value) }}"
+    )
+    page.evaluate("() => window.app.extensionManager.workflow.activeWorkflow.changeTracker.checkState()")
+    before = page.evaluate(values)
+    choose = page.locator(".longtake-first")
+    choose.select_option(label="Wan 2.1 and 2.2: balanced")
+    assert page.evaluate(values) == [81, 24, "random_shift"]
+    choose.select_option(label="demo model: fewest calls")
+    assert page.evaluate(values) == [49, 0, "rolling_cut"] and choose.input_value() == ""
+    note = page.locator(".longtake-chart .note")
+    wait_for_text(note, "goes with Noise Reinit, mode shuffle")
+    wait_for_text(cost(comfy), "windows per step")
+    comfy.widget(scheduler, "overlap", 8)
+    page.wait_for_function("e => !e.textContent.includes('goes with')", arg=note.element_handle())
+    for _ in range(3):
+        page.keyboard.press("Control+z")
+        page.wait_for_timeout(300)
+    assert page.evaluate(values) == before

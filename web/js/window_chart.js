@@ -6,6 +6,7 @@ import { app } from "../../../scripts/app.js";
 // @ts-ignore
 import { api } from "../../../scripts/api.js";
 import { make, passWheel, svg, takePlace } from "./dom.js";
+import { addFirstSettings } from "./first_settings.js";
 import { isOpen } from "./graph.js";
 import { addReport } from "./report.js";
 import { t } from "./i18n.js";
@@ -17,7 +18,7 @@ import {
 const NODE = "LongTakeWindowScheduler";
 const WIDGET = "longtake_chart";
 const ROUTE = "/longtake/windows";
-const HEIGHT = 232;
+const HEIGHT = 236;
 const MARGIN = 20; // that the canvas renderer leaves above and below a DOM widget
 const LEFT = 12; // units before the first frame, for the marks of the global path
 const DELAY = 120; // ms after the last change
@@ -25,6 +26,7 @@ const STYLE = `
 .longtake-chart { display: flex; flex-direction: column; gap: 3px; box-sizing: border-box; width: 100%; height: 100%;
   min-height: ${HEIGHT}px; padding: 4px 6px; overflow: hidden; font: 11px/1.3 sans-serif; color: var(--input-text);
   background: var(--comfy-input-bg); border-radius: 6px; --even: #4a90d9; --odd: #d9923c; --global: #4caf66; }
+.longtake-chart .head { flex: none; display: flex; gap: 6px; justify-content: space-between; align-items: flex-start; }
 .longtake-chart .cost { font-weight: 600; }
 .longtake-chart .note { color: var(--descrip-text); min-height: 1.3em; overflow-wrap: anywhere; }
 .longtake-chart .error { color: var(--error-text, #e05252); }
@@ -70,7 +72,14 @@ class WindowChart {
     const style = document.createElement("style");
     style.textContent = STYLE;
     root.append(style);
-    this.cost = make("div", "cost", root);
+    const head = make("div", "head", root);
+    this.cost = make("div", "cost", head);
+    this.also = ""; // what goes with the settings that were chosen from the list
+    addFirstSettings(this.node, head, (text) => {
+      this.also = text;
+      this.refresh();
+      this.say();
+    });
     this.weights = svg("svg", "weights", root);
     this.steps = svg("svg", "steps", root);
     for (const [picture, kinds] of /** @type {[Element, string[]][]} */ ([
@@ -136,7 +145,7 @@ class WindowChart {
       return;
     }
     const seen = Boolean(this.node.properties?.longtake_compression);
-    note.textContent = [readout(chart, t), ...notes(chart, seen, t)].join("; ");
+    note.textContent = [...(this.also ? [this.also] : []), readout(chart, t), ...notes(chart, seen, t)].join("; ");
   }
 
   /** @param {KeyboardEvent} event */
@@ -272,7 +281,12 @@ app.registerExtension({
   nodeCreated(node) {
     if (node.comfyClass !== NODE) return;
     const chart = new WindowChart(node);
-    for (const widget of node.widgets) after(widget, "callback", () => chart.refresh());
+    for (const widget of node.widgets) {
+      after(widget, "callback", () => {
+        chart.also = "";
+        chart.refresh();
+      });
+    }
     const options = { serialize: false, getValue: () => "", setValue: () => {}, getMinHeight: () => HEIGHT + MARGIN };
     node.addDOMWidget(WIDGET, WIDGET, chart.root, options).serialize = false;
     chart.report = addReport(node);
