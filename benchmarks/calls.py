@@ -32,6 +32,8 @@ WAYS = {
     "cut 0, shuffled": ("schedule=rolling_cut,overlap=0,noise=on,mode=shuffle",
                         "schedule=rolling_cut,overlap=0,mode=shuffle"),
     "cut 4, mixed": ("schedule=rolling_cut,overlap=4,noise=on", "schedule=rolling_cut,overlap=4,mode=shuffle_and_mix"),
+    "shift 16, flat": ("schedule=random_shift,overlap=16,fuse=flat",) * 2,
+    "shift 16, linear": ("schedule=random_shift,overlap=16,fuse=overlap-linear",) * 2,
     "shift 16, lazy": ("schedule=random_shift,overlap=16,lazy=on", "schedule=random_shift,overlap=16,lazy=0.2"),
     "cut 0, shuffled, lazy": ("schedule=rolling_cut,overlap=0,noise=on,mode=shuffle,lazy=on",
                               "schedule=rolling_cut,overlap=0,mode=shuffle,lazy=0.2"),
@@ -57,6 +59,7 @@ OTHERS = {  # other packs' windows, asked for by name
 MEANING = [
     f"`{REFERENCE}`: static windows, overlap 28 of 49 pixel frames, pyramid weights, plain noise",
     "`shift`, `roll`: schedule random_shift or rolling, with the overlap in pixel frames; `28 to 0`: overlap_end",
+    "`flat`, `linear`: fuse flat or overlap-linear",
     "`cut`: schedule rolling_cut, windows cut off at the video's ends; `cfg 0.6`: guidance (cfg_until) in the first "
     "60 % of the noise schedule; `lazy`: ComfyUI's LazyCache, its defaults (skips whole steps that would change little)",
     "`shuffled`: FreeNoise's noise; `mixed`: Noise Reinit's",
