@@ -7,7 +7,7 @@ import re
 import folder_paths
 import pytest
 from longtake.nodes._checks import widgets
-from longtake.samplers.adapters.attention import AnchorSettings
+from longtake.samplers.adapters.attention import AnchorHook
 from longtake.samplers.adapters.syncos import ChunkSettings
 from longtake.samplers.adapters.vmcr import RefineSettings
 from longtake.samplers.glc.motion import MotionSettings
@@ -113,8 +113,8 @@ def test_each_node_of_a_graph_is_held_to_its_own_values():
 SETTINGS = [
     (WindowSettings, {"length": 13, "overlap": 6}, {}),
     (GlobalPath, {}, {"every": "global_every", "until": "global_until", "rate": "dilation"}), (NoiseSettings, {}, {}),
-    (MotionSettings, {}, {}), (RefineSettings, {}, {}), (AnchorSettings, {"a": 0.1}, {"a": "anchor"}),
-    (Reach, {}, {}),
+    (MotionSettings, {}, {}), (RefineSettings, {}, {}), (Reach, {}, {}),
+    (AnchorHook, {"layers": range(2), "reach": Reach(), "cache": "auto", "a": 0.1}, {"a": "anchor"}),
     (SynCoSSettings, {}, {}), (ChunkSettings, {"length": 49, "stride": 24}, {"length": "window_length"}),
 ]  # fmt: skip
 
