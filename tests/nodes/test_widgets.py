@@ -85,6 +85,7 @@ def test_a_wrong_value_by_a_link_is_refused_by_name(node_id, widget, value):
     ("LongTakeSynCoSKSampler", {"window_length": "49", "stride": 50.9}, ["stride (50)", "window_length (49)"]),
     ("LongTakePromptTimeline", {"blend": 147, "length": 293}, ["blend (147", "146", "shortest event"]),
     ("LongTakePromptTimeline", {"events": "0s: a\n60s: b", "length": 293}, ["60s", "past the end"]),
+    ("LongTakeDecodeToVideo", {"format": "mp4 (av1)", "fps": 240.01}, ["at most 240 for mp4 (av1), not 240.01"]),
     ("LongTakeStructuredPrompt", {"reply": '{"global": ["a"], "local": ["b"]}'}, ["reply", "one text"]),
 ])  # fmt: skip
 def test_values_that_do_not_go_together_get_one_message(node_id, values, words):
