@@ -1,7 +1,8 @@
 """ABAM: every window attends partly to the first window's keys and values."""
 
-from ..samplers.adapters.attention import CACHES, NODE, anchored_layers, apply_anchor
+from ..samplers.adapters.attention import CACHES, NODE, apply_anchor
 from ..samplers.checks import part_of_schedule
+from ..samplers.layers import layer_order
 from ._api import io
 from ._checks import bounded, verdict
 from ._search import described
@@ -62,7 +63,7 @@ class LongTakeABAM(io.ComfyNode):
 
     @classmethod
     def validate_inputs(cls, end_percent):
-        return verdict(cls, NODE, part_of_schedule, anchored_layers, end_percent=end_percent)
+        return verdict(cls, NODE, part_of_schedule, layer_order, end_percent=end_percent)
 
     @classmethod
     @bounded(NODE)

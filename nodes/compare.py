@@ -4,6 +4,7 @@ import contextlib
 import random
 import string
 from pathlib import Path
+from typing import Any
 
 import comfy.utils
 import folder_paths
@@ -30,7 +31,7 @@ def video_input(letter: str) -> io.MultiType.Input:
     return io.MultiType.Input(
         f"video_{letter}", types=[io.Image, io.Video], optional=letter != LETTERS[0],
         tooltip="Frames (IMAGE), or a VIDEO, which is read frame by frame. Of any size and length: all are shown at "
-        "one height, and one that is over holds its last frame.",
+        "one height, and one that is over holds its last frame. Each of a list is a video of its own.",
     )  # fmt: skip
 
 
@@ -40,14 +41,38 @@ def temp_file() -> Path:
     return Path(folder) / f"{name}_{counter:05}_{mark}.mp4"
 
 
-def of_graph(graph: dict | None, own: str | None, inputs: list[str], labels: list[str]) -> tuple[list[str], str]:
-    """The videos' names, and in what settings the nodes before them differ. own: this node in the graph."""
+def listed(value) -> list:
+    """An input as core hands it over: all values that came by its link, or the one of a widget."""
+    return list(value) if isinstance(value, (list, tuple)) else [value]
+
+
+def only(name: str, value):
+    """The value of an input that is the same for all videos. Raises ValueError."""
+    first, *more = listed(value)
+    if any(other != first for other in more):
+        raise ValueError(f"{name} came as a list of {1 + len(more)} values; one is for all videos: link one")
+    return first
+
+
+def numbered(videos: dict[str, list]) -> list[tuple[str, Any]]:
+    """(What messages call it, the video) of each; videos: those of each input."""
+    return [(name if len(values) == 1 else f"{name}: number {i} of {len(values)}", value)
+            for name, values in videos.items() for i, value in enumerate(values, 1)]  # fmt: skip
+
+
+def of_graph(graph: dict | None, own: str | None, counts: dict[str, int], labels: list[str]) -> tuple[list[str], str]:
+    """The videos' names, and in what settings the nodes before them differ. own: this node in the graph; counts: how
+    many videos came by each input."""
     graph = graph or {}
     given = graph.get(str(own), {}).get("inputs", {})
-    ends = [(graph_settings.link(given.get(name)) or (None, 0))[0] for name in inputs]
-    names = graph_settings.branch_names(graph, ends, [name[-1] for name in inputs], labels)
-    if len(inputs) < 2:
+    ends = [(graph_settings.link(given.get(name)) or (None, 0))[0] for name in counts]
+    names = graph_settings.branch_names(graph, ends, [name[-1] for name in counts])
+    names = [name if count == 1 else f"{name} {i + 1}"
+             for name, count in zip(names, counts.values(), strict=True) for i in range(count)]  # fmt: skip
+    names = graph_settings.labelled(names, labels)
+    if len(names) < 2:
         return names, "One video: nothing to compare it with."
+    ends = [end for end, count in zip(ends, counts.values(), strict=True) for _ in range(count)]
     if not all(end in graph for end in ends):
         return names, "The graph is not known: its settings cannot be compared."
     found = graph_settings.differing(graph, ends, names_of_classes())
@@ -97,23 +122,44 @@ class LongTakeCompare(io.ComfyNode):
             ],
             hidden=[io.Hidden.prompt, io.Hidden.unique_id],
             is_output_node=True,
+            is_input_list=True,
         )  # fmt: skip
 
     @classmethod
     def validate_inputs(cls, labels):
-        return verdict(cls, NODE, labels=labels)
+        return verdict(cls, NODE, labels=listed(labels)[0])
+
+    @classmethod
+    def execute(cls, labels, fps, height, columns, sheet_height, **videos) -> io.NodeOutput:
+        given = {name: [v for v in listed(videos[name]) if v is not None] for name in sorted(videos)}
+        widgets = {"labels": labels, "fps": fps, "height": height, "columns": columns, "sheet_height": sheet_height}
+        try:
+            widgets = {name: only(name, value) for name, value in widgets.items()}
+            count = sum(map(len, given.values()))
+            if count > len(LETTERS):
+                longest = max(given, key=lambda name: len(given[name]))
+                raise ValueError(
+                    f"{longest} came as a list of {len(given[longest])}, which makes {count} videos; {len(LETTERS)} "
+                    f"at most are compared. Frames of one video go together in one IMAGE"
+                )
+        except ValueError as error:
+            raise ValueError(f"{NODE}: {error}") from error
+        return cls.compare({name: values for name, values in given.items() if values}, **widgets)
 
     @classmethod
     @bounded(NODE)
-    def execute(cls, video_a, labels, fps, height, columns, sheet_height, **others) -> io.NodeOutput:
-        given = {"video_a": video_a} | {name: others[name] for name in sorted(others) if others[name] is not None}
-        names, differences = of_graph(cls.hidden.prompt, cls.hidden.unique_id, list(given), labels.split("|"))
+    def compare(cls, videos, labels, fps, height, columns, sheet_height) -> io.NodeOutput:
+        """videos: those of each input."""
+        if not videos:
+            raise ValueError(f"{NODE}: video_a: an empty list came; it needs one video at least")
+        counts = {name: len(values) for name, values in videos.items()}
+        names, differences = of_graph(cls.hidden.prompt, cls.hidden.unique_id, counts, labels.split("|"))
         bar = comfy.utils.ProgressBar(1)
         try:
             with contextlib.ExitStack() as stack:
                 sources = [
                     stack.enter_context(contextlib.closing(side_by_side.Source(name, value, fps)))
-                    for name, value in given.items()
+                    for name, value in numbered(videos)
                 ]
                 path = temp_file()
                 sheet, player = side_by_side.write(

@@ -5,6 +5,7 @@ from pathlib import Path
 import folder_paths
 
 from ..samplers.adapters import metric_encoders
+from ..samplers.adapters.model_folders import inside
 from ._api import io
 from ._checks import bounded, verdict
 from ._search import described
@@ -33,25 +34,17 @@ def folders() -> list[str]:
                    if p.is_dir() and not p.name.startswith(".")})  # fmt: skip
 
 
-def inside(folder: Path) -> Path:
-    """`folder`, if all that lies in it stands, links followed, in a model folder. These may be links themselves."""
-    places = [base.resolve() for base in (Path(folder_paths.models_dir), *bases())]
-    for path in (folder, *folder.iterdir()):
-        real = path.resolve()
-        if not any(real.is_relative_to(place) for place in places):
-            raise ValueError(
-                f"folder: {path} is a link to {real}, outside ComfyUI's model folders, and is not read; copy it into "
-                f"them, or name its folder as {CATEGORY} in extra_model_paths.yaml"
-            )
-    return folder
-
-
 def find(name: str) -> Path:
     """The folder called `name`, one of folders() and so a plain name. Raises ValueError."""
     found = [base / name for base in bases() if name in folders() and (base / name).is_dir()]
     if not found:
         raise ValueError(f"folder: there is none called {name} in {' or '.join(map(str, bases()))}; {HELP}")
-    return inside(found[0])
+    try:
+        for path in (found[0], *found[0].iterdir()):
+            inside(path, CATEGORY)
+    except ValueError as error:
+        raise ValueError(f"folder: {error}") from error
+    return found[0]
 
 
 class LongTakeLoadMetricEncoder(io.ComfyNode):

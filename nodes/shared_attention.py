@@ -1,7 +1,6 @@
 """DiTCtrl and Video-Infinity: windows attend to keys and values of other windows."""
 
 from ..samplers.adapters.shared_attention import (
-    CACHES,
     DITCTRL,
     INFINITY,
     MOST_BIAS,
@@ -9,6 +8,7 @@ from ..samplers.adapters.shared_attention import (
     apply_ditctrl,
     apply_video_infinity,
 )
+from ..samplers.adapters.video_attention import CACHES
 from ..samplers.checks import part_of_schedule
 from ..samplers.ditctrl import LAYERS, PART
 from ..samplers.layers import MOST_LAYERS, layer_order

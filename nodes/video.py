@@ -26,6 +26,12 @@ def crf_of_codec(format, crf):
         raise ValueError(f"crf must be at most {kind.crf} for {format}, not {crf}")
 
 
+def fps_of_codec(format, fps):
+    kind = video_file.FORMATS.get(format)
+    if kind and fps > kind.fastest:
+        raise ValueError(f"fps must be at most {kind.fastest:g} for {format}, not {fps:g}")
+
+
 def windows_overlap(window, overlap):
     if 2 * overlap > window:
         raise ValueError(f"overlap must be at most half of window ({window // 2} frames), not {overlap}")
@@ -93,7 +99,7 @@ class LongTakeDecodeToVideo(io.ComfyNode):
 
     @classmethod
     def validate_inputs(cls, overlap):
-        return verdict(cls, NODE, crf_of_codec, windows_overlap, tile_of_use, overlap=overlap)
+        return verdict(cls, NODE, crf_of_codec, fps_of_codec, windows_overlap, tile_of_use, overlap=overlap)
 
     @classmethod
     @bounded(NODE)
@@ -102,6 +108,7 @@ class LongTakeDecodeToVideo(io.ComfyNode):
     ) -> io.NodeOutput:
         try:
             crf_of_codec(format, crf)
+            fps_of_codec(format, fps)
             windows_overlap(window, overlap)
             tile_of_use(tile_size)
             tracks = sound(audio)
@@ -213,7 +220,10 @@ class LongTakeEncodeVideo(io.ComfyNode):
     @bounded(ENCODE)
     def execute(cls, video, vae, width, height, start_frame, frames, window, overlap) -> io.NodeOutput:
         vae.throw_exception_if_invalid()
-        reader = Reader(video, start_frame, (height, width) if width else None)
+        try:
+            reader = Reader(video, start_frame, (height, width) if width else None)
+        except (ValueError, OSError) as error:  # PyAV's are of both kinds
+            raise ValueError(f"{ENCODE}: video: this VIDEO cannot be read: {error}") from error
         try:
             windows_overlap(window, overlap)
             both_sides(width, height)

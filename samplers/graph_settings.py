@@ -213,12 +213,17 @@ def of_row(graph: dict, places, everywhere: dict[int, str], name: str, nodes: li
     return found
 
 
-def branch_names(graph: dict, ends: Sequence[str | None], letters: Sequence[str], given: Sequence[str]) -> list[str]:
-    """What each branch is called: as given; else the titles of their last nodes where these differ; else a letter."""
+def branch_names(graph: dict, ends: Sequence[str | None], letters: Sequence[str]) -> list[str]:
+    """What each branch is called: by the titles of their last nodes where these differ; else by a letter."""
     titles = [title(graph, end) if end in graph else "" for end in ends]
     if len(set(titles)) < len(titles) or not all(titles):
         titles = list(letters)
-    return [one_line(name) or own for name, own in zip([*given, *[""] * len(titles)], titles, strict=False)]
+    return titles
+
+
+def labelled(names: Sequence[str], labels: Sequence[str]) -> list[str]:
+    """The same, but for the first ones' labels, where there is text in them."""
+    return [one_line(label) or name for label, name in zip([*labels, *[""] * len(names)], names, strict=False)]
 
 
 def as_markdown(differences: Sequence[Difference], names: Sequence[str]) -> str:

@@ -13,7 +13,7 @@ def layer_order(first_layer: int, last_layer: int) -> None:
     if last_layer < first_layer and (first_layer < 0) == (last_layer < 0):
         raise ValueError(
             f"first_layer ({first_layer}) must not be larger than last_layer ({last_layer}), or no layer is left; "
-            f"-1 is the model's last, -2 the one before it"
+            f"negative ones count from the model's end, -1 is its last"
         )
 
 

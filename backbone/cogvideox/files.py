@@ -12,6 +12,7 @@ import comfy.utils
 import folder_paths
 import safetensors
 
+from ...samplers.adapters.model_folders import inside
 from ...samplers.checks import short, shown
 
 NODE = "Load CogVideoX (LongTakeCogVideoXLoader)"
@@ -55,17 +56,11 @@ def plain(name: str, widget: str) -> str:
 
 
 def _inside(path: Path) -> Path:
-    """`path`, if what it stands for (links followed) lies in a model folder. The folders themselves may be links."""
-    bases = [folder_paths.models_dir]
-    for category in ("diffusers", *SINGLE):
-        bases += folder_paths.get_folder_paths(category)
-    real = path.resolve()
-    if not any(real.is_relative_to(Path(base).resolve()) for base in bases):
-        raise ValueError(
-            f"{NODE}: {path} is a link to {real}, outside ComfyUI's model folders, and is not read; move the file into "
-            f"them, or add its folder to extra_model_paths.yaml"
-        )
-    return path
+    """`path`, if it lies in a model folder."""
+    try:
+        return inside(path, "diffusers", *SINGLE)
+    except ValueError as error:
+        raise ValueError(f"{NODE}: {error}") from error
 
 
 def _is(kind, path: Path) -> bool:

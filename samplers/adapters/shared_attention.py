@@ -15,8 +15,7 @@ from comfy.ldm.modules.attention import attention_pytorch
 from torch.nn.functional import pad
 
 from .. import ditctrl, video_infinity
-from ..checks import number, option, part_of_schedule
-from ..layers import Reach
+from ..checks import number
 from ..windows import Window
 from .anchor_store import STORES
 from .event_attention import biased
@@ -24,57 +23,26 @@ from .hooks import Asked, Call, Evaluation
 from .references import behind
 from .steps import training_timestep
 from .timeline import PART_KEY
-from .video_attention import (
-    Forward,
-    attach,
-    budgeted,
-    decided,
-    installed,
-    layer_bytes,
-    mask_of,
-    needs_windows,
-    prompts_of,
-    rows_of,
-    with_mask,
-)
-from .video_tokens import layout_of
+from .video_attention import AttentionHook, Forward, applied, attach, mask_of, prompts_of, rows_of, with_mask
 from .window import ContextWindow, context_window, window_frames
 
 logger = logging.getLogger(__name__)
 
-CACHES = ("auto", "gpu", "cpu")
 DITCTRL = "Neighbour Attention (LongTakeDiTCtrl)"
 INFINITY = "Dual-Scope Attention (LongTakeVideoInfinity)"
 MOST_FRAMES, MOST_BIAS = 4096, 100.0
 
 
 @dataclass(frozen=True)
-class SharedHook:
-    """The engine's path hook of both. layers: those in which windows share; reach: the part of the schedule in which
-    they do; cache: one of CACHES."""
-
-    layers: range
-    reach: Reach
-    cache: str
-    node = key = what = ""
-    least_windows, spreads = 1, False
-
-    def __post_init__(self):
-        option("cache", self.cache, CACHES)
+class SharedHook(AttentionHook):
+    """The engine's path hook of both."""
 
     def begin_path(
         self, evaluation: Evaluation, windows: list[ContextWindow], entries: Callable[[], int], limit: int
     ) -> "SharedPath | None":
         if len(windows) < 2 or windows[0].path != "local" or not self.reach.active(float(evaluation.sigma)):
             return None
-
-        def decide():
-            model, x, count = evaluation.model, evaluation.x, entries()
-            shape = [x.shape[0] * count, x.shape[1], windows[0].context_length, *x.shape[3:]]
-            size = self._size(model, shape) * len(self.layers)
-            return decided(self.cache, "cpu", size, evaluation, windows[0], count, limit, self.what)
-
-        return self.path(evaluation, windows, STORES[evaluation.run.once(self.key, decide)])
+        return self.path(evaluation, windows, STORES[self.store(evaluation, windows[0], entries, limit)])
 
     def path(self, evaluation: Evaluation, windows: list[ContextWindow], store: type) -> "SharedPath":
         """The path that begins; store: one of STORES."""
@@ -82,14 +50,6 @@ class SharedHook:
 
     def repeats(self, sigmas: list[float], *path) -> list[bool]:
         return [False] * len(sigmas)
-
-    def memory(self, model, shape: list[int]) -> int:
-        size = self._size(model.model, shape)
-        return budgeted(self.cache, "cpu", size, len(self.layers), model.load_device)
-
-    def _size(self, model, shape: list[int]) -> int:
-        """Bytes that are kept of a layer, for a window's latent of this shape."""
-        return layer_bytes(model, layout_of(model.diffusion_model), shape)
 
 
 class SharedPath:
@@ -301,34 +261,9 @@ def _say_aside() -> bool:
     return True
 
 
-def _applied(model, hook: type, first_layer: int, last_layer: int, start_percent: float, end_percent: float, *more):
-    """A clone of the ModelPatcher with one of the hooks; without it where no layer is in its range, which is said."""
-    try:
-        part_of_schedule(start_percent, end_percent)
-        sampling = model.get_model_object("model_sampling")
-        begin, end = (float(sampling.percent_to_sigma(percent)) for percent in (start_percent, end_percent))
-        reach = Reach(first_layer, last_layer, begin, end)
-        net = model.get_model_object("diffusion_model")
-        total = layout_of(net).layers(net)
-        path_hook = hook(reach.layers(total), reach, *more)
-    except ValueError as error:
-        raise ValueError(f"{hook.node}: {error}") from error
-    if not path_hook.layers:
-        logger.warning(
-            "%s: no layer of this model, which has %d (0 to %d), is in %d to %d: nothing is shared.", hook.node, total,
-            total - 1, first_layer, last_layer,
-        )  # fmt: skip
-        return model.clone()
-    return installed(model, hook.key, path_hook, needs_windows(hook.node, hook.key, alone=True))
-
-
 def apply_ditctrl(model, first_layer: int, last_layer: int, start_percent: float, end_percent: float, cache: str):
-    """A clone of the ModelPatcher whose windows attend to the keys and values of the window before.
-
-    start_percent, end_percent: fractions of the noise schedule. Raises ValueError for settings that make no sense and
-    for a model that is not known.
-    """
-    return _applied(model, DiTCtrlHook, first_layer, last_layer, start_percent, end_percent, cache)
+    """A clone of the ModelPatcher whose windows attend to the keys and values of the window before (see applied)."""
+    return applied(model, DiTCtrlHook, first_layer, last_layer, start_percent, end_percent, cache)
 
 
 def apply_video_infinity(
@@ -338,5 +273,5 @@ def apply_video_infinity(
     """The same for windows that attend to frames spread over the whole video (see InfinityHook); global_frames = 0 adds
     nothing."""
     more = (cache, global_frames or 1, bias, threshold, scaled)
-    made = _applied(model, InfinityHook, first_layer, last_layer, start_percent, end_percent, *more)
+    made = applied(model, InfinityHook, first_layer, last_layer, start_percent, end_percent, *more)
     return made if global_frames != 0 else model.clone()

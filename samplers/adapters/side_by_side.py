@@ -20,6 +20,7 @@ KEY_FRAMES = 24  # frames from one to the next: what a player decodes at most to
 H264 = FORMATS["mp4 (h264)"]
 KIND = replace(H264, options=(*H264.options, ("g", str(KEY_FRAMES)), ("preset", "veryfast")))
 CRF = 18
+LONGEST = 1_000_000  # frames that other rates may make of a video
 PAGE, TEXT, FAINT = "#17191e", "#f2f3f5", "#9aa1ad"
 WIDEST_CELL = 1024  # pixels of a frame in the sheet
 EDGE, LINE, SIDE = 8, 20, 150  # pixels of the sheet: between frames, of a line of text, of the names at its left
@@ -151,8 +152,16 @@ def write(
     shapes = [source.frame(0).shape for source in sources]
     clips = [Clip(s.count, s.rate, w, h) for s, (h, w, _) in zip(sources, shapes, strict=True)]
     layout, lengths, rate = arranged(clips, height), shared_frames(clips), shared_rate(clips)
+    total = max(lengths)
+    if total > max(LONGEST, *(clip.count for clip in clips)):  # a video alone has the length that it has
+        longest = lengths.index(total)
+        raise ValueError(
+            f"{sources[longest].name}: {clips[longest].count} frames at {clips[longest].rate:g} a second, beside a "
+            f"video of {rate:g} a second, make {total} frames of that rate; {LONGEST} are the most: bring the rates "
+            f"nearer to each other"
+        )
     sheet, page = Sheet(clips, names, columns, sheet_height), page_of(layout, names)
-    shown, total = [-1] * len(clips), max(lengths)
+    shown = [-1] * len(clips)
     writer = None
     try:
         writer = Writer(path, KIND, (layout.height, layout.width), rate, CRF)

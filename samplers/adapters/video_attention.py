@@ -8,12 +8,15 @@ how long its keys and values are kept is its path hook's (hooks.py).
 import logging
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from comfy.model_management import get_free_memory as free_memory
 from comfy.model_management import get_total_memory as total_memory
 from comfy.patcher_extension import WrappersMP
 
+from ..checks import option, part_of_schedule
+from ..layers import Reach
 from . import progress
 from .anchor_store import release_host_memory
 from .engine import LongTakeContextHandler
@@ -25,6 +28,7 @@ from .window import ContextWindow
 
 logger = logging.getLogger(__name__)
 
+CACHES = ("auto", "gpu", "cpu")
 WHERE = {"gpu": "kept on {}", "cpu": "kept in memory", "recompute": "computed in every call"}
 
 
@@ -191,9 +195,69 @@ def decided(
     return store
 
 
-def installed(model, hook: str, path_hook, prepare: Callable):
+@dataclass(frozen=True)
+class AttentionHook:
+    """What the path hooks of the methods have in common. layers: those in which a method acts; reach: the part of the
+    schedule in which it does; cache: one of `caches`, the last of which takes the least memory."""
+
+    layers: range
+    reach: Reach
+    cache: str
+    node = key = what = ""  # the node, for messages; the hook's name; what is kept, and for what
+    caches, alone = CACHES, True  # alone: see needs_windows
+    least_windows, spreads = 1, False
+
+    def __post_init__(self):
+        option("cache", self.cache, self.caches)
+
+    def store(self, evaluation: Evaluation, window: ContextWindow, entries: Callable[[], int], limit: int) -> str:
+        """Where keys and values are kept in this run: decided, and said in the log, once."""
+
+        def decide():
+            x, count = evaluation.x, entries()
+            shape = [x.shape[0] * count, x.shape[1], window.context_length, *x.shape[3:]]
+            size = self._size(evaluation.model, shape) * len(self.layers)
+            return decided(self.cache, self.caches[-1], size, evaluation, window, count, limit, self.what)
+
+        return evaluation.run.once(self.key, decide)
+
+    def memory(self, model, shape: list[int]) -> int:
+        size = self._size(model.model, shape)
+        return budgeted(self.cache, self.caches[-1], size, len(self.layers), model.load_device)
+
+    def _size(self, model, shape: list[int]) -> int:
+        """Bytes that are kept of a layer, for a window's latent of this shape."""
+        return layer_bytes(model, layout_of(model.diffusion_model), shape)
+
+
+def applied(model, hook: type, first_layer: int, last_layer: int, start_percent: float, end_percent: float, *more):
+    """A clone of the ModelPatcher with a hook of this kind; without it where no layer is in its range, which is said.
+
+    start_percent, end_percent: fractions of the noise schedule. more: the hook's fields from cache on. Raises
+    ValueError for settings that make no sense and for a model that is not known.
+    """
+    try:
+        part_of_schedule(start_percent, end_percent)
+        sampling = model.get_model_object("model_sampling")
+        begin, end = (float(sampling.percent_to_sigma(percent)) for percent in (start_percent, end_percent))
+        reach = Reach(first_layer, last_layer, begin, end)
+        net = model.get_model_object("diffusion_model")
+        total = layout_of(net).layers(net)
+        path_hook = hook(reach.layers(total), reach, *more)
+    except ValueError as error:
+        raise ValueError(f"{hook.node}: {error}") from error
+    if not path_hook.layers:
+        logger.warning(
+            "%s: no layer of this model, which has %d (0 to %d), is in %d to %d: nothing is shared.", hook.node, total,
+            total - 1, first_layer, last_layer,
+        )  # fmt: skip
+        return model.clone()
+    return installed(model, path_hook, needs_windows(hook.node, hook.key, hook.alone))
+
+
+def installed(model, path_hook: AttentionHook, prepare: Callable):
     """A clone of the ModelPatcher with a path hook, of which `prepare` is asked before a run (PREPARE_SAMPLING)."""
-    model = model.clone()
+    hook, model = path_hook.key, model.clone()
     options = model.model_options["transformer_options"] = {**model.model_options["transformer_options"]}
     options[PATH_HOOKS] = {**options.get(PATH_HOOKS, {}), hook: path_hook}
     for stage, wrapper in ((WrappersMP.PREPARE_SAMPLING, prepare), (WrappersMP.OUTER_SAMPLE, _releases)):

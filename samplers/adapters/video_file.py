@@ -25,7 +25,7 @@ BT709 = 1
 @dataclass(frozen=True)
 class Format:
     """A kind of file. crf: the largest quality value of its codec, None where it has none; deep: 10 bits per colour
-    are handed to the encoder; shown: whether browsers play it."""
+    are handed to the encoder; shown: whether browsers play it; fastest: frames per second that the encoder takes."""
 
     extension: str
     container: str
@@ -36,6 +36,7 @@ class Format:
     deep: bool = False
     shown: bool = True
     options: tuple = ()
+    fastest: float = math.inf
 
 
 def x264_options() -> tuple:
@@ -47,7 +48,7 @@ def x264_options() -> tuple:
 FORMATS = {
     "mp4 (h264)": Format("mp4", "mp4", "libx264", "yuv420p", "aac", 51, options=x264_options()),
     "mp4 (h265)": Format("mp4", "mp4", "libx265", "yuv420p", "aac", 51, options=(("x265-params", "log-level=error"),)),
-    "mp4 (av1)": Format("mp4", "mp4", "libsvtav1", "yuv420p", "aac", 63, options=(("preset", "6"),)),
+    "mp4 (av1)": Format("mp4", "mp4", "libsvtav1", "yuv420p", "aac", 63, options=(("preset", "6"),), fastest=240),
     "webm (vp9)": Format("webm", "webm", "libvpx-vp9", "yuv420p", "libopus", 63,
                          options=(("b", "0"), ("row-mt", "1"), ("cpu-used", "4"))),
     "mkv (ffv1)": Format("mkv", "matroska", "ffv1", "bgr0", "flac", shown=False),

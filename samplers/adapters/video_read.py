@@ -6,9 +6,14 @@ import numpy
 import torch
 from comfy_api.latest import InputImpl
 
+from ..checks import number
+
+SLOWEST, FASTEST = 0.01, 1000.0  # frames per second
+
 
 class Reader:
-    """Reads a core VIDEO from frame `start` on. size: (height, width) to scale and crop to, None for its own."""
+    """Reads a core VIDEO from frame `start` on. size: (height, width) to scale and crop to, None for its own. Raises
+    ValueError."""
 
     def __init__(self, video, start: int = 0, size: tuple[int, int] | None = None):
         self.size, self.file, self.images = size, None, None
@@ -32,6 +37,11 @@ class Reader:
             parts = video.get_components()
             self.images, self.rate = parts.images[start:], float(parts.frame_rate)
             self.count, self.frames = len(self.images), iter(self.images)
+        try:
+            number("its frame rate", self.rate, SLOWEST, FASTEST)
+        except ValueError as error:
+            self.close()
+            raise ValueError(f"{error} frames a second; make it anew with another fps") from error
 
     @staticmethod
     def _wanted(time, begin, length) -> bool:

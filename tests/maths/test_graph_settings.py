@@ -3,7 +3,7 @@
 import copy
 
 import pytest
-from longtake.samplers.graph_settings import LONGEST, NOT_THERE, as_markdown, branch_names, differing
+from longtake.samplers.graph_settings import LONGEST, NOT_THERE, as_markdown, branch_names, differing, labelled
 from support.graphs import api_graph
 
 NAMES = {"Windows": "Window Scheduler", "Anchor": "Anchor Attention", "Text": "Text Encode", "Sample": "Sampler"}
@@ -172,12 +172,13 @@ def test_broken_graphs_are_compared_as_far_as_they_go(graph):
 
 def test_titles_name_branches_and_nodes(graph):
     graph["ad"]["_meta"], graph["bd"]["_meta"] = {"title": "Left"}, {"title": "Right"}
-    assert branch_names(graph, ["ad", "bd"], "ab", ["", ""]) == ["Left", "Right"]
-    assert branch_names(graph, ["ad", "bd"], "ab", ["", " mine "]) == ["Left", "mine"]
-    assert branch_names(graph, ["ad", "ad"], "ab", ["", "x", "y"]) == ["a", "x"]
-    assert branch_names({}, [None, None], "ac", []) == ["a", "c"]
+    assert branch_names(graph, ["ad", "bd"], "ab") == ["Left", "Right"]
+    assert labelled(["Left", "Right"], ["", " mine "]) == ["Left", "mine"]
+    assert branch_names(graph, ["ad", "ad"], "ab") == ["a", "b"] == labelled("ab", [])
+    assert labelled("ab", ["", "x", "y"]) == ["a", "x"]
+    assert branch_names({}, [None, None], "ac") == ["a", "c"]
     graph["ad"]["_meta"]["title"] = "two\nlines"  # a table has one
-    assert branch_names(graph, ["ad", "bd"], "ab", ["", "a\n\tb"]) == ["two lines", "a b"]
+    assert labelled(branch_names(graph, ["ad", "bd"], "ab"), ["", "a\n\tb"]) == ["two lines", "a b"]
     graph["aw"]["_meta"] = graph["bw"]["_meta"] = {"title": "My windows"}
     graph["bw"]["inputs"]["overlap"] = 1
     assert found(graph) == [("My windows: overlap", "8", "1")]

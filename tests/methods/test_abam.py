@@ -5,11 +5,12 @@ import pytest
 import torch
 from longtake.nodes.abam import LongTakeABAM
 from longtake.samplers.adapters import attention
-from longtake.samplers.adapters.attention import CACHES, HOOK, AnchorSettings
+from longtake.samplers.adapters.attention import CACHES, HOOK, AnchorHook
 from longtake.samplers.adapters.hooks import PATH_HOOKS
 from longtake.samplers.adapters.video_tokens import LAYOUTS, Layout
 from longtake.samplers.glc.anchors import blend_
 from longtake.samplers.glc.paths import GlobalPath
+from longtake.samplers.layers import Reach
 from support import zoo
 from support.compare import difference
 from support.windows import LENGTH, anchored, windowed
@@ -262,9 +263,10 @@ def test_applied_twice_the_last_one_counts():
 def test_node():
     model = windowed(zoo.patcher("wan21_t2v"))
     out = LongTakeABAM.execute(model, 0.1, 0, -1, 0.0, 0.5, "cpu").args[0]
-    settings = out.model_options["transformer_options"][PATH_HOOKS][HOOK].settings
     sampling = model.get_model_object("model_sampling")
-    assert settings == AnchorSettings(0.1, 0, -1, sampling.percent_to_sigma(0.0), sampling.percent_to_sigma(0.5), "cpu")
+    reach = Reach(0, -1, sampling.percent_to_sigma(0.0), sampling.percent_to_sigma(0.5))
+    layers = range(len(model.get_model_object("diffusion_model").blocks))
+    assert out.model_options["transformer_options"][PATH_HOOKS][HOOK] == AnchorHook(layers, reach, "cpu", 0.1)
     assert PATH_HOOKS not in model.model_options["transformer_options"]
 
 

@@ -16,7 +16,7 @@ from longtake.samplers.adapters.hooks import PATH_HOOKS
 from longtake.samplers.glc.paths import GlobalPath
 from support import zoo
 from support.compare import difference
-from support.windows import LENGTH, anchored, windowed
+from support.windows import LENGTH, anchored, breaking, windowed
 from support.zoo_runs import NAMES
 from support.zoo_runs import run_comparable as run
 
@@ -86,18 +86,8 @@ def test_nothing_stays(paths, no_collector, cache):
     assert len(paths) == 6 and [p() for p in paths] == [None] * 6
 
     for kind in (comfy.model_management.InterruptProcessingException, RuntimeError):
-        calls = []
-
-        def fail(func, *args, kind=kind, calls=calls, **kwargs):
-            calls.append(1)
-            if len(calls) == 5:
-                raise kind("out of luck")
-            return func(*args, **kwargs)
-
-        broken = patcher.clone()
-        broken.model_options["transformer_options"]["optimized_attention_override"] = fail
         with pytest.raises(kind) as error:
-            run(name, broken)
+            run(name, breaking(patcher, kind, 5))
         assert keeping(paths) == 0  # even while the error holds on to the frames it passed
         del error
     assert repr(patcher.model_options) == before

@@ -9,14 +9,13 @@ import comfy.sample
 import comfy.samplers
 import pytest
 import torch
-from comfy_extras.nodes_custom_sampler import BasicGuider, DualCFGGuider, SamplerCustomAdvanced
 from comfy_extras.nodes_lt import LTXVScheduler
 from longtake.samplers.adapters import fifo as adapter
 from longtake.samplers.adapters.frame_levels import by_frame, levelled
 from longtake.samplers.seeds import derived_seed, generator
 from support import tiny_wan, windows, zoo
 from support.compare import difference
-from support.fifo_runs import FRAMES, SEED, WAN, WORKS, F, euler, fifo, run, schedule
+from support.fifo_runs import FRAMES, SEED, WAN, WORKS, F, euler, fifo, guiders, run, run_graph, schedule
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -229,24 +228,8 @@ def test_noise_of_a_frame_is_the_given_one(plain):
 def test_a_batch_is_made_and_any_guider_works(plain):
     both = run(latent=zoo.zoo()[WAN].latent(FRAMES, 2))
     assert both.shape[0] == 2 and both.isfinite().all() and difference(both[0], both[1]) > 1e-2
-    model, text = zoo.patcher(WAN), zoo.zoo()[WAN]
-    latent = {"samples": text.latent(FRAMES)}
-
-    class Noise:
-        seed = SEED
-
-        def generate_noise(self, given):
-            return comfy.sample.prepare_noise(given["samples"], SEED)
-
-    guiders = [BasicGuider.execute(model, text.conditioning(1, FRAMES)).args[0]]
-    guiders.append(DualCFGGuider.execute(
-        model, text.conditioning(1, FRAMES), text.conditioning(3, FRAMES), text.conditioning(2, FRAMES), 2.0, 1.5,
-        "regular",
-    ).args[0])  # fmt: skip
-    videos = [
-        SamplerCustomAdvanced.execute(Noise(), guider, fifo(), schedule(model), latent).args[0]["samples"]
-        for guider in guiders
-    ]
+    model = zoo.patcher(WAN)
+    videos = [run_graph(guider, fifo(), schedule(model)) for guider in guiders(model)]
     assert difference(videos[0], run(cfg=1.0)) == 0.0
     assert videos[1].isfinite().all() and difference(videos[1], plain) > 1e-2
 

@@ -6,14 +6,13 @@ import comfy.sample
 import comfy.samplers
 import pytest
 import torch
-from comfy_extras.nodes_easycache import EasyCacheNode, LazyCacheNode
 from longtake.samplers.adapters.checkpoint import CheckpointSettings, apply_checkpoint, keep
 from longtake.samplers.adapters.fifo import FIFOSampler
 from longtake.samplers.adapters.vmcr import RefineSettings, refine_sampler
 from longtake.samplers.fifo import FIFOSettings
-from support import windows, zoo
+from support import zoo
 from support.compare import difference
-from support.fifo_runs import FRAMES, REFUSED, SEED, WAN, F, euler, fifo, run, schedule
+from support.fifo_runs import CARRIED, FRAMES, REFUSED, SEED, WAN, F, euler, fifo, run, schedule
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -46,11 +45,7 @@ def test_audio_beside_the_video_is_refused():
 
 
 @pytest.mark.parametrize(("patch", "message"), [
-    (windows.windowed, "model: carries windows .LongTakeContextHandler.*take the MODEL from before"),
-    (windows.core_windowed, "model: carries windows .IndexListContextHandler"),
-    (windows.anchored, "Anchor Attention .LongTakeABAM.: the model has no LongTake windows.* or bypass this"),
-    (lambda m: EasyCacheNode.execute(m, 0.2, 0.15, 0.95, False).args[0], "model: EasyCache .or LazyCache. skips calls"),
-    (lambda m: LazyCacheNode.execute(m, 0.2, 0.15, 0.95, False).args[0], "model: EasyCache .or LazyCache. skips calls"),
+    *CARRIED,
     (lambda m: apply_checkpoint(m, CheckpointSettings()), "Checkpoint .*FIFOSampler is not one of ComfyUI's"),
 ])  # fmt: skip
 def test_what_a_model_may_not_carry(patch, message):

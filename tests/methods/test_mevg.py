@@ -9,13 +9,12 @@ import comfy.sample
 import comfy.samplers
 import pytest
 import torch
-from comfy_extras.nodes_custom_sampler import BasicGuider, DualCFGGuider, SamplerCustomAdvanced
 from comfy_extras.nodes_lt import LTXVScheduler
 from longtake.samplers.adapters import mevg as adapter
 from longtake.samplers.seeds import derived_seed, generator
 from support import tiny_wan, zoo
 from support.compare import difference
-from support.fifo_runs import FRAMES, SEED, WAN, F, euler, run, schedule
+from support.fifo_runs import FRAMES, SEED, WAN, F, euler, guiders, run, run_graph, schedule
 from support.mevg import autograd_sgs
 from support.mevg_runs import PLAIN, WORKS, mevg
 from support.tiny_cogvideox import load, model_folders, prompts
@@ -274,28 +273,13 @@ def test_noise_of_a_frame_is_the_given_one(plain):
 def test_a_batch_is_made_and_any_guider_works(plain):
     both = made(latent=zoo.zoo()[WAN].latent(FRAMES, 2))
     assert both.shape[0] == 2 and both.isfinite().all() and difference(both[0], both[1]) > 1e-2
-    model, text, latent = zoo.patcher(WAN), zoo.zoo()[WAN], {"samples": zoo.zoo()[WAN].latent(FRAMES)}
-
-    class Noise:
-        seed = SEED
-
-        def generate_noise(self, given):
-            return comfy.sample.prepare_noise(given["samples"], SEED)
-
-    guiders = [BasicGuider.execute(model, text.conditioning(1, FRAMES)).args[0]]
-    guiders.append(DualCFGGuider.execute(
-        model, text.conditioning(1, FRAMES), text.conditioning(3, FRAMES), text.conditioning(2, FRAMES), 2.0, 1.5,
-        "regular",
-    ).args[0])  # fmt: skip
-    videos = [
-        SamplerCustomAdvanced.execute(Noise(), guider, mevg(), schedule(model, STEPS), latent).args[0]["samples"]
-        for guider in guiders
-    ]
+    model = zoo.patcher(WAN)
+    videos = [run_graph(guider, mevg(), schedule(model, STEPS)) for guider in guiders(model)]
     assert difference(videos[0], made(cfg=1.0)) == 0.0
     assert videos[1].isfinite().all() and difference(videos[1], plain) > 1e-2
-    for guider in guiders:
+    for guider in guiders(model):
         with pytest.raises(ValueError, match=r"begin \(invert\): the way back goes by the negative prompt"):
-            SamplerCustomAdvanced.execute(Noise(), guider, mevg(begin="invert"), schedule(model, STEPS), latent)
+            run_graph(guider, mevg(begin="invert"), schedule(model, STEPS))
 
 
 def test_a_prompt_acts_in_its_part_of_the_picture_and_of_the_frames(plain):

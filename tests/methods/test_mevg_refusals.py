@@ -5,13 +5,12 @@ from dataclasses import replace
 
 import pytest
 import torch
-from comfy_extras.nodes_easycache import EasyCacheNode, LazyCacheNode
 from longtake.samplers.adapters.checkpoint import CheckpointSettings, apply_checkpoint, keep
 from longtake.samplers.adapters.mevg import MEVGSampler
 from longtake.samplers.adapters.vmcr import RefineSettings, refine_sampler
 from support import tiny_wan, windows, zoo
 from support.compare import difference
-from support.fifo_runs import FRAMES, WAN, euler, run, schedule
+from support.fifo_runs import CARRIED, FRAMES, WAN, euler, run, schedule
 from support.mevg_runs import mevg
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -36,12 +35,8 @@ def test_latents_of_other_shapes_are_refused():
 
 
 @pytest.mark.parametrize(("patch", "message"), [
-    (windows.windowed, "model: carries windows .LongTakeContextHandler.*take the MODEL from before"),
-    (windows.core_windowed, "model: carries windows .IndexListContextHandler"),
-    (windows.anchored, "Anchor Attention .LongTakeABAM.: the model has no LongTake windows.* or bypass this"),
+    *CARRIED,
     (lambda m: windows.anchored(windows.windowed(m)), "model: carries windows .LongTakeContextHandler"),
-    (lambda m: EasyCacheNode.execute(m, 0.2, 0.15, 0.95, False).args[0], "model: EasyCache .or LazyCache. skips calls"),
-    (lambda m: LazyCacheNode.execute(m, 0.2, 0.15, 0.95, False).args[0], "model: EasyCache .or LazyCache. skips calls"),
     (lambda m: apply_checkpoint(m, CheckpointSettings()), "Checkpoint .*MEVGSampler is not one of ComfyUI's"),
 ])  # fmt: skip
 def test_what_a_model_may_not_carry(patch, message):

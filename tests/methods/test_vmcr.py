@@ -15,26 +15,10 @@ from longtake.samplers.adapters import vmcr
 from longtake.samplers.adapters.vmcr import EXACT, REFUSED, RefineSettings, history_note, refine_sampler, stretches
 from longtake.samplers.glc.motion import MotionSettings
 from support.motion import autograd
-from support.refined import FRAMES, STEPS, both, flow, run, wrapped
+from support.refined import FRAMES, STEPS, run, wrapped
 from support.refusals import refusal
 
 pytestmark = pytest.mark.usefixtures("one_thread")
-
-
-@pytest.fixture(scope="module")
-def flow_model():
-    return flow()
-
-
-@pytest.fixture(scope="module")
-def models(flow_model):
-    return both(flow_model)
-
-
-@pytest.fixture
-def no_gradient(monkeypatch):
-    """The refinement moves nothing: what is left is the sampler run one step at a time."""
-    monkeypatch.setattr(vmcr, "gradient_chunks", lambda x0, settings: [(0, torch.zeros_like(x0))])
 
 
 def core_samplers():

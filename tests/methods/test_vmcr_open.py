@@ -7,31 +7,15 @@ import comfy.samplers
 import pytest
 import torch
 from comfy_extras.nodes_easycache import LazyCacheNode
-from longtake.samplers.adapters import vmcr
 from longtake.samplers.adapters.steps import STEP, begin_runs
 from longtake.samplers.adapters.vmcr import PREDICTIONS
 from longtake.samplers.glc.motion import MotionSettings
 from longtake.samplers.glc.paths import GlobalPath
 from support.motion import autograd
-from support.refined import STEPS, both, flow, run, wrapped
+from support.refined import STEPS, run, wrapped
 from support.windows import windowed
 
 pytestmark = pytest.mark.usefixtures("one_thread")
-
-
-@pytest.fixture(scope="module")
-def flow_model():
-    return flow()
-
-
-@pytest.fixture(scope="module")
-def models(flow_model):
-    return both(flow_model)
-
-
-@pytest.fixture
-def no_gradient(monkeypatch):
-    monkeypatch.setattr(vmcr, "gradient_chunks", lambda x0, settings: [(0, torch.zeros_like(x0))])
 
 
 def noted(model):

@@ -7,7 +7,7 @@ import re
 import folder_paths
 import pytest
 from longtake.nodes._checks import widgets
-from longtake.samplers.adapters.attention import AnchorSettings
+from longtake.samplers.adapters.attention import AnchorHook
 from longtake.samplers.adapters.syncos import ChunkSettings
 from longtake.samplers.adapters.vmcr import RefineSettings
 from longtake.samplers.glc.motion import MotionSettings
@@ -85,6 +85,7 @@ def test_a_wrong_value_by_a_link_is_refused_by_name(node_id, widget, value):
     ("LongTakeSynCoSKSampler", {"window_length": "49", "stride": 50.9}, ["stride (50)", "window_length (49)"]),
     ("LongTakePromptTimeline", {"blend": 147, "length": 293}, ["blend (147", "146", "shortest event"]),
     ("LongTakePromptTimeline", {"events": "0s: a\n60s: b", "length": 293}, ["60s", "past the end"]),
+    ("LongTakeDecodeToVideo", {"format": "mp4 (av1)", "fps": 240.01}, ["at most 240 for mp4 (av1), not 240.01"]),
     ("LongTakeStructuredPrompt", {"reply": '{"global": ["a"], "local": ["b"]}'}, ["reply", "one text"]),
 ])  # fmt: skip
 def test_values_that_do_not_go_together_get_one_message(node_id, values, words):
@@ -113,8 +114,8 @@ def test_each_node_of_a_graph_is_held_to_its_own_values():
 SETTINGS = [
     (WindowSettings, {"length": 13, "overlap": 6}, {}),
     (GlobalPath, {}, {"every": "global_every", "until": "global_until", "rate": "dilation"}), (NoiseSettings, {}, {}),
-    (MotionSettings, {}, {}), (RefineSettings, {}, {}), (AnchorSettings, {"a": 0.1}, {"a": "anchor"}),
-    (Reach, {}, {}),
+    (MotionSettings, {}, {}), (RefineSettings, {}, {}), (Reach, {}, {}),
+    (AnchorHook, {"layers": range(2), "reach": Reach(), "cache": "auto", "a": 0.1}, {"a": "anchor"}),
     (SynCoSSettings, {}, {}), (ChunkSettings, {"length": 49, "stride": 24}, {"length": "window_length"}),
 ]  # fmt: skip
 

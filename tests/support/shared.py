@@ -11,7 +11,7 @@ from longtake.samplers.adapters.shared_attention import apply_ditctrl, apply_vid
 
 from . import zoo
 from .compare import difference
-from .windows import windowed
+from .windows import breaking, windowed
 from .zoo_runs import run_comparable
 
 
@@ -97,18 +97,8 @@ def assert_nothing_stays(path: type, method) -> None:
         expected = run_comparable(name, watching, callback=lambda *args: left.append(holding()))
         assert max(most) >= 1 and left == [0, 0] and len(paths) == 2
         for kind in (comfy.model_management.InterruptProcessingException, RuntimeError):
-            calls = []
-
-            def fail(func, *args, kind=kind, calls=calls, **kwargs):
-                calls.append(1)
-                if len(calls) == 7:
-                    raise kind("out of luck")
-                return func(*args, **kwargs)
-
-            broken = patcher.clone()
-            broken.model_options["transformer_options"]["optimized_attention_override"] = fail
             with pytest.raises(kind):
-                run_comparable(name, broken)
+                run_comparable(name, breaking(patcher, kind, 7))
             assert holding() == 0
     assert repr(patcher.model_options) == before
     assert all(torch.equal(v, weights[k]) for k, v in patcher.model.state_dict().items())

@@ -28,6 +28,21 @@ def core_windowed(model, fuse="pyramid", length=LENGTH, overlap=OVERLAP, **optio
     return model
 
 
+def breaking(model, kind, call):
+    """A clone whose attention fails at its call of this number with an exception of this kind."""
+    calls = []
+
+    def fail(func, *args, **kwargs):
+        calls.append(1)
+        if len(calls) == call:
+            raise kind("out of luck")
+        return func(*args, **kwargs)
+
+    model = model.clone()
+    model.model_options["transformer_options"]["optimized_attention_override"] = fail
+    return model
+
+
 def anchored(model, a=0.3, first_layer=0, last_layer=-1, start=0.0, end=1.0, cache="gpu"):
     """A windowed model with anchor attention."""
     return apply_anchor(model, a, first_layer, last_layer, start, end, cache)

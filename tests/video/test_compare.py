@@ -1,6 +1,7 @@
 """Compare Videos: all frames in one file and in a contact sheet, in constant memory; and what it refuses."""
 
 import gc
+import math
 import re
 import time
 from types import SimpleNamespace
@@ -15,18 +16,19 @@ import torch
 from comfy_api.latest import InputImpl
 from comfy_api.util import VideoComponents
 from longtake.nodes.compare import LongTakeCompare
+from longtake.nodes.metrics import LongTakeVideoMetrics
+from longtake.nodes.video import LongTakeEncodeVideo
 from longtake.samplers.adapters import side_by_side, video_file
 from longtake.tools.headless import GraphError
 from support.graphs import api_graph
+from support.tiny_vaes import built
 
 BITS = 8  # a frame shows its number: bars, white for the bits that are set
 
 
 @pytest.fixture(autouse=True)
-def as_core_runs_nodes(one_thread, tmp_path, monkeypatch):
+def temp_folder(as_core_runs_nodes, tmp_path, monkeypatch):
     monkeypatch.setattr(folder_paths, "temp_directory", str(tmp_path))
-    with torch.inference_mode():
-        yield
 
 
 def numbered(frames, width=64, height=48):
@@ -45,7 +47,7 @@ def run(*videos, graph=None, **settings):
     node = type("Run", (LongTakeCompare,), {"hidden": SimpleNamespace(prompt=graph, unique_id="9")})
     given = dict(zip((f"video_{letter}" for letter in "abcdef"), videos, strict=False))
     values = {"labels": "", "fps": 16.0, "height": 96, "columns": 5, "sheet_height": 48} | settings
-    return node.execute(**given, **values)
+    return node.execute(**{name: value if type(value) is list else [value] for name, value in (given | values).items()})
 
 
 def shown(result):
@@ -202,6 +204,99 @@ def test_bad_videos_are_named_and_leave_nothing(tmp_path, video, words):
 def test_settings_that_come_by_a_link_are_held_to_their_bounds(name, value):
     with pytest.raises(ValueError, match=rf"Compare Videos \(LongTakeCompare\): {name} \("):
         run(numbered(2), **{name: value})
+
+
+RATES = [0.0, -1.0, math.nan, math.inf, 1e9]
+
+
+@pytest.mark.parametrize("rate", RATES)
+def test_a_video_of_an_absurd_rate_is_named(tmp_path, rate):
+    parts = InputImpl.VideoFromComponents(VideoComponents(images=numbered(3), frame_rate=rate))
+    said = rf"its frame rate \({re.escape(str(rate))}\) must be between 0.01 and 1000.0 frames a second; make it anew"
+    for name, read_by in (
+        (r"Compare Videos \(LongTakeCompare\): video_b: ", lambda: run(numbered(3), parts)),
+        (r"Video Metrics \(LongTakeVideoMetrics\): video: ",
+         lambda: LongTakeVideoMetrics.execute(parts, 16.0, "", "")),
+        (r"Encode Video \(LongTakeEncodeVideo\): video: ",
+         lambda: LongTakeEncodeVideo.execute(parts, built("wan21"), 0, 0, 0, 0, 64, 16)),
+    ):  # fmt: skip
+        with pytest.raises(ValueError, match=f"^{name}this VIDEO cannot be read: {said}"):
+            read_by()
+    assert not list(tmp_path.glob("longtake_compare/*"))
+
+
+def test_rates_too_far_from_each_other_are_named(tmp_path):
+    slow = InputImpl.VideoFromComponents(VideoComponents(images=numbered(30), frame_rate=0.01))
+    with pytest.raises(ValueError, match=r"video_b: 30 frames at 0\.01 a second, .* 1000 .* make 3000000 frames"):
+        run(numbered(2), slow, fps=1000.0)
+    assert not list(tmp_path.glob("longtake_compare/*"))
+
+
+@pytest.mark.parametrize("rate", [rate for rate in RATES if rate != math.inf])
+def test_an_absurd_fps_by_a_link_is_refused_on_the_page(comfy_server, rate):
+    """By core's Float node, which refuses no more than infinity: core holds values of widgets to their bounds."""
+    graph = {
+        "1": {"class_type": "PrimitiveFloat", "inputs": {"value": rate}},
+        "2": {"class_type": "EmptyImage", "inputs": {"width": 64, "height": 64, "batch_size": 3, "color": 0}},
+        "3": {"class_type": "LongTakeCompare", "inputs": {
+            "video_a": ["2", 0], "labels": "", "fps": ["1", 0], "height": 96, "columns": 5, "sheet_height": 48}},
+        "4": {"class_type": "LongTakeDemoBackbone", "inputs": {}},
+        "5": {"class_type": "EmptyHunyuanLatentVideo", "inputs": {
+            "width": 64, "height": 64, "length": 5, "batch_size": 1}},
+        "6": {"class_type": "LongTakeDecodeToVideo", "inputs": {
+            "samples": ["5", 0], "vae": ["4", 2], "fps": ["1", 0], "filename_prefix": "rates", "format": "mp4 (h264)",
+            "crf": 20, "folder": "temp", "window": 64, "overlap": 16, "tile_size": 0}},
+    }  # fmt: skip
+    for needed, name in (
+        ("123", "Compare Videos (LongTakeCompare)"), ("1456", "Decode to Video (LongTakeDecodeToVideo)"),
+    ):  # fmt: skip
+        with pytest.raises(GraphError) as caught:
+            comfy_server.queue({key: graph[key] for key in needed})
+        assert f"{name}: fps ({rate}) must be between 0.01 and 1000.0" in str(caught.value)
+
+
+def test_lists_are_compared_too(comfy_server):
+    """Decode to Video hands over a batch of three as a list; a link with one video stays one."""
+    graph = {
+        "1": {"class_type": "LongTakeDemoBackbone", "inputs": {}},
+        "2": {"class_type": "EmptyHunyuanLatentVideo", "inputs": {
+            "width": 64, "height": 64, "length": 5, "batch_size": 3}},
+        "3": {"class_type": "LongTakeDecodeToVideo", "_meta": {"title": "All three"}, "inputs": {
+            "samples": ["2", 0], "vae": ["1", 2], "fps": 16.0, "filename_prefix": "list", "format": "mp4 (h264)",
+            "crf": 20, "folder": "temp", "window": 64, "overlap": 16, "tile_size": 0}},
+        "4": {"class_type": "EmptyImage", "_meta": {"title": "Red"}, "inputs": {
+            "width": 64, "height": 64, "batch_size": 9, "color": 0xFF0000}},
+        "5": {"class_type": "LongTakeCompare", "inputs": {
+            "video_a": ["4", 0], "video_b": ["3", 0], "labels": "first", "fps": 16.0, "height": 96, "columns": 5,
+            "sheet_height": 48}},
+        "6": {"class_type": "PreviewAny", "inputs": {"source": ["5", 1]}},
+    }  # fmt: skip
+    outputs = comfy_server.queue(graph)["outputs"]
+    (player,) = outputs["5"]["longtake_compare"]
+    assert [v["name"] for v in player["videos"]] == ["first", "All three 1", "All three 2", "All three 3"]
+    assert [v["own_frames"] for v in player["videos"]] == [9, 5, 5, 5]
+    assert len({tuple(v["box"]) for v in player["videos"]}) == 4 and len(outputs["6"]["text"]) == 1
+    (temp,) = comfy_server.work.glob(f"**/{player['file']['filename']}")
+    with av.open(str(temp)) as file:
+        frame = next(file.decode(video=0)).to_ndarray(format="rgb24")
+    red, *others = (part(frame, video["box"]).mean((0, 1)) for video in player["videos"])
+    assert red[0] > 200 > 100 > red[1] and all(abs(other - red).max() > 50 for other in others)
+    graph["2"]["inputs"]["batch_size"] = 7
+    with pytest.raises(GraphError, match=r"LongTakeCompare\): video_b came as a list of 7, which makes 8 videos; 6 at"):
+        comfy_server.queue(graph)
+
+
+def test_what_a_list_can_be_of():
+    player, frames = shown(run([numbered(5), numbered(9)], numbered(3), labels="one||three"))
+    assert [v["name"] for v in player["videos"]] == ["one", "a 2", "three"] and len(frames) == 9
+    assert [v["own_frames"] for v in player["videos"]] == [5, 9, 3]
+    assert shown(run([numbered(5)], fps=[16.0, 16.0]))[0]["frames"] == 5
+    with pytest.raises(ValueError, match=r"LongTakeCompare\): fps came as a list of 2 values; one is for all videos"):
+        run(numbered(2), fps=[16.0, 8.0])
+    with pytest.raises(ValueError, match=r"LongTakeCompare\): video_b: number 2 of 2: no frames in it"):
+        run(numbered(2), [numbered(2), numbered(0)])
+    with pytest.raises(ValueError, match=r"LongTakeCompare\): video_a: an empty list came"):
+        run([])
 
 
 def test_a_cancel_leaves_no_file(tmp_path, monkeypatch):

@@ -13,17 +13,13 @@ from longtake.samplers.adapters.vae_windows import Windows
 from support.tiny_vaes import VAES, around, built
 from support.zoo import random_weights
 
+pytestmark = pytest.mark.usefixtures("as_core_runs_nodes")
+
 LOOKS_BACK = [name for name in VAES if name.split("_")[0] in ("wan21", "wan22", "mochi", "cosmos")]
 LTX = [name for name in VAES if name.startswith("ltx")]
 CARRIED = hasattr(vae_streams, "LTX") and hasattr(built("ltx").first_stage_model.decoder, "run_up")
 EXACT = [*LOOKS_BACK, *(LTX if CARRIED else [])]
 WHOLE = [name for name in VAES if name.startswith("hunyuan")] + ([] if CARRIED else ["ltx"])
-
-
-@pytest.fixture(autouse=True)
-def as_core_runs_nodes(one_thread):
-    with torch.inference_mode():
-        yield
 
 
 def streamed(decoding, pixel=0):

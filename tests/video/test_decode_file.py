@@ -57,6 +57,21 @@ def same(path, expected):
     return True
 
 
+@pytest.mark.parametrize("format", FORMATS)
+def test_the_rates_that_an_encoder_takes(tmp_path, format):
+    kind = FORMATS[format]
+    for rate in (0.01, min(kind.fastest, 1000.0)):
+        writer = video_file.Writer(tmp_path / "rates", kind, (128, 128), rate, 20)
+        writer.add(torch.rand(2, 128, 128, 3))
+        writer.close()
+        assert (tmp_path / "rates").stat().st_size > 0
+    if kind.fastest < 1000:
+        writer = video_file.Writer(tmp_path / "rates", kind, (128, 128), kind.fastest + 1, 20)
+        with pytest.raises(ValueError):
+            writer.add(torch.rand(2, 128, 128, 3))
+        writer.disk.file.close()
+
+
 def whole(z):
     return (built("wan21").decode(z.clone())[0] * 255).clamp(0, 255).byte()
 

@@ -12,13 +12,9 @@ from longtake.samplers.adapters import encoding
 from longtake.samplers.adapters.video_read import Reader
 from support.tiny_vaes import VAES, built
 
+pytestmark = pytest.mark.usefixtures("as_core_runs_nodes")
+
 EXACT = [n for n in VAES if n.split("_")[0] in ("wan21", "wan22", "ltx", "cogvideox") and encoding.exact(built(n))]
-
-
-@pytest.fixture(autouse=True)
-def as_core_runs_nodes(one_thread):
-    with torch.inference_mode():
-        yield
 
 
 def pixels(name, frames):

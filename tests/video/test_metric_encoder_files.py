@@ -12,18 +12,9 @@ from longtake.nodes import metric_encoders as node
 from longtake.nodes.metric_encoders import CATEGORY, NO_FOLDER, LongTakeLoadMetricEncoder
 from longtake.samplers.adapters.metric_encoders import from_folder
 from safetensors.torch import load_file, save_file
-from support.tiny_encoders import clip_model, core_clip, saved, video, vit_model, with_tokenizer
+from support.tiny_encoders import core_clip, saved, video, vit_model
 
-
-@pytest.fixture(autouse=True)
-def as_core_runs_nodes(one_thread):
-    with torch.inference_mode():
-        yield
-
-
-@pytest.fixture
-def clip_folder(tmp_path):
-    return with_tokenizer(saved(tmp_path / "clip", clip_model()))
+pytestmark = pytest.mark.usefixtures("as_core_runs_nodes")
 
 
 # ---- refusals ----------------------------------------------------------------------------------------------------

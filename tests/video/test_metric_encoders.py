@@ -30,19 +30,9 @@ from support.tiny_encoders import (
     saved,
     video,
     vit_model,
-    with_tokenizer,
 )
 
-
-@pytest.fixture(autouse=True)
-def as_core_runs_nodes(one_thread):
-    with torch.inference_mode():
-        yield
-
-
-@pytest.fixture
-def clip_folder(tmp_path):
-    return with_tokenizer(saved(tmp_path / "clip", clip_model()))
+pytestmark = pytest.mark.usefixtures("as_core_runs_nodes")
 
 
 def by_hand(frames, side, square, look):

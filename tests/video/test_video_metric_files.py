@@ -2,11 +2,9 @@
 
 import av
 import comfy.model_management
-import folder_paths
 import numpy
 import psutil
 import pytest
-import torch
 from comfy_api.latest import InputImpl
 from longtake.samplers.adapters import measure as reading
 from longtake.tools.headless import GraphError
@@ -14,16 +12,10 @@ from support.children import error_of
 from support.metric_clips import image, small
 from support.metric_runs import measure, memory, written
 
+pytestmark = pytest.mark.usefixtures("as_core_runs_nodes", "own_folders")
+
 NODE = r"^Video Metrics \(LongTakeVideoMetrics\): "
 CLIP = image(small())[:40]
-
-
-@pytest.fixture(autouse=True)
-def as_core_runs_nodes(one_thread, tmp_path, monkeypatch):
-    monkeypatch.setattr(folder_paths, "temp_directory", str(tmp_path / "temp"))
-    monkeypatch.setattr(folder_paths, "output_directory", str(tmp_path / "output"))
-    with torch.inference_mode():
-        yield
 
 
 def of_two_sizes(path):

@@ -20,8 +20,10 @@ from longtake.samplers.windows import WindowSettings
 from safetensors.torch import save_file
 from support.metric_clips import image, panned, small
 from support.metric_runs import document, measure, values, written
-from support.tiny_encoders import clip_model, saved, vit_model, with_tokenizer
+from support.tiny_encoders import saved, vit_model
 from torchvision.models.optical_flow import raft_large
+
+pytestmark = pytest.mark.usefixtures("as_core_runs_nodes", "own_folders")
 
 NODE = r"^Video Metrics \(LongTakeVideoMetrics\): "
 CLIP = image(small())[:40]
@@ -30,19 +32,6 @@ ALWAYS = ["temporal_flicker", "motion_smoothness", "warping_error", "dynamic_deg
           "colour_drift", "colour_drift_end", "saturation_slope", "sharpness", "sharpness_ratio", "ssim_adjacent",
           "ssim_first", "scenes"]  # fmt: skip
 SEAMS = ["seam_change", "seam_change_worst", "seam_warp", "seam_warp_worst", "seam_motion", "seam_motion_worst"]
-
-
-@pytest.fixture(autouse=True)
-def as_core_runs_nodes(one_thread, tmp_path, monkeypatch):
-    monkeypatch.setattr(folder_paths, "temp_directory", str(tmp_path / "temp"))
-    monkeypatch.setattr(folder_paths, "output_directory", str(tmp_path / "output"))
-    with torch.inference_mode():
-        yield
-
-
-@pytest.fixture
-def clip_folder(tmp_path):
-    return with_tokenizer(saved(tmp_path / "clip", clip_model()))
 
 
 # ---- what is put out ---------------------------------------------------------------------------------------------

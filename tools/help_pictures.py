@@ -1,0 +1,88 @@
+"""The pictures of nodes on their help pages, taken from a page of ComfyUI, so that they show the widgets of today.
+
+    python3 start.py serve --cpu                                     # in another terminal
+    python3 -m tools.help_pictures http://127.0.0.1:8188 LongTakeVMCR  # those named; without names all of PICTURES
+
+From the repository's root. Needs Playwright with Chromium (LONGTAKE_CHROMIUM: its path), and Pillow, which ComfyUI
+brings. The server's own settings are neither used nor changed.
+"""
+
+import io
+import json
+import os
+import shutil
+import sys
+
+from PIL import Image
+
+from .make_workflows import WORKFLOWS, file_name
+
+# Picture: its template, the types of the nodes in it, which lie as in the template, and values of their widgets.
+CUSTOM = {"preset": "custom"}  # the other presets turn widgets grey
+PICTURES = {
+    "LongTakeWindowScheduler": ("glc_x6", ["LongTakeWindowScheduler"], {}),
+    "LongTakeVMCR": ("glc_x6", ["KSamplerSelect", "LongTakeVMCR"], {}),
+    "LongTakeSynCoSSampler": ("syncos_three", ["LongTakeSynCoSSampler"], CUSTOM),
+    "LongTakeSynCoSKSampler_node": ("syncos_four", ["LongTakeSynCoSKSampler"], CUSTOM),
+}  # fmt: skip
+# In pixels: the page, where in it the picture begins, and what is shown around the nodes. And JPEG's quality.
+SIZE, CORNER, MARGIN, QUALITY = {"width": 1500, "height": 2400}, (400, 120), 30, 88
+SETTINGS = {"Comfy.TutorialCompleted": True, "Comfy.Locale": "en", "Comfy.VueNodes.Enabled": False,
+            "Comfy.Minimap.Visible": False, "Comfy.Workflow.ShowMissingModelsWarning": False,
+            "Comfy.Workflow.Persist": False}  # fmt: skip
+READY = """() => window.app?.graph && window.app.extensionManager?.setting &&
+    window.LiteGraph?.registered_node_types.KSampler"""
+# Brings nodes of these types into view at scale 1; gives their number, and the size of the part to take.
+SHOW = """([kinds, values, [left, top], margin]) => {
+    const { graph, canvas } = window.app;
+    const nodes = graph._nodes.filter((node) => kinds.includes(node.type));
+    for (const widget of nodes.flatMap((node) => node.widgets)) {
+        if (!(widget.name in values)) continue;
+        widget.value = values[widget.name];
+        widget.callback?.(widget.value);
+    }
+    const edge = (pick, of) => pick(...nodes.map(of));
+    const x = edge(Math.min, (node) => node.pos[0]) - margin;
+    const y = edge(Math.min, (node) => node.pos[1] - window.LiteGraph.NODE_TITLE_HEIGHT) - margin;
+    canvas.ds.scale = 1;
+    canvas.ds.offset = [left - x, top - y];
+    canvas.setDirty(true, true);
+    const right = edge(Math.max, (node) => node.pos[0] + node.size[0]) + margin;
+    return [nodes.length, right - x, edge(Math.max, (node) => node.pos[1] + node.size[1]) + margin - y];
+}"""
+
+
+def take(page, template, kinds, values):
+    """A picture of a template's nodes of these types, as the page shows them."""
+    graph = json.loads((WORKFLOWS / f"{file_name(template)}.json").read_text(encoding="utf-8"))
+    page.evaluate("g => window.app.loadGraphData(g, true, true, null)", graph)
+    page.wait_for_timeout(1500)
+    found, width, height = page.evaluate(SHOW, [kinds, values, CORNER, MARGIN])
+    if found != len(kinds):
+        raise SystemExit(f"{template} has {found} nodes of {', '.join(kinds)}")
+    page.wait_for_timeout(2500)  # the chart asks the server
+    clip = {"x": CORNER[0], "y": CORNER[1], "width": width, "height": height}
+    return Image.open(io.BytesIO(page.screenshot(clip=clip))).convert("RGB")
+
+
+def main(url="http://127.0.0.1:8188", *names):
+    from playwright.sync_api import sync_playwright
+
+    docs = WORKFLOWS.parent / "web" / "docs"
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(
+            executable_path=os.environ.get("LONGTAKE_CHROMIUM") or shutil.which("chromium"), args=["--no-sandbox"]
+        )
+        page = browser.new_page(viewport=SIZE)
+        page.route("**/settings", lambda route: route.fulfill(json=SETTINGS))
+        page.goto(url, timeout=120_000)
+        page.wait_for_function(READY, timeout=120_000)
+        page.wait_for_timeout(2000)
+        page.keyboard.press("Escape")
+        for name in names or PICTURES:
+            take(page, *PICTURES[name]).save(docs / f"{name}.jpg", quality=QUALITY)
+        browser.close()
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
