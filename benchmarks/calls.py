@@ -61,7 +61,7 @@ MEANING = [
     "`shift`, `roll`: schedule random_shift or rolling, with the overlap in pixel frames; `28 to 0`: overlap_end",
     "`flat`, `linear`: fuse flat or overlap-linear",
     "`cut`: schedule rolling_cut, windows cut off at the video's ends; `cfg 0.6`: guidance (cfg_until) in the first "
-    "60 % of the noise schedule; `lazy`: ComfyUI's LazyCache, its defaults (skips whole steps that would change little)",
+    "60 % of the noise schedule; `lazy`: ComfyUI's LazyCache (skips whole steps that would change little)",
     "`shuffled`: FreeNoise's noise; `mixed`: Noise Reinit's",
     "`early`: anchor attention (0.3) in the first 30 % of the noise schedule",
     "`core`: ComfyUI's Context Windows, standard_uniform, overlap 28, with its FreeNoise (`plain`: standard_static, "
