@@ -13,7 +13,7 @@ const chart = (changes = {}) => ({
   layouts: [[0, 5, 10], [0, 3, 8, 10]], ends: [[10, 15, 20], [10, 13, 18, 20]],
   steps: [{ layout: 0, gamma: 0 }, { layout: 1, gamma: 0.00812 }, { layout: null, gamma: 1 }],
   step: 0, weights: [[1, 0.5], [0.5, 1], [1, 1]],
-  dilated: { windows: 2, first: [0, 2, 4] }, cost: { local: 4, evaluations: 36, plain: 24 }, branches: 2, about: true,
+  dilated: [{ windows: 2, first: [0, 2, 4] }], cost: { local: 4, evaluations: 36, plain: 24 }, branches: 2, about: true,
   known: true,
   ...changes,
 });
@@ -50,7 +50,7 @@ test("windows that are cut off end where they are cut", () => {
 
 test("the headline is the report's cost, and notes say what is assumed", () => {
   assert.equal(logic.headline(chart(), t), "about 1.50x plain windows: 4 windows per step + 2 global, 36 window evaluations in 3 steps with CFG");
-  const plain = chart({ about: false, branches: 1, dilated: { windows: 0, first: [] } });
+  const plain = chart({ about: false, branches: 1, dilated: [] });
   assert.equal(logic.headline(plain, t), "1.50x plain windows: 4 windows per step, 36 window evaluations in 3 steps");
   assert.deepEqual(logic.notes(chart(), true, t), ["20 latent frames of 4, window 10, overlap 5", "shifts are examples"]);
   const one = chart({ layouts: [[0]], ends: [[20]], window: 20, frames: 20 });
