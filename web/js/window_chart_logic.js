@@ -100,8 +100,9 @@ export function weightPaths(chart) {
   let ticks = "";
   if (chart.steps[chart.step].gamma > 0) {
     const high = (WEIGHTS.height - WEIGHTS.ticks) / chart.dilated.length;
+    const gap = chart.dilated.length > 1 ? 1 : 0;
     chart.dilated.forEach(({ first }, k) => {
-      for (const frame of first) ticks += box(frame * scale, WEIGHTS.ticks + k * high, Math.max(scale, 2), high);
+      for (const frame of first) ticks += box(frame * scale, WEIGHTS.ticks + k * high, Math.max(scale, 2), high - gap);
     });
   }
   return { even: paths[0], odd: paths[1], ticks };

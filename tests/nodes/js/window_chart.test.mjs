@@ -82,6 +82,12 @@ test("the line on a step counts its windows", () => {
   assert.equal(logic.readout(chart(), t), "Step 1 of 3: 3 windows");
   assert.equal(logic.readout(chart({ step: 1 }), t), "Step 2 of 3: 4 windows, 2 global with weight 0.0081");
   assert.equal(logic.readout(chart({ step: 2 }), t), "Step 3 of 3: 0 windows, 2 global with weight 1.0");
+  const looks = chart({ step: 2, dilated: [{ windows: 6, first: [0, 3, 6] }, { windows: 5, first: [0, 6, 12] }] });
+  assert.equal(logic.readout(looks, t), "Step 3 of 3: 0 windows, 6 + 5 global with weight 1.0");
+  assert.match(logic.headline(looks, t), / 4 windows per step \+ 6 \+ 5 global, /);
+  const rows = [...logic.weightPaths(looks).ticks.matchAll(/M([\d.]+) ([\d.]+)h[\d.]+v([\d.]+)/g)].map((m) => m.slice(1).map(Number));
+  assert.deepEqual(rows.map(([x]) => x), [0, 150, 300, 0, 300, 600], "one row of ticks for each look");
+  assert.ok(rows[0][1] + rows[0][2] < rows[3][1] && rows[3][1] + rows[3][2] <= logic.WEIGHTS.height, "none over another");
   assert.equal(logic.readout(chart({ layouts: [[0]], steps: [{ layout: 0, gamma: 0 }] }), t), "Step 1 of 1: 1 windows");
 });
 
