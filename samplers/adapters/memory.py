@@ -60,7 +60,7 @@ def refuse_windows(settings: WindowSettings, frames: int, references: int, optio
         except ValueError as error:
             raise ValueError(f"{NODE}: {error}") from error
         looks = path.windows(frames, settings.length).values() if references else ()
-        if any(window.lead for look in looks for window in look):
+        if any(look[0].lead for look in looks):
             raise ValueError(
                 f"{NODE}: global_padding (both_ends): frames in front of the video (VACE's reference image, Wan "
                 f"Animate's character) have no padding before them; use end or repeat"

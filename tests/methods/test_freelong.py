@@ -346,3 +346,15 @@ def test_bands_of_a_redone_span_ask_every_window(model):
     assert torch.equal(made[:, :, kept], start[:, :, kept])
     settings = WindowSettings(LENGTH, OVERLAP, extra_path=BANDS)
     assert len(calls) == 2 * (len(local_windows(settings, LONG, 0)) + 8)
+
+
+def test_every_look_takes_the_global_prompt(model):
+    """Local windows the event at their centre, at conditioning of their own."""
+    starts, total = [0, 33], 4 * (LONG - 1) + 1
+    recorder, calls = tiny_wan.record(windowed(model, extra_path=BANDS))
+    run(recorder, LONG, positive=tiny_wan.timeline(total, starts), cfg=1.0, steps=1)
+    prompts = {"local": {10, 11}, "span2": {1}, "span4": {1}}
+    for name, seeds in prompts.items():
+        texts = [text for _, note, text, _ in calls if note["path"] == name]
+        known = {seed: tiny_wan.rows(seed) for seed in (1, 2, 10, 11)}
+        assert {seed for text in texts for seed, rows in known.items() if torch.equal(text, rows)} == seeds, name
