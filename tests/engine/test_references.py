@@ -13,8 +13,8 @@ from longtake.samplers.adapters import attention
 from longtake.samplers.adapters.references import behind
 from longtake.samplers.adapters.timeline import window_entries
 from longtake.samplers.adapters.window import VideoFrames, context_window, fuse_weights
-from longtake.samplers.fusion import normalised
 from longtake.samplers.freelong import BandBlend
+from longtake.samplers.fusion import normalised
 from longtake.samplers.glc.paths import GlobalPath
 from longtake.samplers.prompts.timeline import Span
 from longtake.samplers.windows import Window, WindowSettings, local_windows
