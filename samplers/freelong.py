@@ -10,8 +10,8 @@ ExtraPath): any video model and length, at most about twice the cost. The FFT go
 BandBlend joins more of them: a look of span a at the video lets frames attend within a * L frames (L: the window), and
 gives its band of temporal frequencies, up to pi / 2a, from where the next longer span ends; the local windows, span 1,
 give all above. In the paper spans are 1, 2, 4 for four times the clip and 1, 2, 4, 8 for eight, masks in the attention
-of all frames at once, the longest with half of them as keys. It has no public code, and leaves these open or cannot
-have them here:
+of all frames at once, the longest with half of them as keys. Its authors have published FreeLong's code alone; what is
+open, or cannot be had here:
 
 - A model that has learnt clips takes L frames, so that a look of span a is windows of every a-th frame, of L frames
   each, one after the other, without overlap: what changes from one to the next is above the look's band. It sees more
@@ -20,7 +20,7 @@ have them here:
   d // 4, ... 1, so that each is about twice the next (x3: 3, 1; x6: 6, 3, 1; x4 and x8: the paper's). `rate` of the
   path sets d, down to 1, the local windows alone; what is longer than the video is left out.
 - The bands are cut sharply, over time alone, as their intervals are printed. The Gaussian of 0.25 that the paper names
-  beside them is FreeLong's.
+  too is taken to be FreeLong's.
 """
 
 import itertools
