@@ -51,6 +51,10 @@ VARIANTS = {
         "windows": {"global_path": True, "global_mix": "frequencies", "first_latent": "anchor"},
         "noise": {"mode": "shuffle"},
     },
+    "freelong_bands": {
+        "windows": {"global_path": True, "global_mix": "bands", "first_latent": "anchor"},
+        "noise": {"mode": "spec_mix"},
+    },
     "ditctrl": {"windows": {}, "ditctrl": {"first_layer": -1}},
     "infinity": {"windows": {}, "infinity": {}},
     "fifo": {"fifo": {}},
@@ -70,6 +74,7 @@ MEANING = {
     "genl": "Gen-L-Video: static local windows, plain noise",
     "freenoise": "static local windows, FreeNoise's shuffled noise",
     "freelong": "local and global windows joined by frequency, FreeNoise's shuffled noise",
+    "freelong_bands": "FreeLong++: bands of temporal frequencies from several distances, SpecMix noise",
     "ditctrl": "DiTCtrl: keys and values of the window before, in the last of 6 layers, early steps",
     "infinity": "Video-Infinity: windows attend to 13 frames spread over the video, too",
     "fifo": "FIFO-Diffusion: a queue of two clips, lookahead",
@@ -130,6 +135,6 @@ def effective(parts: dict) -> dict:
     parts |= {"windows": {k: v for k, v in windows.items() if k not in idle}} if windows else {}
     if noise.get("mode") == "random":
         del parts["noise"]
-    elif noise.get("mode") == "shuffle":
+    elif noise.get("mode") in ("shuffle", "spec_mix"):
         parts["noise"] = {k: v for k, v in noise.items() if k not in MIX}
     return parts

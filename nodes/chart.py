@@ -55,11 +55,13 @@ def draw_chart(data: dict, title: str, notes: list[str]) -> torch.Tensor:
         points = [(x(start), points[0][1]), *points, (x(end), points[-1][1])]
         draw.line([(min(max(a, LEFT), LEFT + width), b) for a, b in points], LOCAL[k % 2], 2)
     draw.text((8, top), "weight\nof each\nwindow", FAINT, small)
-    y = bottom + 8
-    for frame in data["dilated"]["first"]:
-        draw.rectangle((x(frame), y, max(x(frame + 1) - 1, x(frame) + 1), y + 7), DILATED)
-    if data["dilated"]["windows"]:
-        draw.text((8, y - 5), "global", DILATED, small)
+    for k, look in enumerate(data["dilated"]):  # one above the other, in the height of one
+        high = 8 / len(data["dilated"])
+        y = bottom + 8 + k * high
+        for frame in look["first"]:
+            draw.rectangle((x(frame), y, max(x(frame + 1) - 1, x(frame) + 1), y + max(high - 1, 1)), DILATED)
+    if data["dilated"]:
+        draw.text((8, bottom + 3), "global", DILATED, small)
 
     top, bottom = bottom + GAP, SIZE[1] - 44
     height = (bottom - top) / len(data["steps"])

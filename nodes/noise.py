@@ -18,9 +18,10 @@ class LongTakeNoiseReinit(io.ComfyNode):
             category="LongTake",
             **described(
                 "Initial noise for a long video from the noise of one window: its frames shuffled along time "
-                "(FreeNoise), its low frequencies kept and fresh noise above them (GLC-Diffusion, Eq. 11). For "
-                "SamplerCustomAdvanced; Noise Reinit for KSampler brings it to KSampler.",
-                "FreeNoise", "FreeInit", "noise shuffle", "long video", "consistency", "GLC",
+                "(FreeNoise), its low frequencies kept and fresh noise above them (GLC-Diffusion, Eq. 11), or fresh "
+                "noise towards the video's ends (FreeLong++). For SamplerCustomAdvanced; Noise Reinit for KSampler "
+                "brings it to KSampler.",
+                "FreeNoise", "FreeInit", "SpecMix", "noise shuffle", "long video", "consistency", "GLC",
             ),
             inputs=[
                 io.Int.Input(
@@ -36,12 +37,14 @@ class LongTakeNoiseReinit(io.ComfyNode):
                 Combo(
                     "mode", options=list(MODES), default="shuffle_and_mix",
                     tooltip="shuffle_and_mix: GLC's Eq. 11. shuffle: FreeNoise, all windows share their noise frames. "
-                    "mix: the unit repeated in order, fresh high frequencies. random: RandomNoise.",
+                    "mix: the unit repeated in order, fresh high frequencies. random: RandomNoise. spec_mix: "
+                    "FreeLong++, shuffled in the middle of the video, fresh at its ends, in between a mix.",
                 ),
                 Combo(
                     "filter", options=list(FILTERS), default="butterworth",
                     tooltip="Low-pass that splits low from high frequencies over time, height and width. gaussian is "
-                    "softer, ideal and box cut sharply. No effect without mix.",
+                    "softer, ideal and box cut sharply. It counts, as d_s, d_t, order and variance, in shuffle_and_mix "
+                    "and mix alone.",
                 ),
                 Float(
                     "d_s", default=0.25, min=0.01, max=2.0, step=0.01,

@@ -8,7 +8,7 @@ from ..samplers.adapters.window import window_weights
 from ..samplers.chart import chart_data
 from ..samplers.checks import number, option, shown
 from ..samplers.cost import Cost, run_cost
-from ..samplers.freelong import CUT, SpectralBlend
+from ..samplers.freelong import CUT, BandBlend, SpectralBlend
 from ..samplers.glc.paths import PADDINGS, GlobalPath
 from ..samplers.windows import (
     FIRST_LATENT,
@@ -28,7 +28,7 @@ from ._widgets import Combo, Float
 from .chart import draw_chart, draw_message
 
 Windows = io.Custom("LONGTAKE_WINDOWS")
-MIXES = ("weight", "frequencies", "least_squares")
+MIXES = ("weight", "frequencies", "least_squares", "bands")
 REPORT_STEPS = 20
 EXAMPLE_WINDOWS = 4  # length of the charted video, in windows, where no length is known
 
@@ -63,7 +63,7 @@ def varies(settings: WindowSettings, cost: Cost) -> bool:
 def cost_headline(settings: WindowSettings, cost: Cost, run: str) -> str:
     """One line on a run: times plain windows, windows per step, and `run` as it stands."""
     about = "about " if varies(settings, cost) else ""
-    extra = f" + {cost.extra} global" if cost.extra else ""
+    extra = f" + {' + '.join(map(str, cost.looks.values()))} global" if cost.extra else ""
     return f"{about}{cost.evaluations / cost.plain:.2f}x plain windows: {cost.local} windows per step{extra}{run}"
 
 
@@ -123,8 +123,9 @@ def window_settings(
         if global_path:
             pooled = option("global_mix", global_mix, MIXES) == "least_squares"
             extra = GlobalPath(gamma0, beta, global_every, global_until, dilation, global_padding, pooled)
-        if extra is not None and global_mix == "frequencies":
-            extra = SpectralBlend(replace(extra, gamma0=1.0, beta=0.0), global_cut)
+        if extra is not None and global_mix in ("frequencies", "bands"):
+            extra = replace(extra, gamma0=1.0, beta=0.0)
+            extra = BandBlend(extra) if global_mix == "bands" else SpectralBlend(extra, global_cut)
         return WindowSettings(
             length=frames, overlap=latent_overlap(overlap, frames, compression), compression=compression,
             extra_path=extra, retain=retained(retain), overlap_end=end, **widgets,
@@ -184,7 +185,7 @@ class LongTakeWindowScheduler(io.ComfyNode):
                 "Samples a video longer than the model was trained for as overlapping windows of one latent, "
                 "optionally with GLC-Diffusion's global path. Works with any sampler that takes the model.",
                 "long video", "longer video", "extend video", "sliding window", "context window", "loop",
-                "Gen-L-Video", "GLC", "FreeLong", "seconds",
+                "Gen-L-Video", "GLC", "FreeLong", "FreeLong++", "seconds",
             ),
             inputs=[
                 io.Model.Input("model", tooltip="A video model, e.g. Wan, LTX-Video or HunyuanVideo."),
@@ -286,7 +287,9 @@ class LongTakeWindowScheduler(io.ComfyNode):
                     "global_mix", options=list(MIXES), default=MIXES[0], optional=True,
                     tooltip="How the global path is mixed in. weight: GLC-Diffusion, by gamma. frequencies: FreeLong, "
                     "its low frequencies with the local windows' high ones; gamma0 and beta have no effect. "
-                    "least_squares: GLC's Eq. 8 itself, a frame that more windows see is more theirs.",
+                    "least_squares: GLC's Eq. 8 itself, a frame that more windows see is more theirs. bands: "
+                    "FreeLong++, a band of temporal frequencies from each of several distances; as frequencies, and "
+                    "without global_cut.",
                 ),
                 Float(
                     "global_cut", default=CUT, min=0.0, max=1.0, step=0.01, optional=True,
@@ -297,7 +300,7 @@ class LongTakeWindowScheduler(io.ComfyNode):
                     "dilation", default=0, min=0, max=LONGEST - 1, optional=True,
                     tooltip="Latent frames from one frame of a global window to its next. 0: ceil(video / window), "
                     "with which each frame is seen once. Smaller: several windows one after the other; larger: more "
-                    "windows, with more padding.",
+                    "windows, with more padding. With bands: the longest distance.",
                 ),
                 Combo(
                     "global_padding", options=list(PADDINGS), default=PADDINGS[0], optional=True,

@@ -49,8 +49,8 @@ def chart_data(
     stride (latent frames); layouts, the distinct lists of local windows' starts (before 0 the end of a window that goes
     around a closed loop, whose beginning is another), and ends, the frames behind their last ones; steps, for each one
     the number of its layout (None: no local windows) and the extra path's weight gamma (0: not run); step with its
-    windows' fuse weights (they sum to 1 on every frame; empty where there are too many); dilated, the extra path's
-    number of windows and the frames of its first one;
+    windows' fuse weights (they sum to 1 on every frame; empty where there are too many); dilated, of each look of the
+    extra path the number of windows and the frames of the first one;
     cost (see windows.Cost) with the ratio to plain windows.
     Raises ValueError when the chart would be too large to compute.
     """
@@ -80,7 +80,7 @@ def chart_data(
     if shown and len(shown) * length <= MOST_WEIGHTS:
         weights = [[round(float(v), 4) for v in w] for w in _normalised(shown, weigh(shown), frames)]
     cost = run_cost(settings, frames, range(steps), branches)
-    first = settings.extra_path.windows(frames, settings.length)[0] if cost.extra else Window((), 0)
+    looks = settings.extra_path.windows(frames, settings.length).values() if cost.extra else ()
     return {
         "frames": frames,
         "pixel_frames": pixel_length(frames, settings.compression),
@@ -93,7 +93,7 @@ def chart_data(
         "steps": rows,
         "step": step,
         "weights": weights,
-        "dilated": {"windows": cost.extra, "first": list(first.own)},
+        "dilated": [{"windows": len(look), "first": list(look[0].own)} for look in looks],
         "cost": {
             "local": cost.local,
             "evaluations": cost.evaluations,

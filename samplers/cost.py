@@ -4,8 +4,8 @@ An evaluation is one window, at one step, for one CFG branch; a window that is c
 is built for the count: its time and memory do not depend on the length of the video.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 from .windows import WindowSettings, calls_count, local_count, local_work, starts_count
 
@@ -13,8 +13,9 @@ from .windows import WindowSettings, calls_count, local_count, local_work, start
 @dataclass(frozen=True)
 class Cost:
     """Window evaluations of a run. local: the most local windows of a step; extra: windows of the extra path in each of
-    extra_steps steps; more: the most that a method adds to a step's local windows, in more_steps steps; plain: what
-    static windows alone take; once: every frame once, as separate clips do."""
+    extra_steps steps; looks: those of each of its looks, by name, none where it does not run; more: the most that a
+    method adds to a step's local windows, in more_steps steps; plain: what static windows alone take; once: every frame
+    once, as separate clips do."""
 
     local: int
     extra: int
@@ -25,6 +26,7 @@ class Cost:
     once: float
     more: int = 0
     more_steps: int = 0
+    looks: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -59,13 +61,14 @@ def run_cost(
     if settings.whole(frames):
         return Cost(1, 0, 0, steps, sum(asked), steps * branches, steps * branches)
     path, local, cut, extra = settings.extra_path, [], 0.0, []
+    looks = path.count(frames, settings.length) if path is not None else {}
     for step, (key, t) in enumerate(zip(keys, details.times, strict=True)):
         active = path is not None and path.active(details.index + step, details.places[step])
         share = path.share(t) if active else 0.0
         of_step = settings, frames, key, details.index + step, details.places[step]
         local.append(local_count(*of_step) if share < 1 or path.joins else 0)
         cut += (local[-1] - local_work(*of_step)) * asked[step] if local[-1] else 0
-        extra.append(path.count(frames, settings.length) if share > 0 else 0)
+        extra.append(sum(looks.values()) if share > 0 else 0)
     again = [
         sum(calls_count(count, details.limit) - 1 for count in counts if count > 1) if repeats else 0
         for *counts, repeats in zip(local, extra, details.repeats or [False] * steps, strict=True)
@@ -77,7 +80,7 @@ def run_cost(
     once = max(frames / settings.length, 1) * steps * branches
     return Cost(
         max(local), max(extra), sum(n > 0 for n in extra), steps, evaluations, plain, once,
-        max(more), sum(n > 0 for n in more),
+        max(more), sum(n > 0 for n in more), looks if max(extra) else {},
     )  # fmt: skip
 
 
@@ -88,7 +91,8 @@ def cost_text(
     cost = run_cost(settings, frames, keys, branches, details)
     extra = ""
     if cost.extra:
-        extra = f" + {cost.extra} {settings.extra_path.name} in {cost.extra_steps} of {cost.steps} steps"
+        extra = "".join(f" + {count} {name}" for name, count in cost.looks.items())
+        extra += f" in {cost.extra_steps} of {cost.steps} steps"
     if cost.more:
         extra += f" + {cost.more} for shared attention in {cost.more_steps} of {cost.steps} steps"
     if details is not None and any(details.repeats or ()):

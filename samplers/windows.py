@@ -60,16 +60,16 @@ class ExtraPath(Protocol):
     joins: bool
     """Whether join() makes one prediction of the local windows' and its own, each whole, in place of the weight."""
 
-    def response(self, shape: tuple[int, int, int]) -> torch.Tensor:
-        """What join() needs to know of a video's (T, H, W), made once per run."""
+    def response(self, shape: tuple[int, int, int], length: int) -> torch.Tensor:
+        """What join() needs to know of a video's (T, H, W) and the windows' length, made once per run."""
 
-    def join(self, local: torch.Tensor, whole: torch.Tensor, h: torch.Tensor) -> torch.Tensor:
-        """The fused prediction of the local windows' and this path's [B, C, T, H, W]; it may overwrite the second."""
+    def join(self, local: torch.Tensor, looks: list[torch.Tensor], h: torch.Tensor) -> torch.Tensor:
+        """The fused prediction of the local windows' and its looks' [B, C, T, H, W]; it may overwrite those."""
 
-    def windows(self, frames: int, length: int) -> list[Window]:
-        """Its windows of `length` over `frames` latent frames."""
+    def windows(self, frames: int, length: int) -> dict[str, list[Window]]:
+        """Its windows of `length` over `frames` latent frames: of each look that it takes at the video, by its name."""
 
-    def count(self, frames: int, length: int) -> int:
+    def count(self, frames: int, length: int) -> dict[str, int]:
         """How many windows that are."""
 
 
@@ -364,7 +364,7 @@ def step_paths(settings: WindowSettings, frames: int, *, index: int, place: floa
         windows = local_windows(settings, frames, key, index, place)
         paths.append(Path("local", windows, 1.0 if joined else 1 - share))
     if share > 0:
-        paths.append(Path(extra.name, extra.windows(frames, settings.length), share))
+        paths += [Path(name, windows, share) for name, windows in extra.windows(frames, settings.length).items()]
     return paths
 
 

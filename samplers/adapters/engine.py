@@ -281,10 +281,12 @@ class LongTakeContextHandler(IndexListContextHandler):
                         )  # fmt: skip
             if joined:
                 path, shape = self.settings.extra_path, (video, *x.shape[DIM + 1 :])
-                h = evaluation.run.once(("response", shape), lambda: path.response(shape).to(x.device))
-                for local, whole in zip(out, outs[path.name], strict=True):
-                    local, whole = (part.narrow(DIM, self.references, video) for part in (local, whole))
-                    local.copy_(path.join(local, whole, h))
+                h = evaluation.run.once(
+                    ("response", shape), lambda: path.response(shape, self.settings.length).to(x.device)
+                )
+                for predicted in zip(*outs.values(), strict=True):
+                    local, *looks = (part.narrow(DIM, self.references, video) for part in predicted)
+                    local.copy_(path.join(local, looks, h))
             return out
         finally:
             self.callback(IndexListCallbacks.EXECUTE_CLEANUP, model, x, conds, timestep, evaluation.options)

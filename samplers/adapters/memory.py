@@ -59,7 +59,8 @@ def refuse_windows(settings: WindowSettings, frames: int, references: int, optio
             path.count(frames, settings.length)
         except ValueError as error:
             raise ValueError(f"{NODE}: {error}") from error
-        if references and path.windows(frames, settings.length)[0].lead:
+        looks = path.windows(frames, settings.length).values() if references else ()
+        if any(look[0].lead for look in looks):
             raise ValueError(
                 f"{NODE}: global_padding (both_ends): frames in front of the video (VACE's reference image, Wan "
                 f"Animate's character) have no padding before them; use end or repeat"

@@ -49,7 +49,7 @@ class ReinitNoise:
             return comfy.sample.prepare_noise(latent, self.seed, indices)
         check_latent(latent)
         fresh = None
-        if self.settings.mixes:
+        if self.settings.fresh:
             fresh = comfy.sample.prepare_noise(latent, derived_seed(self.seed, "fresh noise"), indices)
         # Drawn last: prepare_noise seeds torch's own generator, which now stands where RandomNoise leaves it.
         base = comfy.sample.prepare_noise(latent, self.seed, indices)

@@ -2,7 +2,8 @@
 
 GLC-Diffusion's noise reinitialisation (arXiv 2501.05484, Eq. 11): the frames of a local noise unit, repeated and
 shuffled by FreeNoise's rule (arXiv 2310.15169), give the low frequencies; fresh Gaussian noise gives the high ones,
-split by FreeInit's filters (arXiv 2312.07537) over time, height and width.
+split by FreeInit's filters (arXiv 2312.07537) over time, height and width. FreeLong++'s SpecMix (arXiv 2507.00162)
+mixes the same shuffled frames with fresh ones by their place in the video (see spec_mix_).
 
 Differs from the papers: the printed mix lowers the variance where H is neither 0 nor 1 (std 0.996 for butterworth,
 0.980 for gaussian at d_s = d_t = 0.25), so `variance` offers two corrections ("none" is the print).
@@ -11,6 +12,7 @@ Frequencies are fractions of the Nyquist frequency, lengths latent frames. Video
 """
 
 import itertools
+import math
 from dataclasses import dataclass
 
 import torch
@@ -19,7 +21,7 @@ from .. import frequencies
 from ..checks import held
 from ..frequencies import FILTERS
 
-MODES = ("shuffle_and_mix", "shuffle", "mix", "random")
+MODES = ("shuffle_and_mix", "shuffle", "mix", "random", "spec_mix")
 VARIANCES = ("per_frequency", "renormalise", "none")
 
 
@@ -45,11 +47,16 @@ class NoiseSettings:
 
     @property
     def shuffles(self) -> bool:
-        return self.mode in ("shuffle", "shuffle_and_mix")
+        return self.mode in ("shuffle", "shuffle_and_mix", "spec_mix")
 
     @property
     def mixes(self) -> bool:
         return self.mode in ("mix", "shuffle_and_mix")
+
+    @property
+    def fresh(self) -> bool:
+        """Whether fresh noise is needed."""
+        return self.mixes or self.mode == "spec_mix"
 
 
 def repeated(frames: int, length: int) -> list[int]:
@@ -113,6 +120,21 @@ def frequency_mix_(low: torch.Tensor, high: torch.Tensor, h: torch.Tensor, varia
     return low
 
 
+def spec_mix_(base: torch.Tensor, residual: torch.Tensor) -> torch.Tensor:
+    """SpecMix in place: frame t of T becomes cos(theta) * base + sin(theta) * residual, with theta = pi / 2 *
+    |t - (T-1)/2| / ((T-1)/2), 0 for the one frame of T = 1. [B, C, T, H, W] each; returns `base`.
+
+    So the middle of the video is the base alone, both of its ends are the residual alone, and the variance of two
+    independent noises is kept. The paper mixes the spectra of frames; a frame's weight is the same at all of its
+    frequencies, so that mixing the frames is the same, and no FFT is needed.
+    """
+    last = base.shape[2] - 1
+    places = torch.arange(last + 1, dtype=torch.float64)
+    theta = math.pi / 2 * (2 * places - last).abs() / max(last, 1)
+    kept, added = (weights.to(base).view(-1, 1, 1) for weights in (theta.cos(), theta.sin()))
+    return base.mul_(kept).addcmul_(residual, added)
+
+
 def reinitialise_(
     base: torch.Tensor,
     fresh: torch.Tensor | None,
@@ -124,9 +146,10 @@ def reinitialise_(
     """Makes `base` the noise of a long video [B, C, T, H, W] by `settings.mode`, in place; the unit is its first
     `length` frames. Returns `base`.
 
-    shuffle_and_mix: Eq. 11. shuffle: FreeNoise. mix: Eq. 11 with the unit repeated in order. random: `base`. All videos
-    of a batch share the permutations. `fresh`, noise of the same shape, is needed only where settings.mixes. A video no
-    longer than the unit is its own unit.
+    shuffle_and_mix: Eq. 11. shuffle: FreeNoise. mix: Eq. 11 with the unit repeated in order. random: `base`. spec_mix:
+    FreeNoise's, then SpecMix. All videos of a batch share the permutations. `fresh`, noise of the same shape, is needed
+    only where settings.fresh. A video no longer than the unit is its own unit, and SpecMix leaves it alone: it repeats
+    nothing that fresh noise should vary.
     """
     if settings.mode == "random":
         return base
@@ -136,4 +159,6 @@ def reinitialise_(
         base[:, :, f : f + length] = base[:, :, order[f : f + length]]
     if settings.mixes:
         frequency_mix_(base, fresh, low_pass(tuple(base.shape[2:]), settings), settings.variance)
+    elif settings.mode == "spec_mix" and frames > length:
+        spec_mix_(base, fresh)
     return base

@@ -121,8 +121,8 @@ class GlobalPath:
         """Its weight in Eq. 9 at training timestep t."""
         return gamma(t, self.gamma0, self.beta)
 
-    def windows(self, frames: int, length: int) -> list[Window]:
-        return dilated_windows(frames, length, self.rate, self.padding)
+    def windows(self, frames: int, length: int) -> dict[str, list[Window]]:
+        return {self.name: dilated_windows(frames, length, self.rate, self.padding)}
 
-    def count(self, frames: int, length: int) -> int:
-        return dilated_count(frames, length, self.rate)
+    def count(self, frames: int, length: int) -> dict[str, int]:
+        return {self.name: dilated_count(frames, length, self.rate)}

@@ -67,7 +67,7 @@ def test_a_real_model(folders, capsys):
     found = json.loads((out / "papers.json").read_text())
     rows = [json.loads(text) for text in (out / "papers_videos.jsonl").read_text().splitlines()]
     films = {path.name for path in (out / "papers_videos").glob("*.mp4")}
-    assert len(films) == 7 and {row["file"] for row in rows} < films
+    assert len(films) == 8 and {row["file"] for row in rows} < films
     fifo = found["SynCoS Table 1: methods"].pop("FIFO-Diffusion")  # which gives frames noise levels of their own
     assert fifo["evaluations"] is None and fifo["paper"]["subject"] == 83.54
     for one in [*found["GLC Table 1: methods, x3"].values(), *found["SynCoS Table 1: methods"].values()]:

@@ -13,6 +13,7 @@ from longtake.samplers.adapters.noise import ReinitNoise, apply_noise
 from longtake.samplers.adapters.syncos import syncos_sampler
 from longtake.samplers.adapters.vmcr import RefineSettings, refine_sampler
 from longtake.samplers.adapters.window import NEW_CORE
+from longtake.samplers.freelong import BandBlend
 from longtake.samplers.glc.noise import NoiseSettings
 from longtake.samplers.glc.paths import GlobalPath
 from longtake.samplers.prompts.timeline import Span
@@ -195,9 +196,10 @@ if NEW_CORE:
         windows = WindowSettings(LENGTH, **SETTINGS)
         coupled = syncos_sampler(SynCoSSettings(t_min=0.0, max_coupled=1, iters=1))
         refined = refine_sampler(comfy.samplers.sampler_object("euler"), RefineSettings())
-        noise = ReinitNoise(0, NoiseSettings(), windows.length, windows.stride)
+        noise, bands = ReinitNoise(0, NoiseSettings(), windows.length, windows.stride), BandBlend(GlobalPath())
         return {
             "LongTakeWindowScheduler.*global_path": lambda: ksampler(windowed("ltxav", extra_path=GlobalPath())),
+            "LongTakeWindowScheduler.: global_path": lambda: ksampler(windowed("ltxav", extra_path=bands)),
             "LongTakeABAM.*LTXAVModel": lambda: apply_anchor(windowed("ltxav"), 0.3, 0, -1, 0.0, 1.0, "gpu"),
             "LongTakeDiTCtrl.*LTXAVModel": lambda: ditctrl(windowed("ltxav")),
             "LongTakeVideoInfinity.*LTXAVModel": lambda: infinity(windowed("ltxav")),

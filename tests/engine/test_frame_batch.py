@@ -13,7 +13,7 @@ from longtake.samplers.adapters import preview
 from longtake.samplers.adapters.frame_batch import as_batch, as_video
 from longtake.samplers.adapters.memory import prepare
 from longtake.samplers.adapters.window import NEW_CORE, window_weights
-from longtake.samplers.freelong import SpectralBlend
+from longtake.samplers.freelong import BandBlend, SpectralBlend
 from longtake.samplers.glc.paths import GlobalPath, dilated_windows
 from longtake.samplers.prompts.timeline import Span
 from longtake.samplers.windows import WindowSettings, local_windows
@@ -163,6 +163,7 @@ def test_per_frame_vectors_of_sv3d(model):
     {"overlap": 4, "schedule": "random_shift_each"},
     {"closed_loop": True}, {"overlap_end": 0}, {"retain": (0,)}, {"extra_path": SpectralBlend(GlobalPath(1.0, 0.0))},
     {"extra_path": GlobalPath(0.3, pooled=True, rate=2, padding="both_ends")},
+    {"extra_path": BandBlend(GlobalPath(1.0, 0.0))},
 ])  # fmt: skip
 def test_all_that_windows_can_do_is_done_and_batching_agrees(model, more):
     given = {"concat_latent_image": zoo.randn(FRAMES, 4, 8, 8, seed=3)}

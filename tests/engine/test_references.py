@@ -13,6 +13,7 @@ from longtake.samplers.adapters import attention
 from longtake.samplers.adapters.references import behind
 from longtake.samplers.adapters.timeline import window_entries
 from longtake.samplers.adapters.window import VideoFrames, context_window, fuse_weights
+from longtake.samplers.freelong import BandBlend
 from longtake.samplers.fusion import normalised
 from longtake.samplers.glc.paths import GlobalPath
 from longtake.samplers.prompts.timeline import Span
@@ -134,6 +135,7 @@ def test_a_video_of_one_window_and_its_reference_is_sampled_plainly(sampler):
 
 @pytest.mark.parametrize("settings", [
     {}, {"schedule": "random_shift"}, {"first_latent": "anchor"}, {"extra_path": GlobalPath(0.01, 0.001)},
+    {"extra_path": BandBlend(GlobalPath(1.0, 0.0))},
 ], ids=str)  # fmt: skip
 @pytest.mark.parametrize("anchor", [False, True])
 def test_windows_in_one_call_equal_windows_one_by_one(settings, anchor):

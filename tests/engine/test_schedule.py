@@ -6,6 +6,7 @@ import pytest
 import torch
 from longtake.samplers.adapters.schedule import first_index, place
 from longtake.samplers.adapters.syncos import syncos_sampler
+from longtake.samplers.freelong import BandBlend
 from longtake.samplers.glc.paths import GlobalPath
 from longtake.samplers.syncos.coupling import SynCoSSettings
 from support import tiny_wan, zoo
@@ -65,8 +66,11 @@ def sampled(model, steps, cut=None, scheduler="simple", sampler="euler"):
 @pytest.mark.parametrize("cut", [1, 3, 4])
 @pytest.mark.parametrize("scheduler", ["simple", "karras", "beta"])
 @pytest.mark.parametrize(
-    "path", [GlobalPath(0.4, until=0.5), GlobalPath(0.4, every=2), GlobalPath(0.4, every=3, until=0.7)], ids=repr
-)
+    "path",
+    [GlobalPath(0.4, until=0.5), GlobalPath(0.4, every=2), GlobalPath(0.4, every=3, until=0.7),
+     BandBlend(GlobalPath(1.0, 0.0, 2, 0.7))],
+    ids=repr,
+)  # fmt: skip
 def test_two_samplers_in_a_row_are_one(path, scheduler, cut):
     model = windowed(tiny_wan.patcher(), schedule="random_shift", extra_path=path)
     whole = sampled(model, 6, scheduler=scheduler)

@@ -6,6 +6,7 @@ import torch
 from longtake.samplers.adapters.checkpoint import CheckpointSettings, apply_checkpoint, keep
 from longtake.samplers.adapters.syncos import ChunkSettings, syncos_sampler
 from longtake.samplers.adapters.vmcr import RefineSettings, refine_sampler
+from longtake.samplers.freelong import BandBlend
 from longtake.samplers.glc.paths import GlobalPath
 from longtake.samplers.syncos.coupling import SynCoSSettings
 from support.kept_runs import EVERY, FRAMES, counted, cut_off, output, sample, wan  # noqa: F401
@@ -36,6 +37,7 @@ def shifted(model, **settings):
 
 @pytest.mark.parametrize(("patch", "sampler"), [
     (shifted, "euler"), (shifted, "heun"), (shifted, "res_multistep"),
+    (lambda m: windowed(m, extra_path=BandBlend(GlobalPath(1.0, 0.0, 2)), window_batch=0), "euler_ancestral"),
     (lambda m: anchored(shifted(m)), "euler_ancestral"),
     (lambda m: ditctrl(shifted(m)), "euler_ancestral"), (lambda m: infinity(shifted(m)), "euler"),
     (lambda m: m, lambda: vmcr("euler")), (lambda m: m, lambda: vmcr("heun")),

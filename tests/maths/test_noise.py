@@ -17,6 +17,7 @@ from longtake.samplers.glc.noise import (
     reinitialise_,
     repeated,
     shuffled,
+    spec_mix_,
 )
 from support.noise import LENGTH, SIZE, STRIDE, assert_standard, generator
 
@@ -140,6 +141,33 @@ def test_limits_of_the_filter(filter):
         torch.testing.assert_close(frequency_mix(low, high, wide, "none"), low, atol=1e-5, rtol=0)
 
 
+def spectra_mixed(base, residual):
+    """SpecMix as the paper prints it: each frame's spectrum over height and width, by numpy in complex double."""
+    frames, out = base.shape[2], torch.empty(base.shape)
+    for t in range(frames):
+        theta = math.pi / 2 * abs(t - (frames - 1) / 2) / ((frames - 1) / 2)
+        kept, added = (np.fft.fft2(x[:, :, t].double().numpy()) for x in (base, residual))
+        out[:, :, t] = torch.from_numpy(np.fft.ifft2(math.cos(theta) * kept + math.sin(theta) * added).real)
+    return out
+
+
+@pytest.mark.parametrize("frames", [2, 3, 8, 9])
+def test_specmix_is_its_formula_on_spectra(frames):
+    base, residual = torch.randn(2, 2, 3, frames, 5, 6, generator=generator()).unbind()
+    before = residual.clone()
+    made = spec_mix_(base.clone(), residual)
+    torch.testing.assert_close(made, spectra_mixed(base, residual), atol=1e-6, rtol=0)
+    torch.testing.assert_close(made[:, :, [0, -1]], residual[:, :, [0, -1]], atol=1e-6, rtol=0)
+    assert torch.equal(residual, before)
+    if frames % 2:
+        assert torch.equal(made[:, :, frames // 2], base[:, :, frames // 2])
+
+
+def test_specmix_of_one_frame_is_that_frame():
+    base, residual = torch.randn(2, 1, 3, 1, 5, 6, generator=generator()).unbind()
+    assert torch.equal(spec_mix_(base.clone(), residual), base)
+
+
 # ---- moments ----------------------------------------------------------------------------------------------------
 
 @pytest.fixture(scope="module")
@@ -181,6 +209,8 @@ def at_once(base, fresh, settings, length, stride, draws):
     frames = base.shape[2]
     order = shuffled(frames, length, stride, draws) if settings.shuffles else repeated(frames, length)
     low = base if settings.mode == "random" else base[:, :, order]
+    if settings.mode == "spec_mix":
+        return spectra_mixed(low, fresh).to(base)
     if not settings.mixes:
         return low
     h = low_pass(base.shape[2:], settings)

@@ -102,6 +102,15 @@ def test_what_each_mode_does():
     in_order = torch.stack([unit[f % WINDOWS.length] for f in range(14)], 2)
     torch.testing.assert_close(node(mode="mix", **everything).generate_noise(inputs), in_order, atol=1e-5, rtol=0)
 
+    # SpecMix: the shuffled frames in the middle, less and less of them towards the ends, and nothing there.
+    mixed = node(mode="spec_mix").generate_noise(inputs)
+    pairs = zip(frames, mixed.unbind(2), strict=True)
+    shared = [torch.corrcoef(torch.stack([f.flatten(), m.flatten()]))[0, 1] for f, m in pairs]
+    assert min(shared[6:8]) > 0.98 and max(map(abs, (shared[0], shared[13]))) < 0.2
+    assert min(shared[3], shared[10]) > 0.3 and max(shared[3], shared[10]) < 0.9
+    idle = {"filter": "ideal", "d_s": 1.0, "d_t": 0.1, "order": 9, "variance": "none"}
+    assert torch.equal(node(mode="spec_mix", **idle).generate_noise(inputs), mixed)
+
     # The tightest filter shows the fresh noise, all but each channel's mean: related to no frame of the base noise.
     fresh = node(mode="shuffle_and_mix", d_s=0.01, d_t=0.01).generate_noise(inputs)
     assert torch.corrcoef(torch.stack([fresh.flatten(), base.flatten()]))[0, 1].abs() < 0.06
@@ -112,12 +121,13 @@ def test_what_each_mode_does():
 def test_a_video_no_longer_than_the_window_is_its_own_unit(frames):
     inputs = latent(1, 4, frames, 3, 5)
     base = RandomNoise.execute(7).args[0].generate_noise(inputs)
-    assert torch.equal(node(mode="shuffle").generate_noise(inputs), base)
+    for mode in ("shuffle", "spec_mix"):
+        assert torch.equal(node(mode=mode).generate_noise(inputs), base)
     mixed = [node(mode=mode).generate_noise(inputs) for mode in ("mix", "shuffle_and_mix")]
     assert torch.equal(*mixed) and not torch.equal(mixed[0], base)
 
 
-@pytest.mark.parametrize("mode", ["shuffle", "mix", "shuffle_and_mix"])
+@pytest.mark.parametrize("mode", ["shuffle", "mix", "shuffle_and_mix", "spec_mix"])
 def test_frames_in_the_batch_are_frames(mode):
     """[T, C, H, W] is the video [1, C, T, H, W]."""
     noise = node(mode=mode)
@@ -127,12 +137,15 @@ def test_frames_in_the_batch_are_frames(mode):
     if mode == "shuffle":
         assert torch.equal(ours[:5], batch[:5])
         assert all(any(torch.equal(f, u) for u in batch[:5]) for f in ours)
+    elif mode == "spec_mix":
+        middle = node(mode="shuffle").generate_noise(latent(11, 4, 3, 5))[5]
+        assert torch.equal(ours[5], middle) and not torch.equal(ours[0], batch[0])
     else:
         everything = node(mode=mode, filter="box", d_s=1.0, d_t=1.0).generate_noise(latent(11, 4, 3, 5))
         torch.testing.assert_close(everything[:5], batch[:5], atol=1e-5, rtol=0)
 
 
-@pytest.mark.parametrize("mode", ["shuffle", "mix", "shuffle_and_mix"])
+@pytest.mark.parametrize("mode", ["shuffle", "mix", "shuffle_and_mix", "spec_mix"])
 def test_batch_index_picks_videos_of_the_whole_batch(mode):
     whole = node(mode=mode).generate_noise(latent(3, 4, 11, 3, 5, batch_index=[0, 1, 2]))
     picked = node(mode=mode).generate_noise(latent(2, 4, 11, 3, 5, batch_index=[2, 1]))
@@ -155,7 +168,7 @@ def test_windows_of_the_scheduler_set_unit_and_block():
 
 
 @pytest.mark.parametrize(("settings", "most"), [
-    ({"mode": "shuffle"}, 1.2), ({"mode": "mix"}, 2.5), ({"mode": "shuffle_and_mix"}, 2.5),
+    ({"mode": "shuffle"}, 1.2), ({"mode": "spec_mix"}, 2.2), ({"mode": "mix"}, 2.5), ({"mode": "shuffle_and_mix"}, 2.5),
     ({"mode": "shuffle_and_mix", "variance": "renormalise"}, 3.4),
 ])  # fmt: skip
 @pytest.mark.parametrize("frames_in_batch", [False, True])

@@ -38,7 +38,7 @@ def test_chart_holds_the_windows_of_every_step():
         assert data["layouts"][row["layout"]] == starts
         active = i in (0, 2, 4)
         assert row["gamma"] == (gamma(1000 - 100 * i, 0.005, 5e-4) if active else 0)
-    assert data["dilated"] == {"windows": 6, "first": list(dilated_windows(74, 13)[0].indices)}
+    assert data["dilated"] == [{"windows": 6, "first": list(dilated_windows(74, 13)[0].indices)}]
 
 
 @pytest.mark.parametrize("fuse", ["pyramid", "flat", "triangular", "sine", "overlap-linear"])

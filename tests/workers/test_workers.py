@@ -26,6 +26,7 @@ from longtake.samplers.adapters.run_digest import versions
 from longtake.samplers.adapters.run_folders import kept_runs
 from longtake.samplers.adapters.vmcr import RefineSettings, refine_sampler
 from longtake.samplers.adapters.workers import WorkerSettings, apply_workers
+from longtake.samplers.freelong import BandBlend
 from longtake.samplers.glc.paths import GlobalPath
 from longtake.samplers.workers import DEPTH, next_worker
 from support import tiny_wan, zoo, zoo_runs
@@ -67,6 +68,10 @@ def glc(model):
     return anchored(windowed(model, extra_path=path, schedule="random_shift", window_batch=2))
 
 
+def bands(model):
+    return windowed(model, extra_path=BandBlend(GlobalPath(1.0, 0.0)), window_batch=2)
+
+
 def lora(model):
     """Patches of weights, a patch of an object, and a wrapper with code of its own."""
     model = windowed(model)
@@ -87,6 +92,7 @@ CASES = {  # model, sampler, prompt
     "windows": (windowed, lambda: "euler", None),
     "several windows to a call": (lambda m: windowed(m, window_batch=3), lambda: "heun", None),
     "GLC whole": (glc, vmcr, None),
+    "FreeLong++": (bands, lambda: "euler", None),
     "anchor in every call": (lambda m: anchored(windowed(m, window_batch=2), cache="recompute"), lambda: "euler", None),
     "SynCoS": (windowed, coupled, None),
     "LoRA and patches": (lora, lambda: "euler", None),

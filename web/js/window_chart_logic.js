@@ -7,7 +7,7 @@
  * @typedef {{
  *   frames: number, pixel_frames: number, compression: number, window: number, overlap: number, stride: number,
  *   layouts: number[][], ends: number[][], steps: Step[], step: number, weights: number[][],
- *   dilated: {windows: number, first: number[]}, cost: {local: number, evaluations: number, plain: number},
+ *   dilated: {windows: number, first: number[]}[], cost: {local: number, evaluations: number, plain: number},
  *   branches: number, about: boolean, known: boolean, report: string,
  * }} Chart
  * @typedef {{steps?: number, cfg?: number, length?: number, compression?: number}} Run
@@ -83,7 +83,7 @@ export function stepPaths(chart) {
 }
 
 /**
- * Fuse weights of the chosen step's windows as curves, and the frames of one dilated window as ticks.
+ * Fuse weights of the chosen step's windows as curves, and the frames of one dilated window of each look as ticks.
  * @param {Chart} chart
  * @returns {{even: string, odd: string, ticks: string}}
  */
@@ -99,12 +99,17 @@ export function weightPaths(chart) {
   });
   let ticks = "";
   if (chart.steps[chart.step].gamma > 0) {
-    for (const frame of chart.dilated.first) {
-      ticks += box(frame * scale, WEIGHTS.ticks, Math.max(scale, 2), WEIGHTS.height - WEIGHTS.ticks);
-    }
+    const high = (WEIGHTS.height - WEIGHTS.ticks) / chart.dilated.length;
+    const gap = chart.dilated.length > 1 ? 1 : 0;
+    chart.dilated.forEach(({ first }, k) => {
+      for (const frame of first) ticks += box(frame * scale, WEIGHTS.ticks + k * high, Math.max(scale, 2), high - gap);
+    });
   }
   return { even: paths[0], odd: paths[1], ticks };
 }
+
+/** Windows of each look of the global path. @param {Chart} chart */
+const counts = (chart) => chart.dilated.map(({ windows }) => windows).join(" + ");
 
 /** One line on the chosen step. @param {Chart} chart @param {Translate} t */
 export function readout(chart, t) {
@@ -112,7 +117,7 @@ export function readout(chart, t) {
   const gamma = chart.steps[chart.step].gamma;
   const text = t("Step {step} of {steps}: {windows} windows", { step: chart.step + 1, steps: chart.steps.length, windows });
   if (!(gamma > 0)) return text;
-  return text + t(", {count} global with weight {weight}", { count: chart.dilated.windows, weight: gamma.toPrecision(2) });
+  return text + t(", {count} global with weight {weight}", { count: counts(chart), weight: gamma.toPrecision(2) });
 }
 
 /** The cost, as the report has it. @param {Chart} chart @param {Translate} t */
@@ -120,7 +125,7 @@ export function headline(chart, t) {
   const { local, evaluations, plain } = chart.cost;
   const values = { ratio: (evaluations / plain).toFixed(2), local, evaluations, steps: chart.steps.length };
   const about = chart.about ? t("about {ratio}x plain windows", values) : t("{ratio}x plain windows", values);
-  const global = chart.dilated.windows ? t(" + {count} global", { count: chart.dilated.windows }) : "";
+  const global = chart.dilated.length ? t(" + {count} global", { count: counts(chart) }) : "";
   const run = t(", {evaluations} window evaluations in {steps} steps", values);
   return `${about}: ${t("{local} windows per step", values)}${global}${run}${chart.branches === 2 ? t(" with CFG") : ""}`;
 }

@@ -13,7 +13,7 @@ const chart = (changes = {}) => ({
   layouts: [[0, 5, 10], [0, 3, 8, 10]], ends: [[10, 15, 20], [10, 13, 18, 20]],
   steps: [{ layout: 0, gamma: 0 }, { layout: 1, gamma: 0.00812 }, { layout: null, gamma: 1 }],
   step: 0, weights: [[1, 0.5], [0.5, 1], [1, 1]],
-  dilated: { windows: 2, first: [0, 2, 4] }, cost: { local: 4, evaluations: 36, plain: 24 }, branches: 2, about: true,
+  dilated: [{ windows: 2, first: [0, 2, 4] }], cost: { local: 4, evaluations: 36, plain: 24 }, branches: 2, about: true,
   known: true,
   ...changes,
 });
@@ -50,7 +50,7 @@ test("windows that are cut off end where they are cut", () => {
 
 test("the headline is the report's cost, and notes say what is assumed", () => {
   assert.equal(logic.headline(chart(), t), "about 1.50x plain windows: 4 windows per step + 2 global, 36 window evaluations in 3 steps with CFG");
-  const plain = chart({ about: false, branches: 1, dilated: { windows: 0, first: [] } });
+  const plain = chart({ about: false, branches: 1, dilated: [] });
   assert.equal(logic.headline(plain, t), "1.50x plain windows: 4 windows per step, 36 window evaluations in 3 steps");
   assert.deepEqual(logic.notes(chart(), true, t), ["20 latent frames of 4, window 10, overlap 5", "shifts are examples"]);
   const one = chart({ layouts: [[0]], ends: [[20]], window: 20, frames: 20 });
@@ -82,6 +82,12 @@ test("the line on a step counts its windows", () => {
   assert.equal(logic.readout(chart(), t), "Step 1 of 3: 3 windows");
   assert.equal(logic.readout(chart({ step: 1 }), t), "Step 2 of 3: 4 windows, 2 global with weight 0.0081");
   assert.equal(logic.readout(chart({ step: 2 }), t), "Step 3 of 3: 0 windows, 2 global with weight 1.0");
+  const looks = chart({ step: 2, dilated: [{ windows: 6, first: [0, 3, 6] }, { windows: 5, first: [0, 6, 12] }] });
+  assert.equal(logic.readout(looks, t), "Step 3 of 3: 0 windows, 6 + 5 global with weight 1.0");
+  assert.match(logic.headline(looks, t), / 4 windows per step \+ 6 \+ 5 global, /);
+  const rows = [...logic.weightPaths(looks).ticks.matchAll(/M([\d.]+) ([\d.]+)h[\d.]+v([\d.]+)/g)].map((m) => m.slice(1).map(Number));
+  assert.deepEqual(rows.map(([x]) => x), [0, 150, 300, 0, 300, 600], "one row of ticks for each look");
+  assert.ok(rows[0][1] + rows[0][2] < rows[3][1] && rows[3][1] + rows[3][2] <= logic.WEIGHTS.height, "none over another");
   assert.equal(logic.readout(chart({ layouts: [[0]], steps: [{ layout: 0, gamma: 0 }] }), t), "Step 1 of 1: 1 windows");
 });
 
