@@ -23,12 +23,12 @@ export function addFirstSettings(node, parent, say) {
   const list = make("select", "longtake-first", parent);
   list.setAttribute("aria-label", t("Settings to begin with"));
   list.append(new Option(t("Settings for\u2026"), "", true, true));
-  for (const { model, kinds } of choices()) {
+  for (const { model, kinds } of choices(t)) {
     const group = make("optgroup", "", list);
     group.label = model;
     for (const { name, also, values } of kinds) {
-      const option = new Option(`${model}: ${t(name)}`);
-      option.title = t(also);
+      const option = new Option(`${model}: ${name}`);
+      option.title = also;
       option.value = JSON.stringify({ values, also });
       group.append(option);
     }
@@ -40,6 +40,6 @@ export function addFirstSettings(node, parent, say) {
     app.canvas?.emitBeforeChange?.();
     for (const [name, value] of Object.entries(values)) setValue(node, name, value, app.canvas);
     app.canvas?.emitAfterChange?.();
-    say(also ? t(also) : "");
+    say(also);
   });
 }

@@ -12,27 +12,22 @@ export const MODELS = {
   "demo model": [49, 16],
 };
 
-/** What for, what goes with it, and the widgets in which it differs, for a model's window and overlap. */
-export const KINDS = [
-  {
-    name: "balanced", also: "",
-    widgets: (/** @type {number} */ window, /** @type {number} */ overlap) => ({ overlap, schedule: "random_shift" }),
-  },
-  {
-    name: "fewest calls", also: "goes with Noise Reinit, mode shuffle; not with SynCoS or attention that windows share",
-    widgets: () => ({ overlap: 0, schedule: "rolling_cut" }),
-  },
-  {
-    name: "one prompt, steadiest", also: "goes with Anchor Attention (ABAM), anchor 0.3 until 0.3",
-    widgets: (/** @type {number} */ window) => ({ overlap: Math.round(window / 6), schedule: "random_shift" }),
-  },
-];
-
-/** What stands in the list, by model. @returns {{model: string, kinds: {name: string, also: string, values: Record<string, unknown>}[]}[]} */
-export const choices = () =>
+/**
+ * What stands in the list, by model: what for, the widgets' values, and what goes with them.
+ * @param {(text: string) => string} t translates
+ */
+export const choices = (t) =>
   Object.entries(MODELS).map(([model, [window, overlap]]) => ({
     model,
-    kinds: KINDS.map(({ name, also, widgets }) => ({
-      name, also, values: { window_length: window, ...widgets(window, overlap), overlap_end: -1, global_path: false },
+    kinds: [
+      { name: t("balanced"), also: "", overlap, schedule: "random_shift" },
+      { name: t("fewest calls"), overlap: 0, schedule: "rolling_cut",
+        also: t("goes with Noise Reinit, mode shuffle; not with SynCoS or attention that windows share") },
+      { name: t("several events, few calls"), overlap: Math.round(window / 12), schedule: "rolling_cut",
+        also: t("goes with Noise Reinit, mode shuffle_and_mix; not with SynCoS or attention that windows share") },
+      { name: t("one prompt, steadiest"), overlap: Math.round(window / 6), schedule: "random_shift",
+        also: t("goes with Anchor Attention (ABAM), anchor 0.3 until 0.3") },
+    ].map(({ name, also, ...widgets }) => ({
+      name, also, values: { window_length: window, ...widgets, overlap_end: -1, global_path: false },
     })),
   }));

@@ -67,9 +67,10 @@ export const ZH = {
     "Settings for\u2026": "设置：选择模型\u2026",
     "balanced": "均衡",
     "fewest calls": "最少调用",
+    "several events, few calls": "多个事件，较少调用",
+    "goes with Noise Reinit, mode shuffle_and_mix; not with SynCoS or attention that windows share": "配合 Noise Reinit（mode 为 shuffle_and_mix）；不能与 SynCoS 或窗口共享的注意力同用",
     "one prompt, steadiest": "单一提示词，最稳定",
-    "goes with Noise Reinit, mode shuffle; not with SynCoS or attention that windows share":
-        "配合 Noise Reinit（mode 为 shuffle）；不能与 SynCoS 或窗口共享的注意力同用",
+    "goes with Noise Reinit, mode shuffle; not with SynCoS or attention that windows share": "配合 Noise Reinit（mode 为 shuffle）；不能与 SynCoS 或窗口共享的注意力同用",
     "goes with Anchor Attention (ABAM), anchor 0.3 until 0.3": "配合 Anchor Attention (ABAM)，anchor 0.3，到 0.3 为止",
     "Give this timeline the length of the video": "让此时间线与视频等长",
     "Follow the video": "跟随视频",
