@@ -259,8 +259,8 @@ def _offset(settings: WindowSettings, frames: int, key: int, index: int) -> int:
 
 
 def local_windows(settings: WindowSettings, frames: int, key: int, index: int = 0, place: float = 0.0) -> list[Window]:
-    """The local windows of one step over F = `frames` latent frames, all of the same length min(L, F), or, cut, of L/3
-    to L (see cut_windows).
+    """The local windows of one step over F = `frames` latent frames, all of the same length min(L, F), or, cut, up to
+    L (see cut_windows).
 
     key: see shift_offset; index, place: see ExtraPath.active.
     """
@@ -284,25 +284,10 @@ def local_windows(settings: WindowSettings, frames: int, key: int, index: int = 
 def cut_windows(frames: int, length: int, stride: int, offset: int) -> list[range]:
     """Windows moved towards the front by one offset as in shifted_starts, of which F > L frames cut off what lies
     outside, in place of moving it inside: without overlap each frame is in one window, as in KJNodes' batched_shifted.
-    There the pieces at the ends may be of one frame, which no model has learnt: here a piece shorter than half a window
-    shares with its neighbour, so that both are half a window or more; of three windows all share, a third or more."""
-    overlap, count = length - stride, starts_count(frames, length, stride, offset)
-    spans = [(max(i * stride - offset, 0), min(i * stride - offset + length, frames)) for i in range(count)]
-    short = [2 * (end - start) < length for start, end in (spans[0], spans[-1])]
-
-    def share(first: int, last: int) -> None:
-        start, total, n = spans[first][0], spans[last][1] - spans[first][0], last - first + 1
-        bounds = [start + (total - overlap) * i // n for i in range(n + 1)]
-        spans[first : last + 1] = [(a, b + overlap) for a, b in zip(bounds, bounds[1:], strict=False)]
-
-    if all(short) and count == 3:
-        share(0, 2)
-    else:
-        if short[0]:
-            share(0, 1)
-        if short[1]:
-            share(count - 2, count - 1)
-    return [range(*span) for span in spans]
+    A piece may be one frame and the overlap long. To share a short one's frames with its neighbour, so that both are
+    half a window or more, was measured: backgrounds changed more (within an event by 1.65 for 1.36 %)."""
+    starts = [i * stride - offset for i in range(starts_count(frames, length, stride, offset))]
+    return [range(max(start, 0), min(start + length, frames)) for start in starts]
 
 
 def _around(start: int, length: int, frames: int) -> Sequence[int]:
