@@ -9,6 +9,7 @@ from longtake.samplers.adapters.noise import ReinitNoise, apply_noise
 from longtake.samplers.adapters.vmcr import RefineSettings, refine_sampler
 from longtake.samplers.glc.noise import NoiseSettings
 from longtake.samplers.glc.paths import GlobalPath
+from longtake.samplers.windows import WindowSettings, local_windows
 from support import windows, zoo
 from support.compare import difference
 from support.windows import LENGTH, OVERLAP
@@ -125,6 +126,15 @@ def test_windows_without_overlap_are_clips(name):
 @every_model
 def test_windows_of_a_whole_schedule_are_finite(name):
     assert run(name, windowed(name, window_batch=3)).isfinite().all()
+
+
+@every_model
+def test_windows_that_are_cut_off_may_be_one_frame(name):
+    settings = {"length": 4, "overlap": 0, "schedule": "rolling_cut"}
+    pieces = [local_windows(WindowSettings(**settings), FRAMES, 0, index) for index in range(2)]
+    assert {len(w.indices) for w in pieces[0] + pieces[1]} >= {1, 4}
+    sampled = run(name, windowed(name, window_batch=2, **settings))
+    assert sampled.isfinite().all() and difference(sampled, run(name)) > 1e-2
 
 
 def coupled(name, patcher, latent=None, mask=None):
