@@ -71,9 +71,8 @@ def test_a_cut_that_is_none_is_refused(cut):
         SpectralBlend(WHOLE, cut)
 
 
-def test_one_evaluation_equals_its_definition(model):
-    """Local and dilated windows cut, predicted, fused and joined by hand, for one CFG branch."""
-    settings = WindowSettings(LENGTH, OVERLAP, extra_path=SpectralBlend(WHOLE, 0.3), window_batch=1)
+def watched(model, settings, frames):
+    """(what the first step of a run saw and made, for one CFG branch; what windows of its x predict, fused by hand)."""
     seen = {}
 
     def look(args):
@@ -83,10 +82,10 @@ def test_one_evaluation_equals_its_definition(model):
 
     ours = windowed(model, extra_path=settings.extra_path)
     ours.set_model_sampler_post_cfg_function(look)
-    run(ours, steps=2)
+    run(ours, frames, steps=2)
 
-    def fused(windows, weigh):
-        top, bottom = torch.zeros_like(seen["x"]), torch.zeros(FRAMES)
+    def fused(windows, weigh=lambda w: [1.0] * LENGTH):
+        top, bottom = torch.zeros_like(seen["x"]), torch.zeros(frames)
         for w in windows:
             part = model.model.apply_model(
                 seen["x"][:, :, list(w.indices)], seen["sigma"], c_crossattn=tiny_wan.prompt(1)[0][0])
@@ -95,9 +94,16 @@ def test_one_evaluation_equals_its_definition(model):
                 bottom[frame] += weight
         return top / bottom.view(1, 1, -1, 1, 1)
 
+    return seen, fused
+
+
+def test_one_evaluation_equals_its_definition(model):
+    """Local and dilated windows cut, predicted, fused and joined by hand, for one CFG branch."""
+    settings = WindowSettings(LENGTH, OVERLAP, extra_path=SpectralBlend(WHOLE, 0.3), window_batch=1)
+    seen, fused = watched(model, settings, FRAMES)
     with torch.no_grad():
         local = fused(local_windows(settings, FRAMES, 0), lambda w: window_weights(settings, w, FRAMES, None))
-        whole = fused(dilated_windows(FRAMES, LENGTH), lambda w: [1.0] * LENGTH)
+        whole = fused(dilated_windows(FRAMES, LENGTH))
     assert (local - whole).abs().max() > 1e-2
     torch.testing.assert_close(seen["cond"], by_hand(local, whole, 0.3), atol=CLOSE, rtol=0)
 
@@ -243,27 +249,7 @@ def test_equal_predictions_stay_bit_for_bit():
 def test_one_evaluation_of_bands_equals_its_definition(model):
     """Local and dilated windows cut, predicted, fused and joined by hand, for one CFG branch."""
     settings = WindowSettings(LENGTH, OVERLAP, extra_path=BANDS, window_batch=1)
-    seen = {}
-
-    def look(args):
-        for name, key in (("x", "input"), ("cond", "cond_denoised"), ("sigma", "sigma")):
-            seen.setdefault(name, args[key].clone())
-        return args["denoised"]
-
-    ours = windowed(model, extra_path=BANDS)
-    ours.set_model_sampler_post_cfg_function(look)
-    run(ours, LONG, steps=2)
-
-    def fused(windows, weigh=lambda w: [1.0] * LENGTH):
-        top, bottom = torch.zeros_like(seen["x"]), torch.zeros(LONG)
-        for w in windows:
-            part = model.model.apply_model(
-                seen["x"][:, :, list(w.indices)], seen["sigma"], c_crossattn=tiny_wan.prompt(1)[0][0])
-            for weight, position, frame in zip(weigh(w), range(LENGTH), w.indices[: w.real], strict=False):
-                top[:, :, frame] += weight * part[:, :, position]
-                bottom[frame] += weight
-        return top / bottom.view(1, 1, -1, 1, 1)
-
+    seen, fused = watched(model, settings, LONG)
     with torch.no_grad():
         local = fused(local_windows(settings, LONG, 0), lambda w: window_weights(settings, w, LONG, None))
         # every frame of a look, by its distance to the next, in rows of five, without the code's own windows
