@@ -159,16 +159,18 @@ def report(args, tables: list[Table], weights: str) -> str:
 
 def main(argv=None):
     args = parse(argv)
+    videos, runs = (Runs(args.out / f"calls_{kind}.jsonl", args.resume, args.claims) for kind in ("videos", "events"))
+    command.side_by_side("calls", argv, args, videos, runs)
     of_videos, of_events = settings(args, 0, quality.variant), settings(args, 1, events.variant)
     demo, prompts = quality.Demo(of_videos), quality.Prompts(args.prompts, args.skip)
-    videos = Runs(args.out / "calls_videos.jsonl", args.resume)
     quality.run(of_videos, videos, demo, prompts)
     tables = [quality.table(of_videos, videos, demo.hash, prompts, length) for length in args.lengths]
     panels = [panel for table in tables for panel in curves(table, VIDEO_CURVES)]
+    chosen = dict(enumerate(scenarios.scenarios()[: args.scenarios]))
+    events.run(of_events, runs, demo, chosen)
+    if args.claims:
+        return
     if args.scenarios:
-        chosen = dict(enumerate(scenarios.scenarios()[: args.scenarios]))
-        runs = Runs(args.out / "calls_events.jsonl", args.resume)
-        events.run(of_events, runs, demo, chosen)
         tables.append(events.table(of_events, runs, demo.hash, chosen, "Several events"))
         panels += curves(tables[-1], EVENT_CURVES)
     text = report(args, tables, demo.hash)

@@ -1,10 +1,14 @@
 """What the benchmarks share of their command lines."""
 
 import argparse
+import contextlib
 import json
+import os
 import shlex
 import subprocess
 import sys
+import tempfile
+import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -30,11 +34,38 @@ def run_options(parser: argparse.ArgumentParser, steps: int) -> None:
     """What a benchmark that samples and keeps its runs takes."""
     sampling_options(parser, steps)
     parser.add_argument("--resume", action="store_true", help="keep the runs that are in its .jsonl file")
+    parser.add_argument("--workers", type=int, default=1, help="processes side by side, which share the cores")
+    parser.add_argument("--claims", type=Path, help=argparse.SUPPRESS)  # a worker's: where they tell what they take
 
 
 def line(name: str, *words: str) -> str:
     """The command that runs it, as one types it."""
     return shlex.join(["python", "-m", "benchmarks", name, *words])
+
+
+def side_by_side(name: str, argv: list[str], args, *files, tell=lambda: None) -> None:
+    """With --workers, make the runs of benchmark `name` in so many processes of the same options, into the same
+    `files` (tables.Runs); the caller, who finds them made, writes the tables. tell: called each second meanwhile."""
+    if args.workers < 2 or args.claims:
+        return
+    threads = str(max(1, (os.cpu_count() or 1) // args.workers))
+    with contextlib.ExitStack() as stack:
+        claims = stack.enter_context(tempfile.TemporaryDirectory())
+        command = [sys.executable, "-m", "benchmarks", name, *argv, "--resume", "--claims", claims]
+        workers = []
+        for _ in range(args.workers):
+            workers.append(subprocess.Popen(command, cwd=ROOT, env=os.environ | {"OMP_NUM_THREADS": threads}))
+            stack.callback(workers[-1].wait)
+            stack.callback(workers[-1].terminate)
+        while None in (codes := [worker.poll() for worker in workers]) and not any(codes):
+            time.sleep(1)
+            for runs in files:
+                runs.read()
+            tell()
+    if any(codes):
+        raise SystemExit(f"python -m benchmarks {name}: a worker failed; --resume goes on from what is there")
+    for runs in files:
+        runs.read()
 
 
 def child(name: str, *words: str) -> dict:

@@ -206,7 +206,7 @@ def run(args, runs: Runs, demo: Demo, chosen: dict) -> None:
         for label, way in args.table.items():
             key = key_of(args, demo.hash, way, scenario, SEED + i)
             strip = args.sheet / "strips" / f"{key}.png" if args.sheet and i in list(chosen)[:SHEETS] else None
-            if key in runs.found and (strip is None or strip.exists()):
+            if key in runs.found and (strip is None or strip.exists()) or not runs.mine(key):
                 continue
             with torch.inference_mode():
                 video, evaluations, seconds = sample(demo, way, scenario, SEED + i)
@@ -309,10 +309,13 @@ def film(args, chosen: dict, weights: str) -> None:
 
 def main(argv=None):
     args = parse(argv)
+    runs = Runs(args.out / f"{args.name}_runs.jsonl", args.resume, args.claims)
+    command.side_by_side("events", argv, args, runs)
     demo, every = Demo(args), (scenarios.unnamed if args.unnamed else scenarios.scenarios)()[: args.scenarios]
     chosen = {i: scenario for i, scenario in enumerate(every) if args.events in (None, len(scenario.events))}
-    runs = Runs(args.out / f"{args.name}_runs.jsonl", args.resume)
     run(args, runs, demo, chosen)
+    if args.claims:
+        return
     whole = table(args, runs, demo.hash, chosen, "All")
     headings = ("The motion changes", "The background changes", "Both change")
     parts = [

@@ -65,8 +65,8 @@ def rows(args, table: PaperTable) -> dict[str, str]:
 class Counted(Runs):
     """Finished runs that move a bar on."""
 
-    def __init__(self, path, resume: bool, bar: tqdm):
-        super().__init__(path, resume)
+    def __init__(self, path, args, bar: tqdm):
+        super().__init__(path, args.resume, args.claims)
         self.bar = bar
 
     def add(self, row: dict) -> None:
@@ -200,12 +200,19 @@ def main(argv=None):
     demo = real.Real(args) if args.model else quality.Demo(args)
     places = dict.fromkeys((table.kind, table.clips) for table in args.chosen)
     work = {place: Work(args, demo, *place) for place in places}
-    with tqdm(unit="video", dynamic_ncols=True) as bar:
-        files = {kind: Counted(args.out / f"papers_{'videos' if kind == VIDEOS else 'events'}.jsonl", args.resume, bar)
+    with tqdm(unit="video", dynamic_ncols=True, disable=bool(args.claims)) as bar:
+        files = {kind: Counted(args.out / f"papers_{'videos' if kind == VIDEOS else 'events'}.jsonl", args, bar)
                  for kind in (VIDEOS, SCENARIOS)}  # fmt: skip
-        bar.reset(sum(one.missing(files[kind]) for (kind, _), one in work.items()))
+
+        def missing():
+            return sum(one.missing(files[kind]) for (kind, _), one in work.items())
+
+        bar.reset(missing())
+        command.side_by_side("papers", argv, args, *files.values(), tell=lambda: bar.update(bar.total - missing() - bar.n))
         for (kind, _), one in work.items():
             one.run(files[kind])
+    if args.claims:
+        return
     tables = [(t, work[t.kind, t.clips].table(t, files[t.kind])) for t in args.chosen]
     text = report(args, demo, tables)
     (args.out / "papers.md").write_text(text, encoding="utf-8")

@@ -262,7 +262,7 @@ def run(args, runs: Runs, demo: Demo, prompts: Prompts) -> None:
                     i for i in every[first : first + args.batch]
                     if key[i] not in runs.found or (i in strips and not strips[i].exists())
                 ]  # fmt: skip
-                if not todo:
+                if not todo or not runs.mine(key[todo[0]]):
                     continue
                 with torch.inference_mode():
                     videos, evaluations, seconds = demo.sample(
@@ -349,9 +349,12 @@ def film(args, prompts: Prompts, weights: str) -> None:
 
 def main(argv=None):
     args = parse(argv)
+    runs = Runs(args.out / "glc_runs.jsonl", args.resume, args.claims)
+    command.side_by_side("quality", argv, args, runs)
     demo, prompts = Demo(args), Prompts(args.prompts, args.skip)
-    runs = Runs(args.out / "glc_runs.jsonl", args.resume)
     run(args, runs, demo, prompts)
+    if args.claims:
+        return
     tables = [table(args, runs, demo.hash, prompts, length) for length in args.lengths]
     text = report(args, tables, demo.hash)
     (args.out / "glc.md").write_text(text, encoding="utf-8")

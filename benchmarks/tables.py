@@ -13,21 +13,40 @@ LEGEND = f"reference: {REFERENCE}; whiskers: standard error of the difference"
 
 
 class Runs:
-    """Finished runs by key, kept in a file: one JSON object a line."""
+    """Finished runs by key, kept in a file: one JSON object a line. claims: a folder that says which worker makes
+    what, where several add to the file."""
 
-    def __init__(self, path: Path, resume: bool):
-        self.path, self.found = path, {}
+    def __init__(self, path: Path, resume: bool, claims: Path | None = None):
+        self.path, self.found, self.claims, self.seen = path, {}, claims, 0
         path.parent.mkdir(parents=True, exist_ok=True)
         if not resume:
             path.unlink(missing_ok=True)
-        elif path.exists():
-            rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-            self.found = {row["key"]: row for row in rows}
+        self.read()
+
+    def read(self) -> None:
+        """What the file holds by now."""
+        if not self.path.exists():
+            return
+        with self.path.open("rb") as file:
+            file.seek(self.seen)
+            whole = file.read().rpartition(b"\n")[0]
+        self.seen += len(whole) + bool(whole)
+        self.found |= {row["key"]: row for row in map(json.loads, whole.splitlines())}
+
+    def mine(self, key: str) -> bool:
+        """Whether it is this process that makes the run (or the batch that begins with it): the first to ask."""
+        if self.claims is None:
+            return True
+        try:
+            (self.claims / key).touch(exist_ok=False)
+        except FileExistsError:
+            return False
+        return True
 
     def add(self, row: dict) -> None:
         self.found[row["key"]] = row
-        with self.path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(row) + "\n")
+        with self.path.open("ab", buffering=0) as file:  # a line is one write, so that workers' do not mix
+            file.write(f"{json.dumps(row)}\n".encode())
 
 
 class Table:

@@ -147,7 +147,7 @@ def run(args, runs: Runs, demo: Demo, chosen: list[Scenario]) -> None:
         for every in args.every:
             for label, way in args.table.items():
                 key = key_of(args, demo.hash, way, scenario, every, SEED + i)
-                if key in runs.found:
+                if key in runs.found or not runs.mine(key):
                     continue
                 with torch.inference_mode():
                     video, events, evaluations, seconds = sample(demo, way, scenario, every, SEED + i)
@@ -204,9 +204,12 @@ def report(args, tables: list[Table], weights: str) -> str:
 
 def main(argv=None):
     args = parse(argv)
+    runs = Runs(args.out / "timing_runs.jsonl", args.resume, args.claims)
+    command.side_by_side("timing", argv, args, runs)
     demo, chosen = Demo(args), scenarios(args.scenarios)
-    runs = Runs(args.out / "timing_runs.jsonl", args.resume)
     run(args, runs, demo, chosen)
+    if args.claims:
+        return
     tables = [t for t in (table(args, runs, demo.hash, chosen, every) for every in args.every) if t.reference]
     text = report(args, tables, demo.hash)
     (args.out / "timing.md").write_text(text, encoding="utf-8")
