@@ -201,7 +201,12 @@ export function findRun(node, link, find, value = widgetValue) {
           const found = value(next, name);
           if (run[name] === undefined && typeof found === "number") run[name] = found;
         }
-        const latent = latentOf(next, link, find, value);
+        // The sampler's steps are told by a node that need not have its model from here.
+        run.steps ??= before(next, "SIGMAS", link, find, (/** @type {any} */ from) => numberOf(value(from, "steps")));
+        const latent = before(next, "LATENT", link, find, (/** @type {any} */ from) => {
+          const length = numberOf(value(from, "length") ?? value(from, "video_frames")); // the second of SVD
+          return length === undefined ? undefined : { length, type: String(from.comfyClass ?? from.type) };
+        });
         run.length ??= latent?.length;
         run.compression ??= latent && COMPRESSION.find(([type]) => type.test(latent.type))?.[1];
       }
@@ -218,15 +223,21 @@ function widgetValue(node, name) {
 /** Frames per latent frame of the models whose empty latents these are; 4 for all others that we know. @type {[RegExp, number][]} */
 const COMPRESSION = [[/LTXV/, 8], [/Mochi/, 6], [/^EmptyCosmosLatent/, 8], [/^(SVD_img2vid|SV3D)_Conditioning/, 1]];
 
+/** @param {any} value */
+const numberOf = (value) => (typeof value === "number" ? value : undefined);
+
 /**
- * The latent that a sampler starts from.
- * @param {any} node @param {(id: any) => any} link @param {(id: any) => any} find @param {(node: any, name: string) => any} value
+ * What the nearest node before this one says, along links of a type.
+ * @template T
+ * @param {any} node @param {string} type @param {(id: any) => any} link @param {(id: any) => any} find
+ * @param {(node: any) => T | undefined} tell
+ * @returns {T | undefined}
  */
-function latentOf(node, link, find, value) {
+function before(node, type, link, find, tell) {
   for (let at = node, hops = 0; at && hops < 20; hops++) {
-    const length = hops ? value(at, "length") ?? value(at, "video_frames") : undefined; // the second of SVD
-    if (typeof length === "number") return { length, type: String(at.comfyClass ?? at.type) };
-    const input = at.inputs?.find((/** @type {any} */ i) => i.type === "LATENT" && i.link != null);
+    const input = at.inputs?.find((/** @type {any} */ i) => i.type === type && i.link != null);
     at = input && find(link(input.link)?.origin_id);
+    const told = at && tell(at);
+    if (told !== undefined) return told;
   }
 }

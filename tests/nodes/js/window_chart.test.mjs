@@ -126,11 +126,26 @@ test("steps, cfg and length come from the nodes behind the model", () => {
   assert.deepEqual(ofUNet, { steps: 12, cfg: 1, length: 50, compression: 1 });
 });
 
+test("steps come from the sampler's sigmas, too, where their model is not the scheduler's", () => {
+  const scheduler = { id: 1, outputs: [{ type: "MODEL", links: [1] }] };
+  const guider = { id: 2, widgets: [{ name: "cfg", value: 4 }], outputs: [{ type: "GUIDER", links: [2] }] };
+  const sampler = { id: 3, inputs: [{ type: "GUIDER", link: 2 }, { type: "SIGMAS", link: 3 }] };
+  const split = { id: 4, inputs: [{ type: "SIGMAS", link: 4 }], widgets: [{ name: "step", value: 5 }] };
+  const sigmas = { id: 5, widgets: [{ name: "steps", value: 24 }] };
+  const links = { 1: { target_id: 2 }, 2: { target_id: 3 }, 3: { origin_id: 4 }, 4: { origin_id: 5 } };
+  const run = () => logic.findRun(scheduler, ...graph([scheduler, guider, sampler, split, sigmas], links));
+  assert.equal(run().steps, 24);
+  sigmas.widgets[0].value = "24"; // linked or not a number: not known
+  assert.equal(run().steps, undefined);
+  sigmas.inputs = [{ type: "SIGMAS", link: 3 }]; // a loop ends
+  assert.equal(run().cfg, 4);
+});
+
 test("loops, missing nodes and an unconnected scheduler are no trouble", () => {
   const a = { id: 1, outputs: [{ type: "MODEL", links: [1, 2, 3] }] };
   const b = { id: 2, outputs: [{ type: "MODEL", links: [4] }], inputs: [{ type: "LATENT", link: 5 }] };
   const links = { 1: { target_id: 2 }, 2: { target_id: 77 }, 4: { target_id: 1 }, 5: { origin_id: 2 } };
-  assert.deepEqual(logic.findRun(a, ...graph([a, b], links)), { length: undefined, compression: undefined });
+  assert.deepEqual(logic.findRun(a, ...graph([a, b], links)), { steps: undefined, length: undefined, compression: undefined });
   assert.deepEqual(logic.findRun({ id: 1 }, ...graph([], {})), {});
 });
 
