@@ -22,6 +22,12 @@ def parser(name: str, doc: str) -> argparse.ArgumentParser:
     )
 
 
+def positive(text: str) -> int:
+    if (number := int(text)) < 1:
+        raise argparse.ArgumentTypeError(f"{text}; at least 1")
+    return number
+
+
 def sampling_options(parser: argparse.ArgumentParser, steps: int) -> None:
     """What a benchmark that samples takes; steps: by default."""
     parser.add_argument("--steps", type=int, default=steps)
@@ -34,7 +40,7 @@ def run_options(parser: argparse.ArgumentParser, steps: int) -> None:
     """What a benchmark that samples and keeps its runs takes."""
     sampling_options(parser, steps)
     parser.add_argument("--resume", action="store_true", help="keep the runs that are in its .jsonl file")
-    parser.add_argument("--workers", type=int, default=1, help="processes side by side, which share the cores")
+    parser.add_argument("--workers", type=positive, default=1, help="processes side by side, which share the cores")
     parser.add_argument("--claims", type=Path, help=argparse.SUPPRESS)  # a worker's: where they tell what they take
 
 

@@ -208,7 +208,10 @@ def main(argv=None):
             return sum(one.missing(files[kind]) for (kind, _), one in work.items())
 
         bar.reset(missing())
-        command.side_by_side("papers", argv, args, *files.values(), tell=lambda: bar.update(bar.total - missing() - bar.n))
+        def tell():
+            bar.update(bar.total - missing() - bar.n)
+
+        command.side_by_side("papers", argv, args, *files.values(), tell=tell)
         for (kind, _), one in work.items():
             one.run(files[kind])
     if args.claims:

@@ -38,3 +38,16 @@ def test_it_runs_and_keeps_what_it_has(tmp_path, capsys):
     assert found["Several events: 1 scenarios"]["roll 0"]["evaluations"] < 0.7
     calls.main([*line, "--resume"])
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == files
+    # Two processes side by side make each run once, and the same.
+    many = tmp_path / "many"
+    calls.main([*line, "--out", str(many), "--workers", "2"])
+    for name, content in files.items():
+        made = (many / name).read_bytes()
+        if name.endswith(".jsonl"):
+            assert keys(made) == keys(content), name
+        elif name != "calls.png":
+            assert made == content, name
+
+
+def keys(lines):
+    return sorted(json.loads(line)["key"] for line in lines.splitlines())

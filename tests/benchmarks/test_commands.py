@@ -10,6 +10,8 @@ from pathlib import Path
 import longtake.benchmarks
 import pytest
 from longtake.benchmarks import __main__ as entry
+from longtake.benchmarks import events
+from longtake.benchmarks.tables import Runs
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -55,3 +57,36 @@ def test_help_names_the_command(name, capsys):
     with pytest.raises(SystemExit, match="^0$"):
         importlib.import_module(f"longtake.benchmarks.{name}").main(["--help"])
     assert capsys.readouterr().out.startswith(f"usage: python -m benchmarks {name} ")
+
+
+def test_workers_take_each_run_once_and_see_what_others_made(tmp_path):
+    path, claims = tmp_path / "runs.jsonl", tmp_path / "claims"
+    claims.mkdir()
+    one, two = (Runs(path, True, claims) for _ in range(2))
+    assert one.mine("a") and not two.mine("a") and two.mine("b") and not one.mine("b")
+    one.add({"key": "a", "variant": "genl"})
+    two.add({"key": "b", "variant": "\u00b1"})
+    with path.open("ab") as file:
+        file.write(b'{"key": "c", "var')  # a line on its way
+    one.read()
+    assert one.found.keys() == {"a", "b"} and one.found["b"]["variant"] == "\u00b1"
+    with path.open("ab") as file:
+        file.write(b'iant": "x"}\n')
+    for runs in (one, two):
+        runs.read()
+        assert runs.found.keys() == {"a", "b", "c"}
+    assert Runs(path, True).found == one.found and Runs(path, True).mine("a")  # alone, all is one's own
+
+
+def test_a_worker_that_fails_ends_the_others(tmp_path, capfd):
+    line = ["--weights", str(tmp_path), "--out", str(tmp_path / "out"), "--workers", "2"]
+    with pytest.raises(SystemExit, match="python -m benchmarks events: a worker failed; --resume goes on"):
+        events.main(line)
+    assert "FileNotFoundError" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("workers", ["0", "-1", "two"])
+def test_workers_must_be_some(workers, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        events.main(["--workers", workers])
+    assert "--workers" in capsys.readouterr().err
