@@ -35,6 +35,7 @@ METRICS = {
     "subject_consistency": Metric("subject", 1), "background_consistency": Metric("background", 1),
     "motion_smoothness": Metric("motion", 1), "temporal_flicker": Metric("flicker", 1),
     "moving": Metric("dynamic", 0), "scenes": Metric("scenes", -1, 1), "aesthetic_quality": Metric("aesthetic", 1),
+    "imaging_quality": Metric("imaging", 1),
     "prompt_global": Metric("global", 1, 1, 3), "prompt_local": Metric("local", 1, 1, 3),
     "prompt_accuracy": Metric("local accuracy", 1, decimals=1),
     "seam_warp": Metric("seams", -1, 1), "colour_drift": Metric("colour drift", -1, 1, 3),
@@ -201,7 +202,7 @@ class Real(Demo):
             found += [] if found else summary.results(one.series, boundaries, one.backend)
             if encoder is not None:
                 found += summary.feature_results(one.features, boundaries, encoder.name, encoder.exact)
-                found += aesthetic.results(encoder, one.features)
+                found += aesthetic.results(encoder, one.features) + one.imaging
             if getattr(encoder, "clip", False):  # has texts
                 asked = measure.Prompts.of(prompt, events, len(video), self.fps, encoder)
                 found += summary.prompt_results(one.features, asked.whole, asked.texts, asked.own, encoder.name)

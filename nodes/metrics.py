@@ -153,6 +153,7 @@ class LongTakeVideoMetrics(io.ComfyNode):
                 found += aesthetic.results(encoder, one.features)
             except ValueError as error:
                 raise ValueError(f"{NODE}: encoder: {error}") from error
+            found += one.imaging
             found += summary.prompt_results(one.features, prompts.whole, prompts.texts, prompts.own, encoder.name)
         document = metric_files.document(found, frames, rate, size, places, one.digest)
         report = table(found)

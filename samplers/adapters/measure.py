@@ -11,7 +11,9 @@ import torch.nn.functional as F
 from comfy.ldm.common_dit import pad_to_patch_size
 
 from ..metrics.series import Collector, Flow, Series, by_luma
+from ..metrics.summary import Result
 from ..prompts.timeline import join_prompts, parse_timeline
+from . import imaging
 from .decoding import out_of_memory
 from .side_by_side import Source
 
@@ -120,13 +122,14 @@ class Prompts:
 @dataclass(frozen=True)
 class Measured:
     """A video's Series, what its motion and its frames between frames were found with, its frames' features [N, D]
-    (None: no encoder), and the sha256 of its frames in 8 bits: the same video is told by it, however often it is
-    measured."""
+    (None: no encoder), imaging_quality where the encoder's folder has the network for it, and the sha256 of the frames
+    in 8 bits: the same video is told by it, however often it is measured."""
 
     series: Series
     backend: str
     between: str
     features: torch.Tensor | None
+    imaging: list[Result]
     digest: str
 
 
@@ -145,6 +148,11 @@ def measured(
     if interp_model is not None:
         between, made = interpolator(interp_model), f"{type(interp_model.model).__name__} (INTERP_MODEL)"
     collector, features, digest = Collector(flow, source.rate, between), None, hashlib.sha256()
+    try:
+        quality = imaging.of(encoder)
+    except ValueError as error:
+        raise ValueError(f"encoder: {error}") from error
+    scores = torch.empty(source.count if quality else 0)
     for frames in pieces(source):
         try:
             at = collector.count
@@ -154,8 +162,11 @@ def measured(
                 if features is None:
                     features = part.new_empty(source.count, part.shape[1])
                 features[at : collector.count] = part
+            if quality is not None:
+                scores[at : collector.count] = quality.scores(frames)
         except ValueError as error:
             raise ValueError(f"{source.name}: {error}") from error
         digest.update((frames.cpu().float().clamp(0, 1) * 255).round().byte().contiguous().numpy())
         progress(collector.count, source.count)
-    return Measured(collector.series(), backend, made, features, digest.hexdigest())
+    found = imaging.results(quality, scores[: collector.count])
+    return Measured(collector.series(), backend, made, features, found, digest.hexdigest())

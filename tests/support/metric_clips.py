@@ -175,3 +175,8 @@ def stutter(clip):
 def cut(clip, at=48):
     """Another scene from there on: upside down in other colours."""
     return numpy.concatenate((clip[:at], clip[at:, ::-1, :, ::-1] // 2 + 90))
+
+
+def looks():
+    """Clips of a few frames: small, larger than 512 pixels, and tall."""
+    return real()[:96:40], panned(2, 340, 600), panned(2, 150, 60)

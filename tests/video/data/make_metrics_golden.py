@@ -1,13 +1,15 @@
 """Writes metrics_golden.json: what others' own code says of the clips of support/metric_clips.py.
 
-Run once, from tests/, in an environment of its own with the versions that the file then names (vbench without its
-dependencies): PYTHONPATH=. python video/data/make_metrics_golden.py
+Run once, from tests/, in an environment of its own with the versions that the file then names (vbench and pyiqa
+without their dependencies): PYTHONPATH=. python video/data/make_metrics_golden.py
 """
 
 import importlib.metadata
+import importlib.util
 import json
 import sys
 import tempfile
+import types
 from pathlib import Path
 
 import cv2
@@ -17,7 +19,7 @@ import skimage.color
 import skimage.metrics
 import torch
 import vbench.temporal_flickering
-from support import metric_clips
+from support import metric_clips, tiny_musiq
 from vbench.dynamic_degree import DynamicDegree
 
 LUMA = numpy.array((0.299, 0.587, 0.114))
@@ -106,6 +108,28 @@ def lengths(clip, step):
     return [round(rule.get_score(torch.zeros(1, 3, 1, 1), flow.movedim(-1, 0)[None]), 4) for flow in flows]
 
 
+def imaging(*clips):
+    """Frames' scores by VBench's imaging_quality, of a small MUSIQ, for each clip."""
+    for name in ("pyiqa", "pyiqa.archs", "pyiqa.data", "pyiqa.utils"):  # as they are, without what they import first
+        package = types.ModuleType(name)
+        package.__path__ = list(importlib.util.find_spec(name).submodule_search_locations)
+        sys.modules[name] = package
+    from pyiqa.archs.musiq_arch import MUSIQ
+    from vbench.imaging_quality import transform
+
+    width, inner, layers, grid = tiny_musiq.SIZES
+    model = MUSIQ(pretrained=False, hidden_size=width, mlp_dim=inner, num_heads=2, num_layers=layers,
+                  spatial_pos_grid_size=grid)  # fmt: skip
+    shapes = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+    model.load_state_dict(tiny_musiq.weights(shapes))
+    model.training = False
+    with torch.no_grad():
+        return [
+            [float(model(image[None])) for image in transform(torch.from_numpy(clip).movedim(-1, 1), "longer")]
+            for clip in clips
+        ]
+
+
 def golden():
     clips = {name: getattr(metric_clips, name)() for name in CUTS}
     pan, real = metric_clips.panned(20, 48, 64), clips["real"]
@@ -147,6 +171,10 @@ def golden():
             "steps": STEPS, "real": [explained(real, step) for step in STEPS], "pan": explained(pan, 1),
             "lengths": [lengths(real, step) for step in STEPS],
         },
+        "imaging": {
+            "made by": "pyiqa.archs.musiq_arch.MUSIQ with vbench.imaging_quality.transform(images, \"longer\")",
+            **dict(zip(("real", "large", "tall"), imaging(*metric_clips.looks()), strict=True)),
+        },
     }  # fmt: skip
 
 
@@ -160,7 +188,7 @@ def written(value, depth=0):
 
 
 if __name__ == "__main__":
-    packages = ("vbench", "scenedetect", "opencv-python-headless", "scikit-image", "numpy", "torch")
+    packages = ("vbench", "pyiqa", "scenedetect", "opencv-python-headless", "scikit-image", "numpy", "torch")
     versions = {name: importlib.metadata.version(name) for name in packages} | {"python": sys.version.split()[0]}
     text = written({"versions": versions, **golden()})
     Path(__file__).with_name("metrics_golden.json").write_text(text + "\n", "ascii")
