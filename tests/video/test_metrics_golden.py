@@ -4,9 +4,8 @@ import json
 
 import pytest
 import torch
-from longtake.samplers.adapters.imaging import Imaging
-from longtake.samplers.metrics import flow, frames, musiq, scenes, series, summary
-from support import metric_clips, tiny_musiq
+from longtake.samplers.metrics import flow, frames, scenes, series, summary
+from support import metric_clips
 from support.metric_clips import image
 
 GOLDEN = json.loads((metric_clips.DATA / "metrics_golden.json").read_text("ascii"))
@@ -123,10 +122,3 @@ def test_the_largest_motions_are_about_those_of_opencv(at):
     found = flow.top_magnitude(flow.lucas_kanade(grey[begin], grey[begin + step]))
     assert torch.corrcoef(torch.stack((found, wanted)))[0, 1] > 0.95
     assert 0.8 < found.mean() / wanted.mean() < 1.3
-
-
-def test_imaging_quality_is_vbench_s(tmp_path):
-    shapes = {name: tuple(one.shape) for name, one in musiq.Musiq(*tiny_musiq.SIZES).state_dict().items()}
-    imaging = Imaging(tiny_musiq.saved(tmp_path / "musiq.safetensors", shapes))
-    for name, clip in zip(("real", "large", "tall"), metric_clips.looks(), strict=True):
-        assert imaging.scores(image(clip)).tolist() == pytest.approx(GOLDEN["imaging"][name], abs=1e-5), name

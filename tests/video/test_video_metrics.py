@@ -14,13 +14,10 @@ import torch.nn.functional as F
 from longtake.nodes.metric_encoders import LongTakeLoadMetricEncoder
 from longtake.nodes.metrics import NUMBERS
 from longtake.samplers.adapters import measure as reading
-from longtake.samplers.adapters.imaging import Imaging, results
 from longtake.samplers.adapters.metric_encoders import from_folder
 from longtake.samplers.metrics import features
-from longtake.samplers.metrics.musiq import Musiq
 from longtake.samplers.windows import WindowSettings
 from safetensors.torch import save_file
-from support import tiny_musiq
 from support.metric_clips import image, panned, small
 from support.metric_runs import document, measure, values, written
 from support.tiny_encoders import saved, vit_model
@@ -183,63 +180,6 @@ def test_a_head_of_another_size_is_named(clip_folder, weights):
 def test_a_head_that_cannot_be_read_is_named(clip_folder):
     (clip_folder / AESTHETIC).write_bytes(b"\x80\x04nothing")
     with pytest.raises(ValueError, match=NODE + r"encoder: .*aesthetic\.safetensors cannot be read as safetensors"):
-        measure(SHORT, encoder=from_folder(clip_folder))
-
-
-MUSIQ = "musiq.safetensors"
-SHAPES = {name: tuple(one.shape) for name, one in Musiq(*tiny_musiq.SIZES).state_dict().items()}
-
-
-@pytest.mark.parametrize("kind", ["clip", "dino"])
-def test_the_imaging_quality_by_a_network_in_the_encoders_folder(clip_folder, tmp_path, kind):
-    folder = clip_folder if kind == "clip" else saved(tmp_path / "dino", vit_model())
-    plain = measure(CLIP, encoder=from_folder(folder), boundaries="9")
-    assert "imaging_quality" not in values(plain)
-    tiny_musiq.saved(folder / MUSIQ, SHAPES)
-    result = measure(CLIP, encoder=from_folder(folder), boundaries="9")
-    found = {one["metric"]: one for one in document(result)["metrics"]}["imaging_quality"]
-    with torch.inference_mode():
-        net = Musiq(*tiny_musiq.SIZES).eval()
-        net.load_state_dict(tiny_musiq.weights(SHAPES))
-        wanted = sum(net(frame[None].movedim(-1, 1)).item() for frame in CLIP) / len(CLIP)
-    assert found["value"] == pytest.approx(wanted / 100, abs=1e-6)
-    assert found["backend"] == f"MUSIQ (folder {folder.name})" and found["better"] == 1 and not found["vbench_exact"]
-    assert values(result) == {**values(plain), "imaging_quality": found["value"]}  # nothing else is touched
-
-
-def test_vbenchs_own_network_is_told_by_its_size(tmp_path):
-    imaging = Imaging(tiny_musiq.saved(tmp_path / MUSIQ, SHAPES))
-    scores = imaging.scores(SHORT)
-    assert not results(imaging, scores)[0].vbench_exact and results(None, scores) == []
-    imaging.model.sizes = (384, 1152, 14, 10)
-    assert results(imaging, scores)[0].vbench_exact
-    rgba = torch.cat([SHORT, torch.rand_like(SHORT[..., :1])], -1)
-    assert imaging.scores(rgba).equal(scores) and len(scores) == len(SHORT)
-
-
-@pytest.mark.parametrize(
-    "change, error",
-    [
-        (lambda w: w.clear(), "embedding.weight"),
-        (lambda w: w.pop("head.bias"), "head.bias"),
-        (lambda w: w.update({"head.weight": torch.zeros(10, 128), "head.bias": torch.zeros(10)}), "head.weight"),
-        (lambda w: w.update({"embedding.weight": torch.zeros(100, 16384)}), "a width of 100 channels"),
-        (lambda w: w.update({"head.bias": torch.full((1,), math.nan)}), "its scores are no numbers"),
-    ],
-    ids=["empty", "incomplete", "ten classes", "another width", "broken"],
-)
-def test_an_imaging_network_that_does_not_fit_is_named(clip_folder, change, error):
-    given = tiny_musiq.weights(SHAPES)
-    change(given)
-    with torch.inference_mode(False):
-        save_file(given, clip_folder / MUSIQ)
-    with pytest.raises(ValueError, match=NODE + rf".*musiq\.safetensors.*{error}"):
-        measure(SHORT, encoder=from_folder(clip_folder))
-
-
-def test_an_imaging_network_that_cannot_be_read_is_named(clip_folder):
-    (clip_folder / MUSIQ).write_bytes(b"\x80\x04nothing")
-    with pytest.raises(ValueError, match=NODE + r"encoder: .*musiq\.safetensors cannot be read as safetensors"):
         measure(SHORT, encoder=from_folder(clip_folder))
 
 
