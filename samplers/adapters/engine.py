@@ -32,7 +32,7 @@ from .conds import cut_conds, uncuttable
 from .frame_batch import as_batch, as_video, framewise, uncut_control
 from .hooks import CHUNKS, PATH_HOOKS, WORKERS, Chunks, Evaluation, asked_counts, asked_windows, repeated
 from .latents import DIM, NODE, frame_axis
-from .memory import auto_batch, prepare, refuse_windows
+from .memory import auto_batch, compiled_note, prepare, refuse_windows
 from .references import behind, references
 from .regions import window_regions
 from .schedule import located
@@ -338,7 +338,9 @@ class LongTakeContextHandler(IndexListContextHandler):
         with progress.above_bars():
             logger.info("LongTake windows: %s", cost)
             shift = ltx_shift.note(evaluation.model, evaluation.x, whole, self.settings)
-            for note in [*timeline_notes.notes(conds, self.settings, frames, moment.keys), *filter(None, [shift])]:
+            compiled = compiled_note(self.settings, frames, evaluation.options)
+            known = timeline_notes.notes(conds, self.settings, frames, moment.keys)
+            for note in [*known, *filter(None, [shift, compiled])]:
                 logger.warning("%s.", note)
                 progress.show(f"{note}. {cost}")
 

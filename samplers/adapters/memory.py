@@ -6,6 +6,7 @@ import math
 import comfy.model_management
 import comfy.sampler_helpers
 import torch
+from comfy_api.torch_helpers.torch_compile import TORCH_COMPILE_KWARGS
 
 from ..windows import WindowSettings, most_windows, pixel_length
 from . import progress
@@ -73,6 +74,19 @@ def refuse_windows(settings: WindowSettings, frames: int, references: int, optio
             f"video of {pixel_length(frames, c)}: a window starts every {settings.stride} latent frames; use about "
             f"half a window of overlap"
         )
+
+
+def compiled_note(settings: WindowSettings, frames: int, options: dict) -> str | None:
+    """What windows of several lengths are to ComfyUI's torch.compile, which knows a call by its number of frames."""
+    if settings.schedule != "rolling_cut" or settings.closed_loop or frames <= settings.length:
+        return None
+    if TORCH_COMPILE_KWARGS not in options:
+        return None
+    return (
+        f"{NODE}: schedule (rolling_cut): torch.compile compiles the model again for each length of a window, 1 to "
+        f"{settings.length} latent frames here, and after some of them (8, as torch comes) leaves the rest uncompiled. "
+        f"With rolling or random_shift all have one length"
+    )
 
 
 def prepare(executor, model, noise_shape, conds, *args, **kwargs):

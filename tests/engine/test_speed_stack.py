@@ -320,6 +320,20 @@ def test_windows_compile_what_one_clip_compiles(compiled):
     assert len(graphs) == 2
 
 
+def test_pieces_compile_by_their_length_and_the_log_says_so(compiled, caplog):
+    ours, plain, graphs = compiled
+    for schedule, frames in [("rolling", 14), ("rolling", 17), ("rolling_cut", LENGTH)]:
+        run(windowed(ours, schedule=schedule, overlap=0), frames, steps=6, cfg=1.0)
+    assert len(graphs) == 1 and "torch.compile" not in caplog.text
+    cut = {"schedule": "rolling_cut", "overlap": 0}
+    for frames in (14, 17, 20, 23):
+        result = run(windowed(ours, **cut), frames, steps=6, cfg=1.0)
+        assert difference(result, run(windowed(plain, **cut), frames, steps=6, cfg=1.0)) < CLOSE
+    assert len(graphs) == LENGTH
+    notes = [record.message for record in caplog.records if "torch.compile" in record.message]
+    assert len(notes) == 4 and "schedule (rolling_cut)" in notes[0] and f"1 to {LENGTH} latent frames" in notes[0]
+
+
 def test_syncos_compiles_what_one_clip_compiles(compiled):
     ours, _, graphs = compiled
     run(ours, LENGTH, cfg=1.0)
