@@ -78,6 +78,7 @@ def parse(argv=None):
     parser.add_argument("--prompts", type=int, default=24, help="held-out prompts, 1..60; every second partly open")
     parser.add_argument("--skip", type=int, default=0, help="leave out the first so many prompts")
     parser.add_argument("--scenarios", type=int, default=24, help="of several events, 0..48")
+    parser.add_argument("--name", default="calls", help="of what it writes, but for the runs, which all share")
     command.run_options(parser, 16)
     parser.add_argument("--batch", type=int, default=4, help="prompts per sampler call")
     args = parser.parse_args(argv)
@@ -101,6 +102,7 @@ def command_line(args) -> str:
     words = ["--ways", *args.ways] if args.ways != list(WAYS) else []
     words += ["--lengths", *map(str, args.lengths), "--prompts", str(args.prompts), "--scenarios", str(args.scenarios)]
     words += ["--skip", str(args.skip)] if args.skip else []
+    words += ["--name", args.name] if args.name != "calls" else []
     return command.line("calls", *words, "--steps", str(args.steps), "--cfg", f"{args.cfg:g}")
 
 
@@ -154,7 +156,7 @@ def report(args, tables: list[Table], weights: str) -> str:
         more = [name for name in table.metrics if name not in main]
         lines += ["", f"## {table.title}", "", *table.markdown(main, ("evaluations",))]
         lines += ["", "More:", "", *table.markdown(more)]
-    return "\n".join([*lines, "", "![metrics over cost](calls.png)", ""])
+    return "\n".join([*lines, "", f"![metrics over cost]({args.name}.png)", ""])
 
 
 def main(argv=None):
@@ -174,8 +176,8 @@ def main(argv=None):
         tables.append(events.table(of_events, runs, demo.hash, chosen, "Several events"))
         panels += curves(tables[-1], EVENT_CURVES)
     text = report(args, tables, demo.hash)
-    (args.out / "calls.md").write_text(text, encoding="utf-8")
+    (args.out / f"{args.name}.md").write_text(text, encoding="utf-8")
     found = {table.title: data(table) for table in tables}
-    (args.out / "calls.json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
-    plots.cost_chart(panels, f"window evaluations, times {REFERENCE}'s", LEGEND, args.out / "calls.png")
+    (args.out / f"{args.name}.json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    plots.cost_chart(panels, f"window evaluations, times {REFERENCE}'s", LEGEND, args.out / f"{args.name}.png")
     print(text)
