@@ -98,7 +98,7 @@ def cost_text(
     if details is not None and any(details.repeats or ()):
         extra += ", the first one again in every model call"
     most = "up to " if settings.uneven else ""
-    within = "at most " if settings.schedule == "rolling_cut" else ""
+    within = "at most " if settings.cuts(frames) else ""
     stride = f"{settings.stride}" if settings.overlap_end is None else f"{settings.stride} to {settings.at(1.0).stride}"
     calls = "" if details is None else f", {details.limit} to a model call"
     until = "" if settings.cfg_until == 1 or branches == 1 else f" until {settings.cfg_until:g} of the schedule"

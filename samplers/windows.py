@@ -151,6 +151,10 @@ class WindowSettings:
         """Whether a video of so many latent frames is one window, sampled as without windows."""
         return frames <= self.length and not self.closed_loop
 
+    def cuts(self, frames: int) -> bool:
+        """Whether windows over a video of so many latent frames are cut off at its ends, and so differ in length."""
+        return self.schedule == "rolling_cut" and not self.closed_loop and frames > self.length
+
 
 def latent_length(pixel_frames: int, compression: int) -> int:
     """Latent frames of a causal video latent of `pixel_frames` pixel frames."""
@@ -272,7 +276,7 @@ def local_windows(settings: WindowSettings, frames: int, key: int, index: int = 
             starts = each_shifted(starts, reach(length, settings.stride), settings.shift_seed, key)
             starts = sorted(start % frames for start in starts)
         return [Window(_around(s, length, frames), length) for s in starts]
-    if settings.schedule == "rolling_cut" and frames > length:
+    if settings.cuts(frames):
         return [Window(own, len(own)) for own in cut_windows(frames, length, settings.stride, offset)]
     starts = shifted_starts(frames, length, settings.stride, offset)
     if settings.schedule == "random_shift_each":  # the first and the last window stay, or frames would be left out
@@ -314,7 +318,7 @@ def local_work(settings: WindowSettings, frames: int, key: int, index: int = 0, 
     """How many windows of min(L, F) frames those of local_windows come to."""
     count = local_count(settings, frames, key, index, place)
     settings = settings.at(place)
-    if settings.schedule != "rolling_cut" or settings.closed_loop or frames <= settings.length:
+    if not settings.cuts(frames):
         return count
     return (frames + (count - 1) * settings.overlap) / settings.length
 

@@ -10,19 +10,23 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 DEPTH = 2
+TELLING = 0.5  # windows
 WEIGHT = 0.5  # of the newest measurement in a pace
 
 
 @dataclass
 class Paces:
-    """Measured seconds per unit of cost, by worker; of one that was not measured yet, the others' mean. A worker's
-    first call says nothing, for the model is loaded in it, and may be compiled."""
+    """Measured seconds per unit of cost (a window), by worker; of one that was not measured yet, the others' mean. A
+    worker's first call says nothing, for the model is loaded in it, and may be compiled; nor does a call of less than
+    half a window, of which a whole one may take far more than twice the time."""
 
     known: dict = field(default_factory=dict)
     begun: set = field(default_factory=set)
     fresh: set = field(default_factory=set)
 
     def note(self, worker, cost: float, seconds: float) -> None:
+        if cost < TELLING:
+            return
         if worker in self.begun:
             new, old = seconds / max(cost, 1e-9), self.known.get(worker)
             self.known[worker] = new if old is None else WEIGHT * new + (1 - WEIGHT) * old

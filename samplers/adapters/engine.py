@@ -159,6 +159,12 @@ class LongTakeContextHandler(IndexListContextHandler):
     def get_resized_cond(self, cond_in, x_in, window, device=None):
         if cond_in is None:
             return None
+        length = len(window_frames(window))
+        kept = [place for place in self.cond_retain_index_list if -length <= place < length]
+        if kept != self.cond_retain_index_list:  # a window that was cut off has fewer places
+            cut = copy.copy(self)
+            cut.cond_retain_index_list = kept
+            return cut.get_resized_cond(cond_in, x_in, window, device)
         path = getattr(window, "path", "local")
         x_in = as_batch(x_in) if self.dim == 0 else x_in
         entries = window_entries(cond_in, VideoFrames.of(window), path, self.settings.compression)
@@ -339,7 +345,7 @@ class LongTakeContextHandler(IndexListContextHandler):
             logger.info("LongTake windows: %s", cost)
             shift = ltx_shift.note(evaluation.model, evaluation.x, whole, self.settings)
             compiled = compiled_note(self.settings, frames, evaluation.options)
-            known = timeline_notes.notes(conds, self.settings, frames, moment.keys)
+            known = timeline_notes.notes(conds, self.settings, frames, moment.keys, self.located)
             for note in [*known, *filter(None, [shift, compiled])]:
                 logger.warning("%s.", note)
                 progress.show(f"{note}. {cost}")

@@ -48,7 +48,7 @@ def auto_batch(evaluation: Evaluation, entries: list[dict], length: int) -> int:
 def refuse_windows(settings: WindowSettings, frames: int, references: int, options: dict) -> None:
     """Raises ValueError where a step's windows over the video's own frames cannot be made, hold more frames than can be
     meant, or do not go together with a method. references: frames in front of the video; options: of transformers."""
-    if settings.schedule == "rolling_cut" and not settings.closed_loop:
+    if settings.cuts(frames):
         for hook in options.get(PATH_HOOKS, {}).values():
             raise ValueError(
                 f"{hook.node}: reads other windows frame by frame, but those of schedule (rolling_cut) of the {NODE} "
@@ -78,9 +78,7 @@ def refuse_windows(settings: WindowSettings, frames: int, references: int, optio
 
 def compiled_note(settings: WindowSettings, frames: int, options: dict) -> str | None:
     """What windows of several lengths are to ComfyUI's torch.compile, which knows a call by its number of frames."""
-    if settings.schedule != "rolling_cut" or settings.closed_loop or frames <= settings.length:
-        return None
-    if TORCH_COMPILE_KWARGS not in options:
+    if not settings.cuts(frames) or TORCH_COMPILE_KWARGS not in options:
         return None
     return (
         f"{NODE}: schedule (rolling_cut): torch.compile compiles the model again for each length of a window, 1 to "

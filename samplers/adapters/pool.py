@@ -9,6 +9,7 @@ ABAM's anchor is computed by each worker: all would wait for it anyway, and its 
 step for Wan 14B at 480p). What a call holds beside its latent (texts, images) goes to a worker once.
 """
 
+import functools
 import logging
 import time
 import uuid
@@ -29,6 +30,7 @@ from .remote import OUT_OF_MEMORY, module_names
 from .run_digest import Digest, differing, versions
 from .sent import NODE, Unsendable, digest_of, from_wire, pack, to_wire
 from .steps import RUN, STEP
+from .window import window_frames
 
 logger = logging.getLogger(__name__)
 
@@ -74,9 +76,11 @@ class Task:
     call: WindowCall
     answer: bool = True
 
-    @property
+    @functools.cached_property
     def cost(self) -> float:
-        return float(len(self.call.call.indices))
+        """Windows; one that was cut off by its share of the path's longest."""
+        longest = max(len(window_frames(window)) for window in self.call.path.windows)
+        return sum(len(window_frames(window)) for window in self.call.call.windows) / longest
 
 
 def plain(value) -> bool:

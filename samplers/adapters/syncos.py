@@ -110,13 +110,13 @@ class _Run:
             raise ValueError(
                 f"{NODE}: model: the window scheduler's closed_loop: chunks do not go around the end; turn it off"
             )
-        if settings.couples and self.windows.schedule == "rolling_cut":
+        conds = list(getattr(self.guider, "conds", {}).values())
+        count = references(self.guider.inner_model, conds)
+        if settings.couples and self.windows.cuts(self.frames - count):
             raise ValueError(
                 f"{NODE}: model: the window scheduler's schedule (rolling_cut): chunks are of one length; set it to "
                 f"rolling"
             )
-        conds = list(getattr(self.guider, "conds", {}).values())
-        count = references(self.guider.inner_model, conds)
         if self.windows.whole(self.frames - count) and self.windows.length < self.frames:  # one, with the references
             self.windows = replace(self.windows, length=self.frames)
         self.located = located(self.windows, self.sampling, options["transformer_options"])

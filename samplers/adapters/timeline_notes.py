@@ -8,6 +8,7 @@ from ..windows import WindowSettings, latent_length, local_windows, most_windows
 from .event_texts import same_hooks
 from .timeline import NODE, SPAN_KEY
 
+Located = tuple[Sequence[float], int]  # steps' places in the whole noise schedule, and the index of the first
 MOST_LOOKUPS = 2_000_000  # windows of all steps: about a second
 
 
@@ -48,13 +49,18 @@ def one_window(conds: list, frames: int, settings: WindowSettings) -> str | None
     )
 
 
-def lost_events(spans: list[Span], settings: WindowSettings, frames: int, keys: Sequence[int]) -> list[int]:
-    """Numbers, from 1, of the events that no window of any step gets; keys: one per step, evenly spaced."""
+def lost_events(
+    spans: list[Span], settings: WindowSettings, frames: int, keys: Sequence[int], located: Located | None = None
+) -> list[int]:
+    """Numbers, from 1, of the events that no window of any step gets; keys: one per step. located: where these steps
+    are in the whole schedule (see schedule.located); without it they are the whole schedule, evenly spaced."""
     missing, seen = {span.index for span in spans}, set()
-    for step, key in enumerate(keys):
-        for window in local_windows(settings, frames, key, step, step / len(keys)):
-            if window.indices[0] not in seen:
-                seen.add(window.indices[0])
+    places, index = located or ([step / len(keys) for step in range(len(keys))], 0)
+    for step, (key, place) in enumerate(zip(keys, places, strict=True)):
+        for window in local_windows(settings, frames, key, index + step, place):
+            ends = window.indices[0], len(window.indices)
+            if ends not in seen:
+                seen.add(ends)
                 centre = window_centre(window.indices, settings.compression, frames)
                 missing -= {index for index, weight in span_weights(spans, centre) if weight > 0}
         if not missing:
@@ -102,8 +108,10 @@ def other_lengths(conds: list, frames: int, compression: int) -> list[str]:
     return out
 
 
-def notes(conds: list, settings: WindowSettings, frames: int, keys: Sequence[int]) -> list[str]:
-    """Everything that is worth a warning when a run with windows begins."""
+def notes(
+    conds: list, settings: WindowSettings, frames: int, keys: Sequence[int], located: Located | None = None
+) -> list[str]:
+    """Everything that is worth a warning when a run with windows begins. keys, located: see lost_events."""
     out = []
     if hooked(conds):
         out.append(
@@ -117,7 +125,7 @@ def notes(conds: list, settings: WindowSettings, frames: int, keys: Sequence[int
             continue
         if len(spans) < 2 or len(keys) * most_windows(settings, frames) * len(spans) > MOST_LOOKUPS:
             continue
-        lost = lost_events(spans, settings, frames, keys)
+        lost = lost_events(spans, settings, frames, keys, located)
         if lost:
             every = ""
             if settings.schedule == "static":

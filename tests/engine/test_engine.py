@@ -187,6 +187,18 @@ def test_methods_that_compare_windows_frame_by_frame_refuse_those_that_are_cut(m
         run(cut, sampler=coupled())
 
 
+@pytest.mark.parametrize("until", [1.0, 0.5])
+@pytest.mark.parametrize("method", [anchored, ditctrl, None])
+def test_one_window_is_never_cut_and_so_never_refused(model, method, until):
+    """Also where the engine samples it, for guidance ends early."""
+    found = []
+    for schedule in ("rolling_cut", "rolling"):
+        made = windowed(model, schedule=schedule, cfg_until=until)
+        made, sampler = (made, coupled()) if method is None else (method(made), "euler")
+        found.append(run(made, LENGTH, sampler=sampler))
+    assert torch.equal(*found)
+
+
 def test_a_batch_of_two_videos_is_the_two_videos(model):
     """Core's own handler cannot: it cuts the timestep by frame numbers."""
     latent = tiny_wan.latent(batch=2)

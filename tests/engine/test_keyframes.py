@@ -68,10 +68,15 @@ def inputs_of(name, conds, frames):
     ]  # fmt: skip
 
 
+def close(a, b):
+    """Equal but for rounding, in which convolutions of pieces differ from those of the whole on some CPUs."""
+    return a.shape == b.shape and torch.allclose(a, b, rtol=0, atol=1e-5)
+
+
 def same(one, other):
     assert one.keys() == other.keys()
     for key, value in one.items():
-        assert torch.equal(value, other[key]) if isinstance(value, torch.Tensor) else value == other[key], key
+        assert close(value, other[key]) if isinstance(value, torch.Tensor) else value == other[key], key
 
 
 def scaled(images):
@@ -86,7 +91,7 @@ def test_one_image_at_the_first_event_is_core_s_image_to_video(channels):
     assert report == "images at event 1: pixel frame 0 (latent 0)"
     for mine, its in zip(ours, core, strict=True):
         for _, entry in mine:
-            assert torch.equal(entry["concat_latent_image"], its[0][1]["concat_latent_image"])
+            assert close(entry["concat_latent_image"], its[0][1]["concat_latent_image"])
             assert torch.equal(entry["concat_mask"], its[0][1]["concat_mask"].expand(-1, 4, -1, -1, -1))
             assert entry["clip_vision_output"] is seen
     (net, *_), (expected, *_) = inputs_of("wan21_i2v", ours, 9), inputs_of("wan21_i2v", core, 9)
@@ -105,7 +110,7 @@ def test_the_first_and_the_last_image_are_core_s_first_last_frame():
     assert report == "images at event 1: pixel frame 0 (latent 0), the end: pixel frame 32 (latent 8)"
     for mine, its in zip(ours, core, strict=True):
         for _, entry in mine:
-            assert all(torch.equal(entry[key], its[0][1][key]) for key in IMAGES)
+            assert all(close(entry[key], its[0][1][key]) for key in IMAGES)
             assert torch.equal(*(e["clip_vision_output"].penultimate_hidden_states for e in (entry, its[0][1])))
 
 
@@ -113,7 +118,7 @@ def test_the_last_image_alone():
     *ours, _ = given(9, pictures(1), last=True)
     *core, _ = WanFirstLastFrameToVideo.execute(
         *core_prompts(), vae(), WIDTH, HEIGHT, 33, 1, end_image=pictures(1)).args
-    assert all(torch.equal(ours[0][0][1][key], core[0][0][1][key]) for key in IMAGES)
+    assert all(close(ours[0][0][1][key], core[0][0][1][key]) for key in IMAGES)
 
 
 def test_images_between_are_core_s_encode_of_a_grey_video_with_them():
@@ -121,7 +126,7 @@ def test_images_between_are_core_s_encode_of_a_grey_video_with_them():
     (text, entry), *_ = given(9, images, (0, 6, 21))[0]
     pixels = torch.full((33, HEIGHT, WIDTH, 3), 0.5)
     pixels[[0, 8, 24]] = scaled(images)
-    assert torch.equal(entry["concat_latent_image"], vae().encode(pixels))
+    assert close(entry["concat_latent_image"], vae().encode(pixels))
     made = entry["concat_mask"][0, :, :, 1, 1]
     assert made.T.reshape(-1).nonzero().flatten().tolist() == [
         n + 3 for n in range(33) if n not in (0, 8, 24)]  # latent frame 0 has its one frame four times
@@ -144,7 +149,7 @@ def test_vace_is_core_s_node_with_the_control_video_by_hand(frames, starts, valu
     for mine, its in zip(ours, core, strict=True):
         for _, entry in mine:
             for key in ("vace_frames", "vace_mask"):
-                assert torch.equal(entry[key][0], its[0][1][key][0]), key
+                assert close(entry[key][0], its[0][1][key][0]), key
             assert entry["vace_strength"] == its[0][1]["vace_strength"]
     assert all(f"pixel frame {place} " in report for place in at)
 

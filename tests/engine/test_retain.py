@@ -40,6 +40,25 @@ if NEW_CORE:
         assert difference(*(run(name, m, denoise=0.6) for m in models)) < 1e-5
 
 
+@pytest.mark.parametrize("batch", [1, 0])
+@pytest.mark.parametrize(("retain", "cut"), [
+    ((0, 1), {"length": LENGTH, "schedule": "rolling_cut"}), ((3, -1), {"length": LENGTH, "schedule": "rolling_cut"}),
+    ((-5, -2), {"length": LENGTH, "schedule": "rolling_cut"}), ((0, 9, -12), {"length": 12, "closed_loop": True}),
+])  # fmt: skip
+def test_a_window_with_fewer_frames_keeps_the_places_that_it_has(retain, cut, batch):
+    """A piece at the video's end, or the only window of a loop that is shorter."""
+    settings = WindowSettings(overlap=0, retain=retain, window_batch=batch, **cut)
+    (_, whole, _), *_ = seen_by("wan21_i2v", patcher("wan21_i2v"), steps=1)
+    seen = seen_by("wan21_i2v", apply_windows(patcher("wan21_i2v"), settings), steps=4)
+    assert min(len(note["frames"]) for note, _, _ in seen) < settings.length
+    for note, part, _ in seen:
+        shown = list(note["frames"])
+        for place in retain:
+            if -len(shown) <= place < len(shown):
+                shown[place] = place % FRAMES
+        assert torch.equal(part[:, 16:], whole[:, 16:, shown])  # behind the noise the image and its mask
+
+
 def test_one_chunk_of_the_whole_video_retains_nothing():
     """Its frames are in their places, even where the window would have more of them."""
     settings = {"overlap": 4, "window_batch": 1}

@@ -1,17 +1,19 @@
 """Timelines beside areas, in videos of one window, and what is said of events that no window gets."""
 
 import logging
+import re
 
 import comfy.context_windows as core
 import comfy.samplers
 import pytest
 import torch
 from longtake.samplers.adapters.syncos import syncos_sampler
+from longtake.samplers.adapters.timeline_notes import lost_events
 from longtake.samplers.adapters.window import fuse_weights
 from longtake.samplers.fusion import normalised
 from longtake.samplers.prompts.timeline import Span, span_weights
 from longtake.samplers.syncos.coupling import PRESETS
-from longtake.samplers.windows import local_windows, window_centre
+from longtake.samplers.windows import WindowSettings, local_windows, window_centre
 from support import tiny_wan, zoo
 from support.tiny_wan import FRAMES, TOTAL, prompt, record, rows, run, timeline
 from support.windows import LENGTH, anchored, core_windowed, windowed
@@ -77,6 +79,42 @@ def test_events_without_a_window_are_named(model, caplog):
     ends = [*starts[1:], TOTAL]
     lost = [i + 1 for i, (a, b) in enumerate(zip(starts, ends, strict=True)) if not any(a <= c < b for c in centres)]
     assert f"events {', '.join(map(str, lost))} of 8" in said
+
+
+@pytest.mark.parametrize("schedule", ["rolling", "rolling_cut", "random_shift_each"])
+@pytest.mark.parametrize("located", [None, ([0.5 + i / 16 for i in range(8)], 8)])
+@pytest.mark.parametrize("starts", [[0, 2, 25], [0, 8, 20, 49], [0, 20, 50], [0, 30, 44, 49]])
+def test_an_event_is_lost_that_no_window_of_the_run_has_at_its_centre(schedule, located, starts):
+    """Also of a second sampler, which goes on where another stopped, and of pieces that begin on the same frame."""
+    settings, frames, keys = WindowSettings(LENGTH, 0, schedule=schedule, overlap_end=3), 14, [17 * i for i in range(8)]
+    found = [Span(i, a, b, 0, TOTAL) for i, (a, b) in enumerate(zip(starts, [*starts[1:], TOTAL], strict=True))]
+    places, first = located or ([i / 8 for i in range(8)], 0)
+    centres = {
+        window_centre(window.indices, 4, frames)
+        for step, (key, place) in enumerate(zip(keys, places, strict=True))
+        for window in local_windows(settings, frames, key, first + step, place)
+    }
+    lost = [i + 1 for i, span in enumerate(found) if not any(span.start <= at < span.end for at in centres)]
+    assert lost_events(found, settings, frames, keys, located) == lost
+
+
+def test_a_second_sampler_names_the_events_that_its_own_windows_miss(model, caplog):
+    """Two samplers over six steps and over the last three of them: each says what its run does."""
+    text = timeline(TOTAL, [0, 4, 49])
+    patched, calls = record(windowed(model, overlap=0, schedule="rolling_cut"))
+    sigmas = comfy.samplers.calculate_sigmas(model.get_model_object("model_sampling"), "simple", 6)
+    latent = tiny_wan.latent(FRAMES)
+    for part in (sigmas, sigmas[3:]):
+        caplog.clear()
+        calls.clear()
+        comfy.sample.sample_custom(
+            patched, comfy.sample.prepare_noise(latent, 5), 1.0, comfy.samplers.sampler_object("euler"), part, text,
+            prompt(2), latent, disable_pbar=True, seed=5)  # fmt: skip
+        centres = [window_centre(window, 4, FRAMES) for _, note, *_ in calls for window in note["windows"]]
+        ends = [(0, 4), (4, 49), (49, TOTAL)]
+        lost = [str(i) for i, (a, b) in enumerate(ends, 1) if not any(a <= c < b for c in centres)]
+        said = [re.search(r"no window gets events? ([\d, ]+) of 3", line) for line in warnings(caplog)]
+        assert [found[1] for found in said if found] == ([", ".join(lost)] if lost else [])
 
 
 def test_random_shift_reaches_events_between(model, caplog):

@@ -6,7 +6,7 @@ import pytest
 import torch
 from comfy.context_windows import create_windows_static_standard
 from longtake.samplers import windows
-from longtake.samplers.cost import Details, run_cost
+from longtake.samplers.cost import Details, cost_text, run_cost
 from longtake.samplers.fusion import accumulate, frames_slice, normalised, sine_weights, triangular_weights
 from longtake.samplers.glc.paths import GlobalPath, dilated_windows, gamma
 from longtake.samplers.windows import (
@@ -109,6 +109,9 @@ def test_windows_that_are_cut_off_at_the_ends(frames, length, overlap):
 def test_windows_that_are_cut_compute_each_frame_once():
     cost = run_cost(WindowSettings(13, 0, "rolling_cut"), 74, range(20), 2)
     assert cost.evaluations == round(74 / 13 * 20 * 2) == round(cost.once)
+    cut, loop = (WindowSettings(13, 0, "rolling_cut", closed_loop=closed) for closed in (False, True))
+    assert "local windows of at most 13" in cost_text(cut, 74, range(20), 2)
+    assert all("windows of 13" in cost_text(*of, range(20), 2) for of in ((loop, 74), (cut, 13)))
 
 
 def test_rolling_seams_lie_far_apart():

@@ -28,7 +28,7 @@ from longtake.samplers.adapters.vmcr import RefineSettings, refine_sampler
 from longtake.samplers.adapters.workers import WorkerSettings, apply_workers
 from longtake.samplers.freelong import BandBlend
 from longtake.samplers.glc.paths import GlobalPath
-from longtake.samplers.workers import DEPTH, next_worker
+from longtake.samplers.workers import DEPTH, Paces, next_worker
 from support import tiny_wan, zoo, zoo_runs
 from support.windows import anchored, coupled, windowed
 
@@ -225,8 +225,25 @@ def test_a_worker_that_hangs_is_given_up(ray_of_all, alone, caplog, monkeypatch)
     first.wait(20)
 
 
+def call_of(lengths, others):
+    """A call of windows of these lengths, of a path whose windows have the other lengths."""
+    one, path = (types.SimpleNamespace(windows=[types.SimpleNamespace(index_list=range(n)) for n in some])
+                 for some in (lengths, others))  # fmt: skip
+    return types.SimpleNamespace(call=one, path=path)
+
+
+def test_a_short_piece_costs_its_share_and_tells_no_pace():
+    """Else a worker that was quick with one frame would be given up in its next whole window."""
+    costs = [pool.Task(0, call_of(lengths, [7, 7, 1])).cost for lengths in ([7], [7, 7], [1], [4])]
+    assert costs == [1.0, 2.0, pytest.approx(1 / 7), pytest.approx(4 / 7)]
+    paces = Paces()
+    for cost, seconds in ((1 / 7, 500.0), (1.0, 900.0), (1 / 7, 0.5), (1.0, 60.0), (1 / 7, 0.5)):
+        paces.note("one", cost, seconds)
+    assert paces.known == {"one": 60.0}  # the first whole window's said nothing: the model was loaded in it
+
+
 def test_a_late_worker_keeps_nobody_waiting():
-    call = types.SimpleNamespace(call=types.SimpleNamespace(indices=[0]))
+    call = call_of([7], [7])
     late = pool.Worker(0, None, flying={n: (pool.Task(n, call), 0) for n in range(DEPTH)}, since=100.0)
     assert late.waiting(100.25, 1.0) == DEPTH - 0.25
     waiting = [late.waiting(100.0 + 5, 1.0), 0.0]
