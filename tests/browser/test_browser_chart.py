@@ -338,7 +338,31 @@ def test_settings_to_begin_with(comfy, loaded):
     wait_for_text(cost(comfy), "windows per step")
     comfy.widget(scheduler, "overlap", 8)
     page.wait_for_function("e => !e.textContent.includes('goes with')", arg=note.element_handle())
+    for key in ("ArrowDown", "w", "End", "Delete"):  # no choice is made unseen, no command of ComfyUI's is given
+        choose.focus()
+        page.keyboard.press(key)
+        page.keyboard.press("Escape")
+        page.wait_for_timeout(100)
+    assert page.evaluate(values) == [49, 8, "rolling_cut"]
     for _ in range(3):
         page.keyboard.press("Control+z")
         page.wait_for_timeout(300)
     assert page.evaluate(values) == before
+
+
+@pytest.mark.browser
+def test_settings_to_begin_with_say_what_they_leave(comfy, loaded):
+    """An input whose value another node makes, and a second scheduler, as for a model of two experts."""
+    scheduler, page = loaded[SCHEDULER], comfy.page
+    page.evaluate("""(id) => {
+        const graph = window.app.canvas.graph, [length, other] = ["StringLength", "LongTakeWindowScheduler"].map(
+            (type) => window.LiteGraph.createNode(type));
+        for (const node of [length, other]) graph.add(node);
+        const to = graph.getNodeById(id);
+        length.connect(0, to, to.inputs.findIndex((input) => input.name === "overlap"));
+    }""", scheduler)  # fmt: skip
+    page.locator(".longtake-first").first.select_option(label="LTX-Video: fewest calls")
+    note = page.locator(".longtake-chart .note").first
+    for text in ("left as linked: overlap", "goes with Noise Reinit", "the other Window Scheduler is left as it is"):
+        wait_for_text(note, text)
+    assert comfy.prompt()[str(scheduler)]["inputs"]["window_length"] == 97

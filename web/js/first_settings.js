@@ -4,15 +4,21 @@
 // @ts-ignore: served by ComfyUI
 import { app } from "../../../scripts/app.js";
 import { make } from "./dom.js";
-import { choices } from "./first_settings_logic.js";
+import { chooses, choices, unsettable } from "./first_settings_logic.js";
 import { t } from "./i18n.js";
-import { setValue } from "./timeline_graph.js";
+import { canSet, OFF, settable, setValue, valueOf } from "./timeline_graph.js";
 
 const STYLE = `
 .longtake-first { flex: none; width: 92px; padding: 0 2px; border: 1px solid var(--border-color); border-radius: 4px;
   font: inherit; line-height: 16px; height: 20px; background: var(--comfy-menu-bg); color: var(--input-text); cursor: pointer; }
 .longtake-first:focus-visible { outline: 2px solid var(--input-text); outline-offset: 1px; }
 `;
+
+/** Whether the graph has another scheduler, as for a model of two experts. @param {any} node */
+const alike = (node) =>
+  (node.graph?.nodes ?? node.graph?._nodes ?? []).some(
+    (/** @type {any} */ one) => one !== node && one.comfyClass === node.comfyClass && !OFF.includes(one.mode),
+  );
 
 /**
  * @param {any} node @param {Element} parent
@@ -34,12 +40,26 @@ export function addFirstSettings(node, parent, say) {
     }
   }
   list.addEventListener("pointerdown", (event) => event.stopPropagation()); // no drag of the node
+  list.addEventListener("keydown", (event) => {
+    if (event.ctrlKey || event.metaKey) return; // undo
+    event.stopPropagation(); // ComfyUI has commands on keys; Delete would delete the node
+    if (!chooses(event)) return;
+    event.preventDefault(); // a closed list would set the first choice at once
+    list.showPicker?.();
+  });
   list.addEventListener("change", () => {
     const { values, also } = JSON.parse(list.value);
     list.selectedIndex = 0;
     app.canvas?.emitBeforeChange?.();
-    for (const [name, value] of Object.entries(values)) setValue(node, name, value, app.canvas);
+    const left = unsettable(values, (name) => (canSet(node, name) ? settable(node, name).widget : undefined));
+    for (const [name, value] of Object.entries(values)) if (!left.includes(name)) setValue(node, name, value, app.canvas);
     app.canvas?.emitAfterChange?.();
-    say(also);
+    const other = left.filter((name) => valueOf(node, name).unknown || valueOf(node, name).value !== values[name]);
+    const notes = [
+      other.length ? t("left as linked: {names}", { names: other.join(", ") }) : "",
+      also,
+      alike(node) ? t("the other Window Scheduler is left as it is") : "",
+    ];
+    say(notes.filter(Boolean).join("; "));
   });
 }

@@ -17,6 +17,7 @@ const LATENTS = ["LATENT", "*"]; // inputs that lead from a sampler to the node 
 const LONGER = "LongTakeContinue"; // makes a longer video of the latent that goes in
 export const OFF = [2, 4]; // modes: muted, bypassed
 export const CONTROL = "control_after_generate"; // a widget that goes with a value and is none
+const ASIDE = [CONTROL, "control_filter_list"]; // all of its kind
 const MOST_NODES = 1000; // that one search looks at
 
 /** @param {any} node @param {any} id of a link, null for none */
@@ -48,7 +49,7 @@ function decides(node, name) {
     if (!link) return { node, widgets: [widgetOf(node, name)] };
     if (link.origin_id !== graph.inputNode?.id) {
         const source = graph.getNodeById(link.origin_id);
-        return { node: source, widgets: source?.widgets?.filter((/** @type {any} */ one) => one.name !== CONTROL) ?? [] };
+        return { node: source, widgets: source?.widgets?.filter((/** @type {any} */ one) => !ASIDE.includes(one.name)) ?? [] };
     }
     const root = graph.rootGraph ?? graph;
     const around = [root, ...(root.subgraphs?.values() ?? [])].flatMap((each) => each.nodes).filter((each) => each.subgraph === graph);
