@@ -32,7 +32,7 @@ def parse(argv=None):
     parser = command.parser("papers", __doc__)
     parser.add_argument("--tables", nargs="+", default=[], metavar="WORDS", help="in a table's title")
     parser.add_argument("--prompts", type=int, default=16, help="videos of one prompt per row")
-    parser.add_argument("--scenarios", type=int, default=8, help="videos of several events per row")
+    parser.add_argument("--scenarios", type=int, default=6, help="videos of several events per row")
     parser.add_argument("--small", action="store_true", help="a short video of one step per row: does all run?")
     parser.add_argument("--seeds", type=int, default=1, help="videos of each prompt and scenario")
     parser.add_argument("--rivals", action="store_true", help="other packs' windows, on a newer core")
