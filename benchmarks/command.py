@@ -5,6 +5,7 @@ import contextlib
 import json
 import os
 import shlex
+import signal
 import subprocess
 import sys
 import tempfile
@@ -55,7 +56,8 @@ def side_by_side(name: str, argv: list[str], args, *files, tell=lambda: None) ->
     if args.workers < 2 or args.claims:
         return
     threads = str(max(1, (os.cpu_count() or 1) // args.workers))
-    with contextlib.ExitStack() as stack:
+    with contextlib.ExitStack() as stack:  # killed, too, it takes the workers with it
+        stack.callback(signal.signal, signal.SIGTERM, signal.signal(signal.SIGTERM, signal.default_int_handler))
         claims = stack.enter_context(tempfile.TemporaryDirectory())
         command = [sys.executable, "-m", "benchmarks", name, *argv, "--resume", "--claims", claims]
         workers = []

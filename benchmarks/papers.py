@@ -207,10 +207,10 @@ def main(argv=None):
         def missing():
             return sum(one.missing(files[kind]) for (kind, _), one in work.items())
 
-        bar.reset(missing())
         def tell():
             bar.update(bar.total - missing() - bar.n)
 
+        bar.reset(missing())
         command.side_by_side("papers", argv, args, *files.values(), tell=tell)
         for (kind, _), one in work.items():
             one.run(files[kind])

@@ -168,5 +168,5 @@ def measured(
             raise ValueError(f"{source.name}: {error}") from error
         digest.update((frames.cpu().float().clamp(0, 1) * 255).round().byte().contiguous().numpy())
         progress(collector.count, source.count)
-    found = imaging.results(quality, scores[: collector.count])
-    return Measured(collector.series(), backend, made, features, found, digest.hexdigest())
+    looks = imaging.results(quality, scores)
+    return Measured(collector.series(), backend, made, features, looks, digest.hexdigest())

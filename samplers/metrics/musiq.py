@@ -1,9 +1,9 @@
 """MUSIQ, the image quality transformer (Ke et al. 2021, arXiv 2108.05997): patches of a frame at three sizes.
 
-Written from the paper and google-research/musiq, with the two departures of the version that VBench measures imaging
-quality with: pictures are made smaller or larger bicubically, and kernels' deviations have Bessel's correction. The
-names of the weights are that version's, so that its files fit. Patches that only fill a batch up are never made: no
-patch of a frame ever attends to one.
+Written from google-research/musiq. Where the version that VBench measures imaging quality with departs from it
+(bicubic resizing, Bessel's correction in the kernels' deviations, the exact GELU) this does as that, and the names of
+the weights are that version's, so that its files fit. Patches that only fill a batch up are never made: no patch of a
+frame ever attends to one.
 """
 
 import math
@@ -30,7 +30,7 @@ def same(images: torch.Tensor, kernel: int, stride: int) -> torch.Tensor:
 
 
 def places(grid: int, rows: int, columns: int) -> torch.Tensor:
-    """[rows * columns]: which cell of the table of grid x grid positions a patch has (section 3.3, Eq. 1)."""
+    """[rows * columns]: the cell of a patch in a table of grid x grid positions (hash-based spatial embedding)."""
     down, along = (
         F.interpolate(torch.arange(grid).float()[None, None], count, mode="nearest")[0, 0] for count in (rows, columns)
     )

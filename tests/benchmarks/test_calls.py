@@ -40,7 +40,8 @@ def test_it_runs_and_keeps_what_it_has(tmp_path, capsys):
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == files
     calls.main([*line, "--resume", "--name", "other"])  # of the same runs
     assert (tmp_path / "other.json").read_bytes() == files["calls.json"]
-    assert "--name other" in (text := (tmp_path / "other.md").read_text()) and "(other.png)" in text
+    text = (tmp_path / "other.md").read_text()
+    assert "--name other" in text and "(other.png)" in text
     # Two processes side by side make each run once, and the same.
     many = tmp_path / "many"
     calls.main([*line, "--out", str(many), "--workers", "2"])

@@ -5,9 +5,11 @@ import os
 import pkgutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import longtake.benchmarks
+import psutil
 import pytest
 from longtake.benchmarks import __main__ as entry
 from longtake.benchmarks import events
@@ -90,3 +92,15 @@ def test_workers_must_be_some(workers, capsys):
     with pytest.raises(SystemExit, match="2"):
         events.main(["--workers", workers])
     assert "--workers" in capsys.readouterr().err
+
+
+def test_killed_it_takes_its_workers_along(tmp_path):
+    words = [sys.executable, "-m", "benchmarks", "events", "--out", str(tmp_path), "--workers", "2"]
+    with subprocess.Popen(words, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as run:
+        parent = psutil.Process(run.pid)
+        while len(workers := parent.children()) < 2:
+            assert run.poll() is None
+            time.sleep(0.05)
+        run.terminate()
+        assert run.wait(60) != 0
+    assert not any(worker.is_running() for worker in workers)

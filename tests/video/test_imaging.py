@@ -75,9 +75,3 @@ def test_an_imaging_network_that_does_not_fit_is_named(clip_folder, change, erro
         save_file(given, clip_folder / MUSIQ)
     with pytest.raises(ValueError, match=NODE + rf".*musiq\.safetensors.*{error}"):
         measure(SHORT, encoder=from_folder(clip_folder))
-
-
-def test_an_imaging_network_that_cannot_be_read_is_named(clip_folder):
-    (clip_folder / MUSIQ).write_bytes(b"\x80\x04nothing")
-    with pytest.raises(ValueError, match=NODE + r"encoder: .*musiq\.safetensors cannot be read as safetensors"):
-        measure(SHORT, encoder=from_folder(clip_folder))

@@ -177,9 +177,10 @@ def test_a_head_of_another_size_is_named(clip_folder, weights):
         measure(SHORT, encoder=from_folder(clip_folder))
 
 
-def test_a_head_that_cannot_be_read_is_named(clip_folder):
-    (clip_folder / AESTHETIC).write_bytes(b"\x80\x04nothing")
-    with pytest.raises(ValueError, match=NODE + r"encoder: .*aesthetic\.safetensors cannot be read as safetensors"):
+@pytest.mark.parametrize("name", ["aesthetic", "musiq"])
+def test_weights_beside_the_encoder_that_cannot_be_read_are_named(clip_folder, name):
+    (clip_folder / f"{name}.safetensors").write_bytes(b"\x80\x04nothing")
+    with pytest.raises(ValueError, match=NODE + rf"encoder: .*{name}\.safetensors cannot be read as safetensors"):
         measure(SHORT, encoder=from_folder(clip_folder))
 
 

@@ -6,7 +6,7 @@ import { app } from "../../../scripts/app.js";
 import { make } from "./dom.js";
 import { chooses, choices, unsettable } from "./first_settings_logic.js";
 import { t } from "./i18n.js";
-import { canSet, OFF, settable, setValue, valueOf } from "./timeline_graph.js";
+import { canSet, nodesOf, OFF, settable, setValue, valueOf } from "./timeline_graph.js";
 
 const STYLE = `
 .longtake-first { flex: none; width: 92px; padding: 0 2px; border: 1px solid var(--border-color); border-radius: 4px;
@@ -16,7 +16,7 @@ const STYLE = `
 
 /** Whether the graph has another scheduler, as for a model of two experts. @param {any} node */
 const alike = (node) =>
-  (node.graph?.nodes ?? node.graph?._nodes ?? []).some(
+  nodesOf(node.graph).some(
     (/** @type {any} */ one) => one !== node && one.comfyClass === node.comfyClass && !OFF.includes(one.mode),
   );
 

@@ -23,6 +23,9 @@ const MOST_NODES = 1000; // that one search looks at
 /** @param {any} node @param {any} id of a link, null for none */
 export const linkOf = (node, id) => (id == null ? null : (node.graph?.links?.get?.(id) ?? node.graph?.links?.[id]));
 
+/** @param {any} graph LiteGraph's, of any version; none has no nodes @returns {any[]} */
+export const nodesOf = (graph) => graph?.nodes ?? graph?._nodes ?? [];
+
 /** @param {any} node @param {string} name of an input or its widget */
 const inputOf = (node, name) =>
     node.inputs?.find((/** @type {any} */ slot) => slot.widget?.name === name || slot.name === name);
@@ -134,7 +137,7 @@ export function setValue(node, name, value, canvas) {
 export function findVideo(from, down = DOWN) {
     const makes = (/** @type {any} */ node) =>
         !OFF.includes(node.mode) && widgetOf(node, "length") && node.outputs?.some((/** @type {any} */ o) => o.type === "LATENT");
-    const nodes = from.graph?.nodes ?? from.graph?._nodes ?? [];
+    const nodes = nodesOf(from.graph);
     const longer = (/** @type {any} */ node) => node.comfyClass === LONGER && !OFF.includes(node.mode);
     const near = reached(reached([from], "outputs", down), "inputs", LATENTS).find((node) => makes(node) || longer(node));
     if (near && longer(near)) return null;
@@ -149,7 +152,7 @@ export function findVideo(from, down = DOWN) {
 /** The window node of a timeline's sampler, or any of the graph. @param {any} timeline the node */
 export function findWindowNode(timeline) {
     const samplers = reached([timeline], "outputs", DOWN);
-    return pick(reached(samplers, "inputs", UP)) ?? pick(timeline.graph?.nodes ?? timeline.graph?._nodes ?? []);
+    return pick(reached(samplers, "inputs", UP)) ?? pick(nodesOf(timeline.graph));
 }
 
 /**

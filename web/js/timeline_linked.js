@@ -4,7 +4,7 @@
  * and taken into the timeline's own text.
  */
 
-import { sourceOf, widgetOf } from "./timeline_graph.js";
+import { nodesOf, sourceOf, widgetOf } from "./timeline_graph.js";
 
 const STRUCTURED = "LongTakeStructuredPrompt";
 
@@ -35,7 +35,7 @@ export function cutLinks(node, names) {
  * @param {any} graph @param {string} type @param {string} [within] @returns {[string, any][]}
  */
 export function running(graph, type, within = "") {
-    return (graph?.nodes ?? graph?._nodes ?? []).flatMap((/** @type {any} */ node) => {
+    return nodesOf(graph).flatMap((/** @type {any} */ node) => {
         const id = `${within}${node.id}`;
         return node.comfyClass === type ? [[id, node]] : node.subgraph ? running(node.subgraph, type, `${id}:`) : [];
     });

@@ -8,7 +8,7 @@
 import { app } from "../../../scripts/app.js";
 import { nodeById } from "./filmstrip_logic.js";
 import { pictureOf } from "./reel_logic.js";
-import { DOWN, reached } from "./timeline_graph.js";
+import { DOWN, nodesOf, reached } from "./timeline_graph.js";
 
 /** @typedef {import("./reel_logic.js").Picture} Picture */
 /** The run that goes on, the last one that was done, and who sends the frames.
@@ -72,7 +72,7 @@ export function take(detail, type) {
 /** The timelines that feed a sampler. @param {string} id the sampler's @param {string} type @returns {any[]} */
 function timelinesOf(id, type) {
     const sampler = nodeById(app.rootGraph ?? app.graph, id);
-    const nodes = sampler?.graph?.nodes ?? sampler?.graph?._nodes ?? [];
+    const nodes = nodesOf(sampler?.graph);
     return nodes.filter((/** @type {any} */ node) =>
         node.comfyClass === type && node !== sampler && reached([node], "outputs", DOWN).includes(sampler));
 }
