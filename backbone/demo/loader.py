@@ -77,7 +77,7 @@ def load_clip():
 
 
 def load_vae():
-    """VAE: ComfyUI detects a Wan 2.1 VAE of dim 8."""
+    """VAE: ComfyUI detects a Wan 2.1 VAE of dim 16."""
     vae = comfy.sd.VAE(sd=_read("vae.safetensors"))
     vae.throw_exception_if_invalid()
     return vae

@@ -1,4 +1,4 @@
-"""The small world that the demo model knows: one coloured shape that moves on a plain background.
+"""The small world that the demo model knows: one coloured shape with a face that moves on a stage.
 
 A `Scene` fixes everything about a clip; a prompt names at most four of its attributes (colour, shape, motion,
 background). What no prompt ever names - exact shades, size, mark, place, period, direction, light - is what the windows
@@ -12,6 +12,9 @@ from dataclasses import dataclass, replace
 
 import torch
 
+from . import scenery, subject
+from .subject import MARKS, SHAPES
+
 SIZE = 64  # pixels
 FRAMES = 49  # pixel frames of a training clip = 13 latent frames
 FPS = 16
@@ -24,9 +27,7 @@ BACKGROUNDS = {
     "black": (0.05, 0.05, 0.07), "gray": (0.45, 0.45, 0.48), "navy": (0.05, 0.10, 0.35), "teal": (0.05, 0.40, 0.40),
     "brown": (0.35, 0.22, 0.12), "pink": (0.95, 0.70, 0.75),
 }
-SHAPES = ("circle", "square", "triangle", "ring")
 MOTIONS = ("still", "bouncing", "circling", "sliding", "pulsing", "spinning")
-MARKS = ("dot", "pale", "bar")  # dark dot, pale dot, dark bar: the pattern on the subject, never named
 SHADE = 0.06  # half width of the shade jitter per RGB channel
 TILT = 0.2  # most that a subject leans from upright (radians); only a spinning one may stand at any angle
 
@@ -124,58 +125,24 @@ def pose(scene: Scene, t: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, tor
     return x, y, size, angle
 
 
-def shape_distance(shape: str, u: torch.Tensor, v: torch.Tensor, size: torch.Tensor) -> torch.Tensor:
-    """Signed distance to the shape's edge in its own frame (u right, v down), negative inside."""
-    radius = torch.sqrt(u * u + v * v)
-    if shape == "circle":
-        return radius - size
-    if shape == "ring":
-        return torch.abs(radius - size * 0.8) - size * 0.3
-    if shape == "square":
-        return torch.maximum(u.abs(), v.abs()) - size * 0.87
-    return torch.maximum(v - size * 0.7, u.abs() * 0.866 - v * 0.5 - size * 0.7)  # triangle, apex at -v
-
-
-def mark_distance(shape: str, mark: str, u: torch.Tensor, v: torch.Tensor, size: torch.Tensor) -> torch.Tensor:
-    """Signed distance to the mark, which sits off centre (towards -v) so that turning can be seen."""
-    at = size * {"ring": -0.8, "triangle": -0.4}.get(shape, -0.5)
-    if mark == "bar":
-        return torch.abs(v - at) - size * 0.17
-    return torch.sqrt(u * u + (v - at) ** 2) - size * 0.3
-
-
-def mark_rgb(mark: str, rgb: torch.Tensor) -> torch.Tensor:
-    """The mark's colour; a pale mark on a white subject is light gray, or nothing would show."""
-    if mark != "pale":
-        return 0.25 * rgb
-    return 0.7 * rgb if rgb.min() > 0.8 else 0.35 * rgb + 0.65
-
-
-def frame_grid(x, y, angle, pixels: int):
-    """Pixel coordinates in the subject's own frame: u, v [T, H, W]."""
-    axis = (torch.arange(pixels, dtype=x.dtype) + 0.5) / pixels
-    dy, dx = torch.meshgrid(axis, axis, indexing="ij")
-    dx, dy = dx[None] - x[:, None, None], dy[None] - y[:, None, None]
-    ca, sa = torch.cos(angle)[:, None, None], torch.sin(angle)[:, None, None]
-    return ca * dx + sa * dy, -sa * dx + ca * dy
-
-
 def render(scene: Scene, frames: int = FRAMES, start: float = 0.0, pixels: int = SIZE) -> torch.Tensor:
     """The clip as [T, H, W, 3] in 0..1 (ComfyUI's IMAGE layout), from pixel frame `start` on."""
-    t = start + torch.arange(frames, dtype=torch.float32)
-    x, y, size, angle = pose(scene, t)
-    u, v = frame_grid(x, y, angle, pixels)
+    return draw(scene, pose(scene, start + torch.arange(frames, dtype=torch.float32)), pixels)
+
+
+def draw(scene: Scene, at: tuple, pixels: int = SIZE) -> torch.Tensor:
+    """Pictures [T, H, W, 3] in 0..1 of the scene with the subject `at` x, y, size, angle, [T] each."""
+    x, y, size, angle = at
+    light = scenery.lit(scene, x, y, size, pixels)
+    dx, dy = subject.offsets(x, y, pixels)
     size = size[:, None, None]
-    soft = pixels * 1.5
-    alpha = torch.sigmoid(-shape_distance(scene.shape, u, v, size) * soft)[..., None]
-    mark = torch.sigmoid(-mark_distance(scene.shape, scene.mark, u, v, size) * soft)[..., None] * alpha
-    axis = (torch.arange(pixels) + 0.5) / pixels - 0.5
-    shade = 1 - scene.light_strength * (
-        0.5 + axis[None, :, None] * math.sin(scene.light) + axis[None, None, :] * math.cos(scene.light))
-    colour = torch.tensor(scene.colour_rgb)
-    picture = torch.tensor(scene.background_rgb) * shade[..., None] * (1 - alpha) + colour * alpha
-    ink = mark_rgb(scene.mark, colour)
-    return (picture * (1 - mark) + ink * mark).clamp(0, 1)
+    layers = subject.layers(scene.shape, scene.mark, *subject.turned(dx, dy, angle), size, pixels)
+    colour, *others = subject.inks(torch.tensor([scene.colour_rgb]))[0]
+    picture = (light * (1 - layers.sum(0)))[..., None] * torch.tensor(scene.background_rgb)
+    picture += (layers[0] * subject.body_light(dx, dy, size))[..., None] * colour
+    for layer, ink in zip(layers[1:], others, strict=True):
+        picture += layer[..., None] * ink
+    return picture.clamp(0, 1)
 
 
 def change(scene: Scene, **attributes) -> Scene:

@@ -16,7 +16,7 @@ from longtake.samplers.prompts import timeline
 from longtake.samplers.syncos.coupling import PRESETS, coupled_steps, evaluations
 
 SUBJECT = dict(
-    colour="green", shape="square", colour_rgb=(0.10, 0.70, 0.20), mark="dot", size=0.17, angle=0.1, light=0.6,
+    colour="green", shape="square", colour_rgb=(0.10, 0.70, 0.20), mark="eyes", size=0.17, angle=0.1, light=0.6,
     light_strength=0.2, phase=0.0, direction=1, x=0.5, y=0.5, period=36.0,
 )  # fmt: skip
 FRAMES = 219
@@ -91,7 +91,7 @@ def size():
 
 
 def mark():
-    return changed(1, mark="bar")
+    return changed(1, mark="mask")
 
 
 def colour():
@@ -144,7 +144,7 @@ def seam():
     """In the first event's inside one window is a little higher."""
     video, events = film(planned()), planned()
     for t in range(21, 45):
-        video[t] = frame(events[0], t, y=0.45)[0]
+        video[t] = frame(events[0], t, y=0.42)[0]
     return video
 
 
@@ -182,23 +182,23 @@ FAULTS = {
     mark: ({"same_subject": "0", "subject_mark": 0.99}, {"sharpness"}),
     colour: ({"subject_right": "0.67", "same_hue": "0", "same_subject": "0", "subject_colour": 0.8,
               "colour_drift": 0.7}, {"sharpness", "jump_pixels"}),
-    motion: ({"local": "0.67", "local_motion": "0.67"}, {"speed"}),
+    motion: ({"local": "0.67", "local_motion": "0.67"}, {"speed", "sharpness"}),
     background: ({"local": "0.67", "local_background": "0.67"}, {"sharpness"}),
     light_within: ({"background_within": 0.015}, set()),
     light_between: ({"background_between": 0.08}, set()),
     jump: ({"jump_track": 0.08}, {"jump_pixels", "speed"}),
     flash: ({"jump_pixels": 0.1}, set()),
-    seam: ({"seam_mae": 1.3, "seam_track": 4}, set()),
+    seam: ({"seam_mae": 1.1, "seam_track": 4}, set()),
     duplicate: ({"duplicates": 0.13}, {"sharpness"}),
-    blur: ({"sharpness": "8"}, set()),
-    standstill: ({"local": "0.34", "local_motion": "0.34", "speed": "0.0001"}, set()),
+    blur: ({"sharpness": "140"}, {"subject_size"}),  # so wide edges mislead the reader a little
+    standstill: ({"local": "0.34", "local_motion": "0.34", "speed": "0.0001"}, {"sharpness", "seam_mae"}),
 }  # fmt: skip
 
 # How far a metric may move while it counts as calm.
 CALM = {
     "subject_colour": 0.004, "subject_size": 0.004, "colour_drift": 0.004, "background_within": 2e-3,
-    "background_between": 2e-3, "jump_track": 2e-3, "jump_pixels": 3e-3, "seam_mae": 0.2, "seam_track": 0.15,
-    "sharpness": 0.6, "speed": 1e-3,
+    "background_between": 2e-3, "jump_track": 2e-3, "jump_pixels": 5e-3, "seam_mae": 0.2, "seam_track": 0.15,
+    "sharpness": 15, "speed": 1e-3,
 }  # fmt: skip
 
 
@@ -210,8 +210,8 @@ def test_ground_truth_is_faultless(clean):
         assert clean[name] == 0, name
     for name in ("subject_colour", "subject_size", "colour_drift", "background_within", "background_between"):
         assert clean[name] < 0.005, name
-    assert clean["jump_pixels"] < 0.005  # the light changes within a zone's 48 frames
-    assert clean["seam_mae"] < 1.2
+    assert clean["jump_pixels"] < 0.02  # light and texture change within a zone's 48 frames
+    assert clean["seam_mae"] < 0.9
     assert clean["seam_track"] < 1.2
 
 

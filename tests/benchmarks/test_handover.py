@@ -22,7 +22,7 @@ def test_a_run_in_parts_is_the_whole_run():
 
 def test_compares_with_the_truth():
     scene = dict(
-        colour="green", shape="square", motion="sliding", background="gray", colour_rgb=(0.1, 0.7, 0.2), mark="dot",
+        colour="green", shape="square", motion="sliding", background="gray", colour_rgb=(0.1, 0.7, 0.2), mark="eyes",
         background_rgb=world.BACKGROUNDS["gray"], size=0.2, x=0.5, y=0.5, angle=0.1, phase=0.0, period=36.0,
         direction=1, light=0.6, light_strength=0.2,
     )  # fmt: skip
@@ -37,7 +37,7 @@ def test_compares_with_the_truth():
     assert same["colour"] < 0.01 and same["size"] < 0.01
     stays = compare()
     assert (stays["hue"], stays["motion"], stays["background"]) == (0, 0, 0)
-    differs = compare(**navy, colour="red", colour_rgb=world.COLOURS["red"], mark="bar", size=0.16)
+    differs = compare(**navy, colour="red", colour_rgb=world.COLOURS["red"], mark="mask", size=0.16)
     assert (differs["hue"], differs["mark"]) == (1, 1)
     assert differs["colour"] > 0.5 and differs["size"] == pytest.approx(0.2, abs=0.02)
 

@@ -108,7 +108,7 @@ def motion(clean):
 # Which metrics must see a fault, and from what value on (as a string: down to what); which others it may move, for it
 # really changes them.
 FAULTS = {
-    seam: ({"seam_mae": 3, "seam_mae_max": 3, "seam_track": 10, "seam_track_max": 10, "jerk": 0.01},
+    seam: ({"seam_mae": 2, "seam_mae_max": 2, "seam_track": 10, "seam_track_max": 10, "jerk": 0.01},
            {"speed"}),
     colour: ({"colour_drift": 0.15}, {"sharpness", "sharpness_ratio"}),
     background: ({"background_drift": 0.06}, {"sharpness", "sharpness_ratio"}),
@@ -116,10 +116,11 @@ FAULTS = {
     shape: ({"shape_drift": 0.4, "prompt_shape": "0.67", "prompt": "0.92"}, {"sharpness", "sharpness_ratio"}),
     mark: ({"mark_drift": 0.8}, {"sharpness", "sharpness_ratio"}),
     flicker: ({"flicker": "0.93"}, {"colour_drift", "background_drift"}),
-    blur: ({"sharpness_ratio": "0.2", "sharpness": "8"}, {"colour_drift"}),
+    # so wide edges mislead the reader a little
+    blur: ({"sharpness_ratio": "0.2", "sharpness": "400"}, {"colour_drift", "background_drift", "jerk", "size_jerk"}),
     duplicate: ({"duplicates": 0.33}, {"sharpness", "sharpness_ratio"}),
     stutter: ({"jerk": 0.05, "seam_track": 10}, {"seam_track_max"}),
-    still: ({"speed": "0.0001", "prompt": "0.75", "prompt_motion": "0"}, {"jerk", "flicker"}),
+    still: ({"speed": "0.0001", "prompt": "0.75", "prompt_motion": "0"}, {"jerk", "flicker", "sharpness"}),
     motion: ({"prompt_motion": "0.34", "prompt": "0.84"}, {"speed", "jerk", "seam_mae_max", "seam_track_max"}),
 }  # fmt: skip
 
@@ -127,7 +128,7 @@ FAULTS = {
 CALM = {
     "colour_drift": 0.01, "size_drift": 0.02, "shape_drift": 0, "mark_drift": 0.01, "background_drift": 0.005,
     "seam_mae": 0.15, "seam_mae_max": 0.15, "seam_track": 0.3, "seam_track_max": 0.7, "jerk": 1e-3, "size_jerk": 2e-3,
-    "flicker": 0.004, "sharpness": 1.5, "sharpness_ratio": 0.02, "duplicates": 0, "speed": 4e-3, "prompt": 0,
+    "flicker": 0.008, "sharpness": 20, "sharpness_ratio": 0.02, "duplicates": 0, "speed": 4e-3, "prompt": 0,
     "prompt_colour": 0, "prompt_shape": 0, "prompt_motion": 0, "prompt_background": 0,
 }  # fmt: skip
 

@@ -36,7 +36,7 @@ def test_switches(seen, expected):
 def film(late):
     """A green square that slides, before backgrounds that change `late` frames after 24 and 48."""
     scene = dict(
-        colour="green", shape="square", motion="sliding", colour_rgb=world.COLOURS["green"], mark="dot", size=0.17,
+        colour="green", shape="square", motion="sliding", colour_rgb=world.COLOURS["green"], mark="eyes", size=0.17,
         angle=0.1, light=0.6, light_strength=0.2, phase=0.0, direction=1, x=0.5, y=0.5, period=36.0,
     )  # fmt: skip
     frames = []

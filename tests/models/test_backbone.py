@@ -6,10 +6,9 @@ import comfy.ldm.wan.vae
 import comfy.model_base
 import pytest
 import torch
-from longtake.backbone.demo import loader, text, world
-from longtake.backbone.demo.training import align_preview, common, parallel_vae
-from longtake.backbone.demo.training.vae import fold, initialise, widen
-from longtake.backbone.demo.worlds import WORLDS
+from longtake.backbone.demo import latent, loader, text, world
+from longtake.backbone.demo.training import assemble, common, parallel_vae
+from longtake.backbone.demo.training.vae import draw_images, heads, inflate, initialise, motion_only, videos
 
 import nodes as core_nodes
 
@@ -113,17 +112,53 @@ def test_the_whole_clip_vae_equals_comfyuis_chunked_one(backbone):
         assert torch.allclose(parallel_vae.decode(vae, latent), vae.decode(latent), atol=1e-4)
 
 
-def test_a_wider_vae_starts_with_the_same_pictures(backbone):
-    narrow = backbone[2].first_stage_model.float()
+def test_a_vae_of_images_becomes_one_of_clips():
+    """A convolution over one frame is its last tap; inflated, every frame of a clip is drawn like an image."""
     torch.manual_seed(0)
-    wide = common.new_vae(dim=12)
-    initialise(wide)
-    widen(wide, narrow.state_dict())
-    clip = world.render(world.sample_scene(random.Random(3)), 9).permute(3, 0, 1, 2)[None] * 2 - 1
+    vae = common.new_vae(dim=4)
+    initialise(vae)
+    z, pictures = torch.randn(3, 16, 1, 2, 2), torch.rand(3, 3, 1, 16, 16) * 2 - 1
+    still = pictures.expand(-1, -1, 9, -1, -1)
+    usual = comfy.ldm.wan.vae.CausalConv3d.forward
     with torch.no_grad():
-        latent = parallel_vae.encode(narrow, clip)
-        assert torch.allclose(parallel_vae.encode(wide, clip), latent, atol=1e-4)
-        assert torch.allclose(parallel_vae.decode(wide, latent), parallel_vae.decode(narrow, latent), atol=1e-4)
+        drawn, told = parallel_vae.decode(vae, z), parallel_vae.encode(vae, pictures)
+        parallel_vae.one_frame()
+        try:
+            assert torch.allclose(parallel_vae.decode(vae, z), drawn, atol=1e-5)
+            assert torch.allclose(parallel_vae.encode(vae, pictures), told, atol=1e-5)
+        finally:
+            comfy.ldm.wan.vae.CausalConv3d.forward = usual
+        inflate(vae)
+        clip = parallel_vae.decode(vae, z[:, :, 0].transpose(0, 1)[None])
+        assert torch.allclose(clip[0, :, :1].transpose(0, 1), drawn[:1, :, 0], atol=1e-5)
+        for i in (1, 2):
+            frames = clip[0, :, 4 * i - 3:4 * i + 1]
+            assert torch.allclose(frames, drawn[i].expand_as(frames), atol=1e-5)
+        assert torch.allclose(parallel_vae.encode(vae, still), told.expand(-1, -1, 3, -1, -1), atol=1e-5)
+
+
+def test_latents_tell_where_the_subject_is():
+    """Place, size and angle in every pixel frame are solved for from the offsets that cells near the subject hold."""
+    rng = random.Random(5)
+    axis = (torch.arange(8) + 0.5) / 8
+    v, u = torch.meshgrid(axis, axis, indexing="ij")
+    for motion in world.MOTIONS:
+        scene = world.sample_scene(rng, motion=motion)
+        pose = world.pose(scene, torch.arange(17.0))
+        z = latent.told(scene, [latent.fours(a) for a in pose])
+        back = torch.linalg.pinv(latent.waves() * torch.tensor(latent.OFFSET)[:, None])  # [4, 3]
+        for k in range(1, 5):
+            near = z[7, k].abs() / z[7, k].abs().max()
+            where = near > 0.9
+            places = torch.einsum("fk,kchw->fchw", back, z[10:, k].view(3, 2, 8, 8) / near)
+            design = torch.stack((u[where], v[where], torch.ones(int(where.sum()))), 1)
+            for f in range(4):
+                a, b = torch.linalg.lstsq(design, places[f][:, where].T).solution.T  # u, v in the subject's frame
+                x, y = torch.linalg.solve(torch.stack((a[:2], b[:2])), -torch.stack((a[2], b[2])))
+                found = torch.stack((x, y, 1 / a[:2].norm(), torch.atan2(a[1], a[0])))
+                told = torch.stack([p[4 * k - 3 + f] for p in pose])
+                told[3] = torch.remainder(told[3] + torch.pi, 2 * torch.pi) - torch.pi
+                assert torch.allclose(found, told, atol=0.02), (motion, k, f, found, told)
 
 
 @pytest.mark.parametrize("shape", [(6, 20), (20, 6)])
@@ -132,21 +167,63 @@ def test_muon_steps_are_near_orthogonal(shape):
     assert (torch.linalg.svdvals(common.orthogonal(torch.randn(shape))) - 1).abs().max() < 0.35
 
 
-def test_folding_normalises_the_latent_and_keeps_the_picture():
+def test_told_latents_become_cores_raw_ones_and_the_picture_stays():
     torch.manual_seed(0)
-    vae = comfy.ldm.wan.vae.WanVAE(dim=4, z_dim=16, temperal_downsample=[False, True, True])
+    vae = common.new_vae(dim=4)
     initialise(vae)
-    wan_mean, wan_std, mean = torch.randn(16), torch.rand(16) + 0.5, torch.randn(16)
-    std = torch.rand(16) + 0.5
-    clip = torch.rand(1, 3, 5, 16, 16) * 2 - 1
+    mean, std, clip = torch.randn(16), torch.rand(16) + 0.5, torch.rand(1, 3, 5, 16, 16) * 2 - 1
+    shape = (1, 16, 1, 1, 1)
     with torch.no_grad():
-        raw, picture = parallel_vae.encode(vae, clip), parallel_vae.decode(vae, parallel_vae.encode(vae, clip))
-        fold(vae, mean, std, wan_mean, wan_std)
-        folded = parallel_vae.encode(vae, clip)
-        shape = (1, 16, 1, 1, 1)
-        before = ((raw - wan_mean.view(shape)) / wan_std.view(shape) - mean.view(shape)) / std.view(shape)
-        assert torch.allclose((folded - wan_mean.view(shape)) / wan_std.view(shape), before, atol=1e-4)
-        assert torch.allclose(parallel_vae.decode(vae, folded), picture, atol=1e-3)
+        z = parallel_vae.encode(vae, clip)
+        picture = parallel_vae.decode(vae, z)
+        assemble.to_raw(vae, mean, std)
+        raw = parallel_vae.encode(vae, clip)
+        assert torch.allclose(raw, z * std.view(shape) + mean.view(shape), atol=1e-4)
+        assert torch.allclose(parallel_vae.decode(vae, raw), picture, atol=1e-3)
+
+
+def test_motion_is_learned_without_a_change_to_what_images_taught():
+    """Only older taps, time convolutions, the head and the latent's own convolution have a gradient."""
+    torch.manual_seed(0)
+    vae = common.new_vae(dim=4)
+    initialise(vae)
+    motion_only(vae)
+    parallel_vae.decode(vae, parallel_vae.encode(vae, torch.rand(1, 3, 9, 16, 16))).square().mean().backward()
+    for name, p in vae.named_parameters():
+        if p.grad is None:
+            assert p.ndim < 5 or p.shape[2] == 1, name
+        elif "time_conv" not in name and "head" not in name and p.shape[2] == 3:
+            assert p.grad[:, :, -1].eq(0).all() and p.grad[:, :, :-1].any(), name
+    assert vae.decoder.head[2].weight.grad[:, :, -1].any() and vae.conv2.weight.grad.any()
+
+
+def test_heads_draw_whole_pictures():
+    torch.manual_seed(0)
+    vae = common.new_vae(dim=4)
+    initialise(vae)
+    vae.heads = heads(4)
+    z = torch.randn(2, 16, 1, 8, 8)
+    with torch.no_grad():
+        pictures = draw_images(vae, z)
+        assert [p.shape for p in pictures] == [(2, 3, 1, 64, 64)] * 4
+        assert torch.equal(pictures[0], parallel_vae.decode(vae, z))
+        for head, picture, cells in zip(vae.heads, pictures[1:], (8, 16, 32), strict=True):
+            head.weight.zero_()  # what is left is the bias: the same in every cell
+            flat = draw_images(vae, z)[1 + (8, 16, 32).index(cells)]
+            side = 64 // cells
+            assert torch.equal(flat[..., :side, :side].repeat(1, 1, 1, cells, cells), flat)
+            assert not torch.equal(flat, picture)
+
+
+def test_the_shipped_vae_sees_what_scenes_tell(backbone):
+    """Its latents are the told ones, turned for the previews."""
+    vae, latent_format = backbone[2].first_stage_model.float(), backbone[0].model.latent_format
+    clip, z = videos(random.Random(2), 12, 9)
+    with torch.no_grad():
+        seen = latent_format.process_in(parallel_vae.encode(vae, clip))
+    z, seen = z.transpose(0, 1).flatten(1), seen.transpose(0, 1).flatten(1)
+    left = seen - assemble.procrustes(seen, z) @ z
+    assert left.square().mean() < 0.02 * z.square().mean()
 
 
 def test_turning_the_latent_changes_neither_the_pictures_nor_the_model(backbone):
@@ -168,8 +245,8 @@ def test_turning_the_latent_changes_neither_the_pictures_nor_the_model(backbone)
         picture = parallel_vae.decode(vae, raw)
         before = [{k: x.clone() for k, x in module.state_dict().items()} for module in (vae, wan)]
         try:
-            vae.load_state_dict(align_preview.rotate_vae(before[0], r, mean, std))
-            wan.load_state_dict(align_preview.rotate_model(before[1], r))
+            vae.load_state_dict(assemble.rotate_vae(before[0], r, mean, std))
+            wan.load_state_dict(assemble.rotate_model(before[1], r))
             turned = parallel_vae.encode(vae, clip)
             assert torch.allclose(latent_format.process_in(turned), turn(latent_format.process_in(raw)), atol=1e-3)
             assert torch.allclose(parallel_vae.decode(vae, turned), picture, atol=1e-3)
@@ -187,8 +264,7 @@ def test_a_clip_samples_and_decodes(backbone):
     assert vae.decode(out["samples"]).shape[-4:] == (49, 64, 64, 3)
 
 
-@pytest.mark.parametrize("world", [w.world for w in WORLDS.values()], ids=list(WORLDS))
-def test_the_world_is_continuous_in_time(world):
+def test_the_world_is_continuous_in_time():
     for seed in range(12):
         scene = world.sample_scene(random.Random(seed))
         video = world.render(scene, 60)
@@ -206,5 +282,5 @@ def test_held_out_prompts_are_balanced_and_never_trained():
         counts = [sum(spec[position] == n for spec in held) for n in names]
         assert max(counts) - min(counts) <= 4
     rng = random.Random(0)
-    scenes = [training_scene(world, rng) for _ in range(500)]
+    scenes = [training_scene(rng) for _ in range(500)]
     assert not {(s.colour, s.shape, s.motion, s.background) for s in scenes} & set(held)

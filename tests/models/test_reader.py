@@ -5,26 +5,11 @@ import random
 
 import pytest
 import torch
-from longtake.backbone.demo.worlds import WORLDS
+from longtake.backbone.demo import reader, world
 
 SCENES = 100
 
 pytestmark = pytest.mark.usefixtures("one_thread")
-
-
-@pytest.fixture(params=sorted(WORLDS))
-def name(request):
-    return request.param
-
-
-@pytest.fixture
-def world(name):
-    return WORLDS[name].world
-
-
-@pytest.fixture
-def reader(name):
-    return WORLDS[name].reader
 
 
 def worse(video, generator):
@@ -37,7 +22,7 @@ def worse(video, generator):
 
 
 @pytest.mark.parametrize("spoilt, scenes, share", [(False, SCENES, 0.99), (True, SCENES // 4, 0.97)])
-def test_right_on_ground_truth(world, reader, spoilt, scenes, share):
+def test_right_on_ground_truth(spoilt, scenes, share):
     rng, generator = random.Random(4), torch.Generator().manual_seed(4)
     right = {name: [] for name in ("colour", "shape", "background", "motion")}
     frames = {name: [] for name in ("colour", "shape", "background", "mark", "one", "centre", "size", "angle")}
@@ -63,7 +48,7 @@ def test_right_on_ground_truth(world, reader, spoilt, scenes, share):
     assert not {name: v for name, v in shares.items() if v < share}
 
 
-def test_exact_shades_and_light(world, reader):
+def test_exact_shades_and_light():
     scene = world.sample_scene(random.Random(8), motion="still", shape="circle", background="gray")
     reading = reader.read(world.render(scene, 2))
     assert torch.allclose(reading.colour_rgb, torch.tensor(scene.colour_rgb), atol=0.01)
@@ -73,7 +58,7 @@ def test_exact_shades_and_light(world, reader):
     assert torch.allclose(reading.light, (slope / (1 - scene.light_strength / 2)).expand(2, 2), atol=0.02)
 
 
-def test_two_subjects_and_none(world, reader):
+def test_two_subjects_and_none():
     rng = random.Random(6)
     for background in world.BACKGROUNDS:
         colour = "white" if background != "pink" else "blue"
@@ -91,7 +76,7 @@ def test_two_subjects_and_none(world, reader):
         assert torch.isnan(reading.x).all()
 
 
-def test_fading_backgrounds(world, reader):
+def test_fading_backgrounds():
     """Half way from any background to the next the subject is where it was."""
     rng, names = random.Random(9), list(world.BACKGROUNDS)
     for before, after in zip(names, names[1:] + names[:1], strict=True):
@@ -103,7 +88,7 @@ def test_fading_backgrounds(world, reader):
         assert torch.hypot(reading.x - x, reading.y - y).max() < 0.5 / world.SIZE
 
 
-def test_motion_of_spans(world, reader):
+def test_motion_of_spans():
     rng = random.Random(7)
     wrong = []
     pairs = [(a, b) for a in world.MOTIONS for b in world.MOTIONS if a != b][::2]
@@ -121,7 +106,7 @@ def test_motion_of_spans(world, reader):
     assert len(wrong) <= 0.01 * 4 * len(pairs), wrong
 
 
-def test_noise_and_wrong_layouts(reader):
+def test_noise_and_wrong_layouts():
     assert reader.read(torch.full((2, 64, 64, 3), 0.46)).count.tolist() == [0, 0]
     assert reader.read(torch.rand(2, 64, 64, 3)).fit.max() < 0.5  # noise is no subject that can be explained
     with pytest.raises(ValueError, match=r"square video \[T, H, W, 3\]"):

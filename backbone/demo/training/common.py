@@ -1,16 +1,16 @@
-"""What both training scripts share: ComfyUI on the path, bf16, EMA, learning rate, Muon, checkpoints that resume."""
+"""What both training scripts share: ComfyUI on the path, batches, bf16, EMA, learning rate, Muon, checkpoints that
+resume."""
 
 import argparse
 import copy
 import math
 import os
+import random
 import sys
 import time
 from pathlib import Path
 
 import torch
-
-from ..worlds import WORLDS
 
 HERE = Path(__file__).resolve().parents[1]  # the demo model's folder
 
@@ -20,12 +20,12 @@ def start(description: str) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--out", type=Path, required=True, help="folder for checkpoints and weights")
     parser.add_argument("--init", type=Path, help="weights to start from (safetensors)")
-    parser.add_argument("--world", choices=sorted(WORLDS), default="shipped", help="what the clips show")
     parser.add_argument("--minutes", type=float, default=60,
                         help="length in all, resumed time included; core-minutes on a CPU, so that other work on the "
                         "machine does not shorten the training")
     parser.add_argument("--threads", type=int, default=0, help="of a CPU; 0: as many as there are cores")
-    parser.add_argument("--workers", type=int, default=0, help="processes that render clips beforehand, for a GPU")
+    parser.add_argument("--workers", type=int, default=0, help="processes that draw batches ahead; one core has "
+                        "no use for them, drawing is a twentieth of its work")
     parser.add_argument("--lr", type=float)
     parser.add_argument("--batch", type=int)
     parser.add_argument("--seed", type=int, default=0)
@@ -48,7 +48,7 @@ def comfy_on_path() -> None:
     args.cpu = not torch.cuda.is_available()
 
 
-def new_vae(weights: dict | None = None, dim: int = 8) -> torch.nn.Module:
+def new_vae(weights: dict | None = None, dim: int = 16) -> torch.nn.Module:
     """The demo model's VAE: ComfyUI's WanVAE in float32, its weights unset unless given (then they also tell `dim`)."""
     from comfy.ldm.wan.vae import WanVAE
 
@@ -61,12 +61,40 @@ def new_vae(weights: dict | None = None, dim: int = 8) -> torch.nn.Module:
     return vae
 
 
+def save_weights(weights: dict, path: Path) -> None:
+    """Write a safetensors file at once: whoever reads it sees the old one or the new one."""
+    from safetensors.torch import save_file
+
+    part = path.with_suffix(".part")
+    save_file({k: v.detach().contiguous().cpu() for k, v in weights.items()}, part)
+    part.replace(path)
+
+
 def channels_last(module: torch.nn.Module) -> torch.nn.Module:
     """The same module with its convolutions' weights laid out as a CPU computes them fastest."""
     for p in module.parameters():
         if p.ndim in (4, 5):
             p.data = p.data.contiguous(memory_format=torch.channels_last if p.ndim == 4 else torch.channels_last_3d)
     return module
+
+
+class Batches(torch.utils.data.IterableDataset):
+    """make(rng) over and over; each worker draws numbers of its own."""
+
+    def __init__(self, make, seed: int):
+        self.make, self.seed = make, seed
+
+    def __iter__(self):
+        worker = torch.utils.data.get_worker_info()
+        rng = random.Random(f"{self.seed}, worker {worker.id if worker else 0}")
+        while True:
+            yield self.make(rng)
+
+
+def batches(make, args, step: int):
+    """What make(rng) gives, without end, from `step` on."""
+    return iter(torch.utils.data.DataLoader(Batches(make, args.seed * 1000003 + step), batch_size=None,
+                                            num_workers=args.workers))
 
 
 class Muon(torch.optim.Optimizer):
@@ -105,14 +133,16 @@ class Run:
     """Clock, learning rate, EMA and checkpoint of one training; `steps()` yields until the time is used up.
 
     `model` holds the float32 weights that the optimizers change; `fast` is its bf16 twin that computes (quicker
-    than autocast on a CPU, which converts over and over). Layers named in `keep` stay float32 in the twin.
+    than autocast on a CPU, which converts over and over). Layers named in `keep` stay float32 in the twin. `kind` tells
+    trainings apart: a folder resumes its own alone.
     """
 
     def __init__(self, args, model: torch.nn.Module, optimizers: list, keep: tuple[str, ...] = (),
-                 warmup: float = 0.02, ema: float = 0.998):
-        self.args, self.model, self.optimizers, self.warmup = args, model, optimizers, warmup
-        self.ema = torch.optim.swa_utils.AveragedModel(
-            model, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(ema))
+                 warmup: float = 0.02, ema: float = 0.998, kind: str = ""):
+        self.args, self.model, self.optimizers, self.warmup, self.kind = args, model, optimizers, warmup, kind
+        # short at first, or the weights of the beginning weigh on a short run
+        self.ema = torch.optim.swa_utils.AveragedModel(model, multi_avg_fn=lambda averaged, now, count: (
+            torch._foreach_lerp_(averaged, now, 1 - min(ema, float(count + 1) / float(count + 10)))))
         self.base = [[g["lr"] for g in o.param_groups] for o in optimizers]
         self.step, self.spent = 0, 0.0
         self.fast = channels_last(copy.deepcopy(model).bfloat16())
@@ -122,10 +152,13 @@ class Run:
         self.path = args.out / "checkpoint.pt"
         args.out.mkdir(parents=True, exist_ok=True)
 
-    def load(self) -> dict:
+    def load(self) -> None:
         if not self.path.exists():
-            return {}
+            return
         state = torch.load(self.path, map_location=self.args.device, weights_only=True)
+        if state["kind"] != self.kind:
+            raise SystemExit(f"{self.path} is of another training ({state['kind']}, not {self.kind}): "
+                             "give another --out.")
         self.model.load_state_dict(state["model"])
         self.ema.load_state_dict(state["ema"])
         for o, s in zip(self.optimizers, state["optimizers"], strict=True):
@@ -133,12 +166,12 @@ class Run:
         self.step, self.spent = state["step"], state["spent"]
         torch.manual_seed(self.args.seed + self.step)
         self.copy_weights()
-        return state["extra"]
 
-    def save(self, extra: dict) -> None:
+    def save(self) -> None:
         part = self.path.with_suffix(".part")
         torch.save({"model": self.model.state_dict(), "ema": self.ema.state_dict(), "step": self.step,
-                    "optimizers": [o.state_dict() for o in self.optimizers], "spent": self.spent, "extra": extra}, part)
+                    "optimizers": [o.state_dict() for o in self.optimizers], "spent": self.spent,
+                    "kind": self.kind}, part)
         part.replace(self.path)
 
     def steps(self):

@@ -1,20 +1,26 @@
-"""Train the demo model's video VAE: ComfyUI's own WanVAE on clips of the small world.
+"""Train one half of the demo model's VAE, ComfyUI's own WanVAE: encoder or decoder of the latents that a scene tells.
 
-    COMFYUI_PATH=... python -m backbone.demo.training.vae --out runs/vae --minutes 60
+    COMFYUI_PATH=... python -m backbone.demo.training.vae --part decoder --images --out runs/images --minutes 40
+    COMFYUI_PATH=... python -m backbone.demo.training.vae --part decoder --init runs/images/decoder.safetensors ...
 
-(from the repository's root). `--batch` counts pixel frames, of clips of several lengths: many short ones show the
-decoder more scenes for the same work. The latent gets noise of up to `--noise` standard deviations before it is
-decoded: so the encoder spreads what matters over robust, low-frequency numbers, and the decoder forgives the errors
-that a small video model makes.
+(from the repository's root). What the latents hold is told by `latent.py`, so either half is trained by itself,
+against exactly known pictures or latents, and so is the video model. First on images: convolutions over one frame need
+a third of the work, and a step sees five times as many pictures that differ. Then on clips, where the other taps begin
+with 0.
 """
 
+import copy
 import functools
 import math
 import random
 
 import torch
 
-from . import clips, common
+from .. import latent, world
+from . import common
+
+POSES = 8  # of one scene, among the images
+ANYWHERE = ((0.25, 0.75), (0.25, 0.75), (0.12, 0.3), (-math.pi, math.pi))  # x, y, size, angle of half of the images
 
 
 def cheap_norm(self, x: torch.Tensor) -> torch.Tensor:
@@ -22,19 +28,30 @@ def cheap_norm(self, x: torch.Tensor) -> torch.Tensor:
     return x * (x.square().sum(1, keepdim=True).clamp_min(1e-24).rsqrt() * self.scale) * self.gamma.to(x)
 
 
-def fused_norm():
-    """cheap_norm as one compiled loop over rows of channels, as convolutions on a CPU lay them out."""
+def fuse_norms(vae) -> None:
+    """cheap_norm, and the SiLU that follows it but in attention, as one compiled loop over rows of channels, as
+    convolutions on a CPU lay them out."""
+    from comfy.ldm.wan.vae import RMS_norm
+
+    torch._dynamo.config.recompile_limit = 64
 
     @functools.partial(torch.compile, dynamic=True)
-    def normalise(rows, gamma):
-        return (rows.float() * rows.float().square().sum(-1, keepdim=True).clamp_min(1e-24).rsqrt() * gamma).to(rows)
+    def normalise(rows, gamma, silu: bool):
+        full = rows.float()
+        out = full * full.square().sum(-1, keepdim=True).clamp_min(1e-24).rsqrt() * gamma
+        return (torch.nn.functional.silu(out) if silu else out).to(rows)
 
     def forward(self, x):
         rows = x.movedim(1, -1)
         gamma = self.gamma.flatten().float() * self.scale
-        return normalise(rows.reshape(-1, x.shape[1]), gamma).view(rows.shape).movedim(-1, 1)
+        silu = self.gamma.ndim == 4  # attention's norm is of images
+        return normalise(rows.reshape(-1, x.shape[1]), gamma, silu).view(rows.shape).movedim(-1, 1)
 
-    return forward
+    for module in vae.modules():
+        for name, child in module.named_children():
+            if isinstance(child, torch.nn.SiLU):
+                setattr(module, name, torch.nn.Identity())
+    RMS_norm.forward = forward
 
 
 def initialise(vae) -> None:
@@ -45,145 +62,219 @@ def initialise(vae) -> None:
 
 
 @torch.no_grad()
-def widen(vae, narrow: dict) -> None:
-    """Fill an initialised VAE with the weights of a narrower one, so that both give the same pictures.
+def inflate(vae) -> None:
+    """Make a VAE that has learned images one of clips: convolutions see the newest frame alone, two frames become
+    their mean, and one frame two that are alike."""
+    from comfy.ldm.wan.vae import CausalConv3d, Resample
 
-    The channels added are 0 everywhere at first, for nothing leads into them; what leads out of them is as initialised,
-    and so is what trains them.
-    """
-    for name, wide in vae.named_parameters():
-        old = narrow[name].float()
-        groups = 3 if "to_qkv" in name else 2 if "upsamples" in name and "time_conv" in name else 1
-        if wide.shape == old.shape and "gamma" not in name:
-            wide.copy_(old)
-            continue
-        share = len(old) / len(wide)
-        if "gamma" in name:  # the norm is of all channels
-            wide.fill_(old.mean().item())
-            wide[:len(old)] = old
-            wide *= share**0.5
-            continue
-        for i, (part, kept) in enumerate(zip(wide.chunk(groups), old.chunk(groups), strict=True)):
-            part[len(kept):] = 0
-            if part.ndim > 1:
-                part[:len(kept), :kept.shape[1]] = kept
+    for module in vae.modules():
+        if isinstance(module, CausalConv3d) and module.kernel_size[0] == 3:
+            module.weight[:, :, :-1] = 0
+    for module in vae.modules():
+        conv = getattr(module, "time_conv", None) if isinstance(module, Resample) else None
+        if conv is not None:
+            one = torch.eye(conv.in_channels, device=conv.weight.device)[:, :, None, None]
+            conv.bias.zero_()
+            conv.weight.zero_()
+            if module.mode == "downsample3d":
+                conv.weight[:, :, 1:] = one[:, :, None] / 2
             else:
-                part[:len(kept)] = kept
-            if groups == 3 and i == 0:  # attention divides by the root of its channels
-                part /= share**0.5
+                conv.weight[:, :, -1] = one.repeat(2, 1, 1, 1)
 
 
-def fold(vae, mean: torch.Tensor, std: torch.Tensor, wan_mean: torch.Tensor, wan_std: torch.Tensor) -> None:
-    """Put the latent's normalisation into the two 1x1x1 convolutions, so that core's Wan21 latent format fits.
+def motion_only(vae) -> None:
+    """Let only what sees other frames be trained: older taps, convolutions over time, the head, and what leads into the
+    latent or out of it.
 
-    mean, std: [16] of the latent as it is now, in the Wan21 format's units. Afterwards they are 0 and 1.
+    The taps that have learned from images stay as they are until motion has been learned; large steps would spoil them.
     """
-    with torch.no_grad():
-        # encoder: raw' = (raw - wan_mean - wan_std * mean) / std + wan_mean, on the 16 mean channels
-        c = vae.conv1
-        c.weight[:16] /= std.view(-1, 1, 1, 1, 1)
-        c.bias[:16] = (c.bias[:16] - wan_mean - wan_std * mean) / std + wan_mean
-        # decoder: the inverse on its input
-        c = vae.conv2
-        shift = wan_mean + wan_std * mean - std * wan_mean
-        c.bias += (c.weight[..., 0, 0, 0] * shift).sum(1)
-        c.weight *= std.view(1, -1, 1, 1, 1)
+    from comfy.ldm.wan.vae import CausalConv3d
+
+    def forget_newest(grad):
+        grad = grad.clone()
+        grad[:, :, -1] = 0
+        return grad
+
+    vae.requires_grad_(False)
+    for name, module in vae.named_modules():
+        if isinstance(module, CausalConv3d):
+            module.weight.requires_grad_(module.kernel_size[0] == 3 or name.startswith("conv"))
+            if module.kernel_size[0] == 3 and "head" not in name and "time_conv" not in name:
+                module.weight.register_hook(forget_newest)
 
 
 def optimizers(parameters: list, args) -> list:
-    """Muon for the convolutions but the first and last (whose rows or columns are colours), AdamW for the rest."""
-    if args.optimizer == "adamw":
-        return [torch.optim.AdamW(parameters, lr=args.lr or 2e-3, weight_decay=1e-4, betas=(0.9, 0.99))]
+    """Muon for the convolutions but the first and last (whose rows or columns are colours), AdamW for the rest.
+
+    With --motion nothing decays: the newest taps are to stay as they are.
+    """
     inner = [p for p in parameters if p.ndim > 3 and p.shape[1] > 3 and p.shape[0] > 3]
     ids = {id(p) for p in inner}
     rest = [p for p in parameters if id(p) not in ids]
-    return [common.Muon(inner, lr=args.lr or 2e-3),
+    return [common.Muon(inner, lr=args.lr or 2e-3, weight_decay=0.0 if args.motion else 0.01),
             torch.optim.AdamW(rest, lr=args.lr or 2e-3, weight_decay=0.0, betas=(0.9, 0.99))]
+
+
+def normalised(pictures: torch.Tensor) -> torch.Tensor:
+    """[N, T, H, W, 3] in 0..1 -> [N, 3, T, H, W] in -1..1, in steps of 1 / 255 as from a file."""
+    clips = ((pictures * 255).round() / 127.5 - 1).permute(0, 4, 1, 2, 3)
+    return clips.contiguous(memory_format=torch.channels_last_3d)
+
+
+def images(rng: random.Random, count: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Pictures [count, 3, 1, 64, 64] in -1..1 and latents [count, 16, 1, 8, 8]: POSES of each scene, half of them of
+    the scene's motion and half with the subject anywhere, of any size and angle. `count` is cut to whole scenes."""
+    pictures, latents = [], []
+    for _ in range(max(1, count // POSES)):
+        scene = world.sample_scene(rng)
+        usual = world.pose(scene, torch.tensor([rng.uniform(0, 100) for _ in range(POSES // 2)]))
+        pose = [torch.cat((a, torch.tensor([rng.uniform(*span) for _ in range(POSES // 2)])))
+                for a, span in zip(usual, ANYWHERE, strict=True)]
+        pictures += world.draw(scene, pose)[:, None]
+        latents += latent.told(scene, [a[:, None].expand(-1, 4) for a in pose]).transpose(0, 1)[:, :, None]
+    return normalised(torch.stack(pictures)), torch.stack(latents)
+
+
+def videos(rng: random.Random, count: int, frames: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Clips [count, 3, frames, 64, 64] in -1..1 and their latents [count, 16, n + 1, 8, 8]; frames = 4n + 1."""
+    pictures, latents = [], []
+    for _ in range(count):
+        scene = world.sample_scene(rng)
+        pose = world.pose(scene, rng.uniform(0, 100) + torch.arange(frames, dtype=torch.float32))
+        pictures.append(world.draw(scene, pose))
+        latents.append(latent.told(scene, [latent.fours(a) for a in pose]))
+    return normalised(torch.stack(pictures)), torch.stack(latents)
+
+
+def drawn(rng: random.Random, args) -> tuple[torch.Tensor, torch.Tensor]:
+    """A batch, pictures [B, 3, T, 64, 64] and latents [B, 16, n + 1, 8, 8]: images, or clips of one of the lengths."""
+    if args.images:
+        return images(rng, args.batch or 64)
+    frames = rng.choice(args.lengths)
+    return videos(rng, max(1, round((args.batch or 36) / frames)), frames)
+
+
+def heads(dim: int) -> torch.nn.ModuleList:
+    """Linear maps from what a decoder of width `dim` holds at 8, 16 and 32 pixels to the whole picture."""
+    return torch.nn.ModuleList(torch.nn.Conv2d(c * dim, 3 * f * f, 1) for c, f in ((4, 8), (2, 4), (2, 2)))
+
+
+def draw_images(vae, z: torch.Tensor) -> list[torch.Tensor]:
+    """Images [B, 3, 1, 64, 64] from latents of one frame [B, 16, 1, 8, 8]: the decoder's, and one of each of its heads.
+
+    Taught at every size, the decoder draws what it can with few pixels, where work is cheap.
+    """
+    from comfy.ldm.wan.vae import Resample
+
+    from . import parallel_vae
+
+    d, held = vae.decoder, []
+    x = parallel_vae.walk(d.middle, d.conv1(vae.conv2(z)))
+    held.append(x)
+    for layer in d.upsamples:
+        x = parallel_vae.walk([layer], x)
+        if isinstance(layer, Resample):
+            held.append(x)
+    small = [torch.nn.functional.pixel_shuffle(head(y[:, :, 0]), world.SIZE // y.shape[-1])[:, :, None]
+             for head, y in zip(vae.heads, held, strict=False)]
+    return [parallel_vae.walk(d.head, x), *small]
+
+
+def decoder_loss(vae, clip, z, args) -> tuple[torch.Tensor, torch.Tensor]:
+    """The loss of drawing `clip` [B, 3, T, H, W] from noisy `z` [B, 16, n + 1, h, w], and the squared error in 0..1."""
+    from . import parallel_vae
+
+    noisy = z + args.noise * torch.rand(len(z), 1, 1, 1, 1, device=z.device) * torch.randn_like(z)
+    pictures = draw_images(vae, noisy.bfloat16()) if args.images else [parallel_vae.decode(vae, noisy.bfloat16())]
+    weight = 1 + 2 * latent.by_pixel(latent.near_subject(z))
+    loss = 0
+    for i, picture in enumerate(pictures):
+        error = picture.float() - clip
+        if i == 0:
+            measure = error.square().mean() / 4
+        loss = loss + (weight * (error.abs() + 5 * error.square())).mean() / (3 if i else 1)
+    return loss, measure
+
+
+def encoder_loss(vae, clip, z, args) -> tuple[torch.Tensor, torch.Tensor]:
+    """The loss of telling `z` [B, 16, n + 1, h, w] from `clip` [B, 3, T, H, W], and the latent's squared error."""
+    from . import parallel_vae
+
+    error = parallel_vae.encode(vae, clip.bfloat16()).float() - z
+    weight = 1 + 2 * latent.near_subject(z)
+    return (weight * (error.abs() + 2 * error.square())).mean(), error.square().mean()
 
 
 def main() -> None:
     parser = common.start(__doc__.splitlines()[0])
-    parser.add_argument("--noise", type=float, default=0.4)
-    parser.add_argument("--dim", type=int, help="width (default: --init's, or 8); a wider VAE starts from --init's")
-    parser.add_argument("--optimizer", choices=("muon", "adamw"), default="muon")
+    parser.add_argument("--part", choices=("encoder", "decoder"), required=True)
+    parser.add_argument("--images", action="store_true", help="train on images; what is saved is of clips all the "
+                        "same, with nothing learned of motion")
+    parser.add_argument("--motion", action="store_true", help="train only what sees other frames: after --images")
+    parser.add_argument("--noise", type=float, default=0.1, help="most noise on the latent that is decoded")
+    parser.add_argument("--dim", type=int, default=16, help="width")
     parser.add_argument("--ema", type=float, default=0.998)
-    parser.add_argument("--lengths", type=int, nargs="+", default=[5, 5, 9, 17, 25], help="of clips, in pixel frames")
-    parser.add_argument("--clips", type=int, default=0, help="render so many at the start (0: new ones at every step)")
-    parser.add_argument("--compile", action="store_true", help="fuse the norms: a fifth quicker, needs a C++ compiler")
+    parser.add_argument("--lengths", type=int, nargs="+", default=[5, 9, 17], help="of clips, in pixel frames")
+    parser.add_argument("--compile", action="store_true", help="fuse the norms: a third quicker, needs a C++ compiler")
     parser.add_argument("--save-every", type=int, default=100, help="steps")
-    parser.add_argument("--freeze-encoder", action="store_true",
-                        help="train the decoder alone: the latents, and so a trained video model, stay valid")
     args = parser.parse_args()
+    going_on = (args.out / "checkpoint.pt").exists()
+    if args.motion and (args.images or not (args.init or going_on)):
+        parser.error("--motion goes with --init, the weights that --images gave, and not with --images")
     common.begin(args)
-    import comfy.latent_formats
-    import comfy.ldm.wan.vae
-    from safetensors.torch import load_file, save_file
+    from comfy.ldm.wan.vae import RMS_norm
+    from safetensors.torch import load_file
 
     from . import parallel_vae
 
-    weights = load_file(args.init) if args.init else None
-    vae = common.new_vae(weights if not args.dim else None, args.dim or 8).to(args.device)
-    if not args.init or args.dim:
-        initialise(vae)
-    if args.init and args.dim:
-        widen(vae, weights)
-    comfy.ldm.wan.vae.RMS_norm.forward = fused_norm() if args.compile else cheap_norm
-    latent_format = comfy.latent_formats.Wan21()
-    wan_mean, wan_std = (a.to(args.device) for a in (latent_format.latents_mean, latent_format.latents_std))
-    mean, std = torch.zeros_like(wan_mean), torch.ones_like(wan_std)
-    if args.freeze_encoder:
-        vae.encoder.requires_grad_(False)
-        vae.conv1.requires_grad_(False)
-    trained = [p for p in vae.parameters() if p.requires_grad]
-    run = common.Run(args, vae, optimizers(trained, args), ema=args.ema)
-    extra = run.load()
-    if extra:
-        mean, std = extra["mean"], extra["std"]
-    source = clips.Source(args.world, args.seed + run.step, args.device, args.clips, workers=args.workers)
-    rng = random.Random(args.seed * 1000003 + run.step)
+    vae = common.new_vae(dim=args.dim)
+    initialise(vae)
+    if args.part == "decoder":
+        vae.encoder = vae.conv1 = None
+    else:
+        vae.decoder = vae.conv2 = None
+    if args.init and not going_on:
+        vae.load_state_dict({k: v.float() for k, v in load_file(args.init).items()})
+    if args.compile:
+        fuse_norms(vae)
+    else:
+        RMS_norm.forward = cheap_norm
+    if args.images:
+        parallel_vae.one_frame()
+        if args.part == "decoder":
+            vae.heads = heads(args.dim)
+    vae.to(args.device)
+    stage = "images" if args.images else "motion" if args.motion else "clips"
+    run = common.Run(args, vae, optimizers(list(vae.parameters()), args), ema=args.ema,
+                     kind=f"{args.part} of dim {args.dim} on {stage}")
+    run.load()
+    if args.motion:
+        motion_only(run.fast)
+    source = common.batches(functools.partial(drawn, args=args), args, run.step)
+    loss_of = decoder_loss if args.part == "decoder" else encoder_loss
     log = []
     for step in run.steps():
-        frames = rng.choice(args.lengths)
-        count = max(1, round((args.batch or 36) / frames))
-        clip = source.batch(rng, count, frames)
-        with torch.set_grad_enabled(not args.freeze_encoder):
-            raw = parallel_vae.encode(run.fast, clip.bfloat16())
-        z = ((raw.float() - wan_mean) / wan_std - mean) / std
-        amount = args.noise * torch.rand(count, 1, 1, 1, 1, device=z.device)
-        noisy = ((z + amount * torch.randn_like(z)) * std + mean) * wan_std + wan_mean
-        out = parallel_vae.decode(run.fast, noisy.bfloat16())
-        if not args.freeze_encoder:  # running statistics of the latent
-            flat = z.detach().transpose(0, 1).flatten(1)
-            pace = 0.02 if step > 50 else 0.1
-            mean = mean + pace * std * flat.mean(1).view_as(mean)
-            std = std * (1 + pace * (flat.std(1).view_as(std) - 1))
-        moved = torch.zeros_like(clip[:, :1])
-        moved[:, :, 1:] = (clip[:, :, 1:] - clip[:, :, :-1]).abs().amax(1, keepdim=True)
-        weight = 1 + 3 * (moved > 0.1).float()
-        error = out.float() - clip
-        loss = (weight * (error.abs() + 5 * error.square())).mean() + 0.002 * z.square().mean()
+        clip, z = next(source)
+        loss, measure = loss_of(run.fast, clip.to(args.device), z.to(args.device), args)
         run.update(loss)
-        log.append((loss.item(), error.square().mean().item() / 4))
+        log.append((loss.item(), measure.item()))
         if (step + 1) % args.save_every == 0:
             mean_loss, mean_error = torch.tensor(log[-args.save_every:]).mean(0).tolist()
             print(f"step {step + 1} {run.spent / 60:.1f} min loss {mean_loss:.4f}"
-                  f" psnr {-10 * math.log10(mean_error):.2f} latent std {std.min():.2f}..{std.max():.2f}", flush=True)
-            run.save({"mean": mean, "std": std})
-    run.save({"mean": mean, "std": std})
+                  f" {-10 * math.log10(mean_error):.2f} dB{' of the latent' * (args.part == 'encoder')}", flush=True)
+            run.save()
+            export(run, args)
+    run.save()
+    export(run, args)
 
-    vae.load_state_dict(run.ema.module.state_dict())
-    if not args.freeze_encoder:
-        run.copy_weights()
-        with torch.no_grad():  # statistics over many clips, then fold them in
-            sums = []
-            for _ in range(64):
-                raw = parallel_vae.encode(run.fast, source.batch(rng, 1, 49).bfloat16()).float()
-                sums.append(((raw - wan_mean) / wan_std).transpose(0, 1).flatten(1))
-            z = torch.cat(sums, 1)
-            fold(vae, z.mean(1), z.std(1), wan_mean.flatten(), wan_std.flatten())
-    weights = {k: v.detach().half().contiguous().cpu() for k, v in vae.state_dict().items()}
-    save_file(weights, args.out / "vae.safetensors")
-    print("saved", args.out / "vae.safetensors", flush=True)
+
+def export(run, args) -> None:
+    vae = run.ema.module
+    if args.images:
+        vae = copy.deepcopy(vae)
+        vae.heads = None
+        inflate(vae)
+    common.save_weights(vae.state_dict(), args.out / f"{args.part}.safetensors")
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ two cells of the latent, and the horizon lies on a cell's edge: so a small decod
 """
 
 import functools
+import math
 
 import torch
 
@@ -75,3 +76,10 @@ def shadow(x: torch.Tensor, y: torch.Tensor, size: torch.Tensor, pixels: int) ->
     along = (axis[:, None] - SHADOW_Y) / SHADOW_HEIGHT
     inside = (1.2 - across.square() - along.square()).clamp(0, 1)
     return 1 - SHADOW_DARK * (1 - 0.65 * height) * inside
+
+
+def lit(scene, x: torch.Tensor, y: torch.Tensor, size: torch.Tensor, pixels: int) -> torch.Tensor:
+    """What the background's colour is multiplied with, [T, H, W]: its light and texture, and the subject's shadow."""
+    axis = (torch.arange(pixels) + 0.5) / pixels - 0.5
+    light = 1 - scene.light_strength * (0.5 + axis[:, None] * math.sin(scene.light) + axis * math.cos(scene.light))
+    return light * texture(scene.background, pixels) * shadow(x, y, size, pixels)
