@@ -14,6 +14,7 @@ import torch
 from . import scenery
 from .subject import MARKS, SHAPES, offsets, turned
 from .world import SIZE
+from .world import pose as pose_at
 
 CELL = 8  # pixels
 SHAPE_CODE = torch.tensor([[1.0, 1.0], [-1.0, 1.0], [-1.0, -1.0], [1.0, -1.0]])  # of SHAPES; alike ones are neighbours
@@ -71,3 +72,9 @@ def told(scene, pose: tuple, pixels: int = SIZE) -> torch.Tensor:
                        MARK * MARK_CODE[MARKS.index(scene.mark)]))[:, None, None]
     channels = BACKGROUND * background, here * facts, here * place
     return torch.cat(channels, 1).transpose(0, 1)
+
+
+def of_clip(scene, frames: int, start: float = 0.0) -> torch.Tensor:
+    """Latent [16, n + 1, h, w] of the scene's clip of frames = 4n + 1 pixel frames, from pixel frame `start` on."""
+    times = start + torch.arange(frames, dtype=torch.float32)
+    return told(scene, [fours(a) for a in pose_at(scene, times)])

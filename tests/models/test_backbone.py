@@ -145,7 +145,7 @@ def test_latents_tell_where_the_subject_is():
     for motion in world.MOTIONS:
         scene = world.sample_scene(rng, motion=motion)
         pose = world.pose(scene, torch.arange(17.0))
-        z = latent.told(scene, [latent.fours(a) for a in pose])
+        z = latent.of_clip(scene, 17)
         back = torch.linalg.pinv(latent.waves() * torch.tensor(latent.OFFSET)[:, None])  # [4, 3]
         for k in range(1, 5):
             near = z[7, k].abs() / z[7, k].abs().max()

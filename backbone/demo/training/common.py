@@ -25,7 +25,7 @@ def start(description: str) -> argparse.ArgumentParser:
                         "machine does not shorten the training")
     parser.add_argument("--threads", type=int, default=0, help="of a CPU; 0: as many as there are cores")
     parser.add_argument("--workers", type=int, default=0, help="processes that draw batches ahead; one core has "
-                        "no use for them, drawing is a twentieth of its work")
+                        "no use for them, drawing is a small part of its work")
     parser.add_argument("--lr", type=float)
     parser.add_argument("--batch", type=int)
     parser.add_argument("--seed", type=int, default=0)
@@ -156,8 +156,8 @@ class Run:
         if not self.path.exists():
             return
         state = torch.load(self.path, map_location=self.args.device, weights_only=True)
-        if state["kind"] != self.kind:
-            raise SystemExit(f"{self.path} is of another training ({state['kind']}, not {self.kind}): "
+        if state.get("kind") != self.kind:
+            raise SystemExit(f"{self.path} is of another training ({state.get('kind')}, not {self.kind}): "
                              "give another --out.")
         self.model.load_state_dict(state["model"])
         self.ema.load_state_dict(state["ema"])

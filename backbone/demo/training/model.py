@@ -42,11 +42,10 @@ def training_prompt(rng: random.Random, named: tuple[str, ...]) -> str:
 def drawn(rng: random.Random, args) -> tuple[torch.Tensor, list[str]]:
     """Latents [B, 16, n + 1, 8, 8] of new scenes, 4n + 1 frames each, and prompts: whole clips or more, short ones."""
     short = rng.random() < args.short
-    time = torch.arange(9 if short else world.FRAMES, dtype=torch.float32)
     latents, prompts = [], []
     for _ in range((args.batch or 16) * (4 if short else 1)):
         scene = training_scene(rng)
-        latents.append(latent.told(scene, [latent.fours(a) for a in world.pose(scene, time)]))
+        latents.append(latent.of_clip(scene, 9 if short else world.FRAMES))
         prompts.append(training_prompt(rng, (scene.colour, scene.shape, scene.motion, scene.background)))
     return torch.stack(latents), prompts
 

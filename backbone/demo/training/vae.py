@@ -140,9 +140,9 @@ def videos(rng: random.Random, count: int, frames: int) -> tuple[torch.Tensor, t
     pictures, latents = [], []
     for _ in range(count):
         scene = world.sample_scene(rng)
-        pose = world.pose(scene, rng.uniform(0, 100) + torch.arange(frames, dtype=torch.float32))
-        pictures.append(world.draw(scene, pose))
-        latents.append(latent.told(scene, [latent.fours(a) for a in pose]))
+        start = rng.uniform(0, 100)
+        pictures.append(world.render(scene, frames, start))
+        latents.append(latent.of_clip(scene, frames, start))
     return normalised(torch.stack(pictures)), torch.stack(latents)
 
 
@@ -176,7 +176,7 @@ def draw_images(vae, z: torch.Tensor) -> list[torch.Tensor]:
         if isinstance(layer, Resample):
             held.append(x)
     small = [torch.nn.functional.pixel_shuffle(head(y[:, :, 0]), world.SIZE // y.shape[-1])[:, :, None]
-             for head, y in zip(vae.heads, held, strict=False)]
+             for head, y in zip(vae.heads, held[:-1], strict=True)]
     return [parallel_vae.walk(d.head, x), *small]
 
 
@@ -215,7 +215,7 @@ def main() -> None:
     parser.add_argument("--dim", type=int, default=16, help="width")
     parser.add_argument("--ema", type=float, default=0.998)
     parser.add_argument("--lengths", type=int, nargs="+", default=[5, 9, 17], help="of clips, in pixel frames")
-    parser.add_argument("--compile", action="store_true", help="fuse the norms: a third quicker, needs a C++ compiler")
+    parser.add_argument("--compile", action="store_true", help="fuse the norms: quicker, needs a C++ compiler")
     parser.add_argument("--save-every", type=int, default=100, help="steps")
     args = parser.parse_args()
     going_on = (args.out / "checkpoint.pt").exists()
