@@ -1,14 +1,29 @@
 """The demo model loads through ComfyUI's own loaders; its text encoder, VAE and world do what they say."""
 
+import argparse
+import copy
 import random
 
 import comfy.ldm.wan.vae
 import comfy.model_base
 import pytest
 import torch
+from comfy.cli_args import args as cli_args
 from longtake.backbone.demo import latent, loader, text, world
 from longtake.backbone.demo.training import assemble, common, parallel_vae
-from longtake.backbone.demo.training.vae import draw_images, heads, inflate, initialise, motion_only, videos
+from longtake.backbone.demo.training.vae import (
+    decoder_loss,
+    draw_images,
+    encoder_loss,
+    half,
+    heads,
+    held_half,
+    inflate,
+    initialise,
+    motion_only,
+    picture_loss,
+    videos,
+)
 
 import nodes as core_nodes
 
@@ -16,6 +31,12 @@ import nodes as core_nodes
 @pytest.fixture(scope="module")
 def backbone():
     return loader.load_model(), loader.load_clip(), loader.load_vae()
+
+
+@pytest.fixture(scope="module")
+def exact_vae(backbone):
+    """ComfyUI's module in float32, whatever the loader computes in here."""
+    return copy.deepcopy(backbone[2].first_stage_model).float()
 
 
 def encode(clip, prompt):
@@ -103,8 +124,8 @@ def test_a_lora_changes_the_demo_model(backbone):
         patched.unpatch_model()
 
 
-def test_the_whole_clip_vae_equals_comfyuis_chunked_one(backbone):
-    vae = backbone[2].first_stage_model.float()
+def test_the_whole_clip_vae_equals_comfyuis_chunked_one(exact_vae):
+    vae = exact_vae
     clip = world.render(world.sample_scene(random.Random(3)), 17).permute(3, 0, 1, 2)[None] * 2 - 1
     with torch.no_grad():
         latent = vae.encode(clip)
@@ -161,6 +182,46 @@ def test_latents_tell_where_the_subject_is():
                 assert torch.allclose(found, told, atol=0.02), (motion, k, f, found, told)
 
 
+@pytest.mark.parametrize("part", ["encoder", "decoder"])
+def test_a_half_is_trained_through_the_other_which_stays(part, tmp_path):
+    """The picture's error reaches the encoder through a decoder; a decoder draws told latents and an encoder's."""
+    args = argparse.Namespace(part=part, dim=4, through=tmp_path / "other.safetensors", compile=False, device="cpu",
+                              noise=0.0, images=False)
+    torch.manual_seed(0)
+    other = "decoder" if part == "encoder" else "encoder"
+    common.save_weights(half(other, 4).state_dict(), args.through)
+    vae, held = half(part, 4).bfloat16(), held_half(args)
+    assert (held.encoder is None) == (part == "encoder") and not any(p.requires_grad for p in held.parameters())
+    clip, z = videos(random.Random(0), 1, 5)
+    if part == "encoder":
+        (told, _), (through, error) = encoder_loss(vae, clip, z, args), encoder_loss(vae, clip, z, args, held)
+        seen = parallel_vae.encode(vae, clip.bfloat16())
+        drawn, again = picture_loss(parallel_vae.decode(held, seen), clip, z)
+        assert torch.equal(through, told + drawn) and torch.equal(error, again)
+    else:
+        losses = {decoder_loss(vae, clip, z, args, held)[0].item() for _ in range(20)}
+        assert len(losses) == 2 and decoder_loss(vae, clip, z, args)[0].item() in losses
+        through = decoder_loss(vae, clip, z, args, held)[0]
+    through.backward()
+    assert all(p.grad is not None for p in vae.parameters()) and all(p.grad is None for p in held.parameters())
+
+
+def test_a_quick_cpu_computes_the_vae_in_bf16_and_the_pictures_stay(backbone, exact_vae, monkeypatch):
+    vae = backbone[2]
+    clip = world.render(world.sample_scene(random.Random(4)), 9)
+    for quick, chosen, dtype in ((True, False, torch.bfloat16), (True, True, torch.float32),
+                                 (False, False, torch.float32)):
+        monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda quick=quick: quick)
+        monkeypatch.setattr(cli_args, "fp32_vae", chosen)
+        vae = loader.load_vae()
+        assert vae.vae_dtype == dtype and next(vae.first_stage_model.parameters()).dtype == dtype
+        with torch.no_grad():
+            exact = exact_vae.decode(exact_vae.encode(clip.permute(3, 0, 1, 2)[None] * 2 - 1))
+        exact = (exact[0].permute(1, 2, 3, 0) / 2 + 0.5).clamp(0, 1)
+        error = (vae.decode(vae.encode(clip))[0] - exact).square().mean()
+        assert error < 1e-4  # 40 dB, there and back
+
+
 @pytest.mark.parametrize("shape", [(6, 20), (20, 6)])
 def test_muon_steps_are_near_orthogonal(shape):
     torch.manual_seed(0)
@@ -215,9 +276,9 @@ def test_heads_draw_whole_pictures():
             assert not torch.equal(flat, picture)
 
 
-def test_the_shipped_vae_sees_what_scenes_tell(backbone):
+def test_the_shipped_vae_sees_what_scenes_tell(backbone, exact_vae):
     """Its latents are the told ones, turned for the previews."""
-    vae, latent_format = backbone[2].first_stage_model.float(), backbone[0].model.latent_format
+    vae, latent_format = exact_vae, backbone[0].model.latent_format
     clip, z = videos(random.Random(2), 12, 9)
     with torch.no_grad():
         seen = latent_format.process_in(parallel_vae.encode(vae, clip))
@@ -226,10 +287,10 @@ def test_the_shipped_vae_sees_what_scenes_tell(backbone):
     assert left.square().mean() < 0.02 * z.square().mean()
 
 
-def test_turning_the_latent_changes_neither_the_pictures_nor_the_model(backbone):
+def test_turning_the_latent_changes_neither_the_pictures_nor_the_model(backbone, exact_vae):
     """Rotated weights on rotated latents give the same pictures and rotated predictions."""
-    model, _, vae = backbone
-    vae, wan = vae.first_stage_model.float(), model.model.diffusion_model
+    model, vae = backbone[0], exact_vae
+    wan = model.model.diffusion_model
     latent_format = model.model.latent_format
     mean, std = latent_format.latents_mean.flatten(), latent_format.latents_std.flatten()
     torch.manual_seed(0)
