@@ -14,6 +14,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = Path(__file__).resolve().parent / "results"
+CFG = 2.5  # of the demo model, as in its templates; with more, guidance exaggerates: pulsing subjects grow too large
 
 
 def parser(name: str, doc: str) -> argparse.ArgumentParser:
@@ -32,7 +33,7 @@ def positive(text: str) -> int:
 def sampling_options(parser: argparse.ArgumentParser, steps: int) -> None:
     """What a benchmark that samples takes; steps: by default."""
     parser.add_argument("--steps", type=int, default=steps)
-    parser.add_argument("--cfg", type=float, default=4.0)
+    parser.add_argument("--cfg", type=float, default=CFG)
     parser.add_argument("--weights", type=Path, help="folder of the demo model's .safetensors files")
     parser.add_argument("--out", type=Path, default=RESULTS, help="folder")
 

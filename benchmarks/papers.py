@@ -25,7 +25,7 @@ from .tables import LEGEND, PAIRS, Runs, Table
 
 MOST = 1000  # prompts, seeds
 ANOTHER = 100_000  # between the seeds of a prompt's first and second video
-STEPS = {False: (16, 4.0), True: (50, 6.0)}  # of a real model or not: steps, CFG
+STEPS = {False: (16, command.CFG), True: (50, 6.0)}  # of a real model or not: steps, CFG
 
 
 def parse(argv=None):

@@ -59,8 +59,9 @@ class Bench:
         )
         with torch.inference_mode():
             return comfy.sample.sample_custom(
-                self.model, comfy.sample.prepare_noise(start, seed), 4.0, comfy.samplers.sampler_object("euler"),
-                sigmas, positive, self.negative, start, noise_mask=latent.get("noise_mask"), disable_pbar=True,
+                self.model, comfy.sample.prepare_noise(start, seed), command.CFG,
+                comfy.samplers.sampler_object("euler"), sigmas, positive, self.negative, start,
+                noise_mask=latent.get("noise_mask"), disable_pbar=True,
                 seed=seed,
             )  # fmt: skip
 

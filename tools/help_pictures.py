@@ -7,6 +7,7 @@ From the repository's root. Needs Playwright with Chromium (LONGTAKE_CHROMIUM: i
 brings. The server's own settings are neither used nor changed.
 """
 
+import contextlib
 import io
 import json
 import os
@@ -17,6 +18,7 @@ from PIL import Image
 
 from .make_workflows import WORKFLOWS, file_name
 
+DOCS = WORKFLOWS.parent / "web" / "docs"
 # Picture: its template, the types of the nodes in it, which lie as in the template, and values of their widgets.
 CUSTOM = {"preset": "custom"}  # the other presets turn widgets grey
 PICTURES = {
@@ -52,11 +54,17 @@ SHOW = """([kinds, values, [left, top], margin]) => {
 }"""
 
 
-def take(page, template, kinds, values):
-    """A picture of a template's nodes of these types, as the page shows them."""
+def load(page, template):
+    """Show a template; its graph."""
     graph = json.loads((WORKFLOWS / f"{file_name(template)}.json").read_text(encoding="utf-8"))
     page.evaluate("g => window.app.loadGraphData(g, true, true, null)", graph)
     page.wait_for_timeout(1500)
+    return graph
+
+
+def take(page, template, kinds, values):
+    """A picture of a template's nodes of these types, as the page shows them."""
+    load(page, template)
     found, width, height = page.evaluate(SHOW, [kinds, values, CORNER, MARGIN])
     if found != len(kinds):
         raise SystemExit(f"{template} has {found} nodes of {', '.join(kinds)}")
@@ -65,23 +73,29 @@ def take(page, template, kinds, values):
     return Image.open(io.BytesIO(page.screenshot(clip=clip))).convert("RGB")
 
 
-def main(url="http://127.0.0.1:8188", *names):
+@contextlib.contextmanager
+def opened(url, size):
+    """A page of `size` with ComfyUI in it, ready."""
     from playwright.sync_api import sync_playwright
 
-    docs = WORKFLOWS.parent / "web" / "docs"
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(
             executable_path=os.environ.get("LONGTAKE_CHROMIUM") or shutil.which("chromium"), args=["--no-sandbox"]
         )
-        page = browser.new_page(viewport=SIZE)
+        page = browser.new_page(viewport=size)
         page.route("**/settings", lambda route: route.fulfill(json=SETTINGS))
         page.goto(url, timeout=120_000)
         page.wait_for_function(READY, timeout=120_000)
         page.wait_for_timeout(2000)
         page.keyboard.press("Escape")
-        for name in names or PICTURES:
-            take(page, *PICTURES[name]).save(docs / f"{name}.jpg", quality=QUALITY)
+        yield page
         browser.close()
+
+
+def main(url="http://127.0.0.1:8188", *names):
+    with opened(url, SIZE) as page:
+        for name in names or PICTURES:
+            take(page, *PICTURES[name]).save(DOCS / f"{name}.jpg", quality=QUALITY)
 
 
 if __name__ == "__main__":

@@ -160,7 +160,7 @@ def main() -> None:
     parser.add_argument("--prompts", type=int, default=60, help="held-out prompts to sample, 1..60")
     parser.add_argument("--clips", type=int, default=24, help="clips per length for the VAE")
     parser.add_argument("--steps", type=int, default=30)
-    parser.add_argument("--cfg", type=float, default=4.0)
+    parser.add_argument("--cfg", type=float, default=2.5)
     parser.add_argument("--batch", type=int, default=10, help="prompts per sampler call")
     parser.add_argument("--fast", action="store_true", help="12 prompts and 4 clips: a first impression")
     args = parser.parse_args()

@@ -46,7 +46,7 @@ def test_a_small_run(tmp_path):
     folder = tmp_path / "new"
     handover.main(["--pairs", "1", "--steps", "2", "--out", str(folder)])
     text = (folder / "handover.md").read_text()
-    assert "--pairs 1 --steps 2 --cfg 4" in text
+    assert "--pairs 1 --steps 2 --cfg 2.5" in text
     for words in ("The colour named", "The colour left open"):
         part = text.split(f"## {words}")[1].split("## ")[0]
         rows = [line.split(" | ") for line in part.splitlines() if " | " in line]

@@ -6,8 +6,7 @@
 (from the repository's root). What the latents hold is told by `latent.py`, so either half is trained by itself,
 against exactly known pictures or latents, and so is the video model. First on images: convolutions over one frame need
 a third of the work, and a step sees five times as many pictures that differ. Then on clips, where the other taps begin
-with 0. Last, `--through` the other half: what the encoder tells is judged by the picture too, and the decoder draws
-what the encoder tells as well as what the scene does.
+with 0. Last, `--through` a decoder: what the encoder tells is judged by the picture too.
 """
 
 import copy
@@ -189,26 +188,20 @@ def picture_loss(picture, clip, z) -> tuple[torch.Tensor, torch.Tensor]:
     return (weight * (error.abs() + 5 * error.square())).mean(), error.square().mean() / 4
 
 
-def decoder_loss(vae, clip, z, args, other=None) -> tuple[torch.Tensor, torch.Tensor]:
-    """The loss of drawing `clip` [B, 3, T, H, W] from noisy `z` [B, 16, n + 1, h, w], and the squared error in 0..1.
-
-    `other`: an encoder, half of whose latents are drawn in place of told ones.
-    """
+def decoder_loss(vae, clip, z, args) -> tuple[torch.Tensor, torch.Tensor]:
+    """The loss of drawing `clip` [B, 3, T, H, W] from noisy `z` [B, 16, n + 1, h, w], and the squared error in 0..1."""
     from . import parallel_vae
 
     noisy = z + args.noise * torch.rand(len(z), 1, 1, 1, 1, device=z.device) * torch.randn_like(z)
-    if other is not None and torch.rand(()) < 0.5:
-        with torch.no_grad():
-            noisy = parallel_vae.encode(other, clip.bfloat16())
     pictures = draw_images(vae, noisy.bfloat16()) if args.images else [parallel_vae.decode(vae, noisy.bfloat16())]
     loss, measure = picture_loss(pictures[0], clip, z)
     return loss + sum(picture_loss(small, clip, z)[0] for small in pictures[1:]) / 3, measure
 
 
-def encoder_loss(vae, clip, z, args, other=None) -> tuple[torch.Tensor, torch.Tensor]:
+def encoder_loss(vae, clip, z, decoder=None) -> tuple[torch.Tensor, torch.Tensor]:
     """The loss of telling `z` [B, 16, n + 1, h, w] from `clip` [B, 3, T, H, W], and the latent's squared error.
 
-    `other`: a decoder; then what it draws counts as well, and the second number is of its pictures, in 0..1.
+    `decoder`: what it draws counts as well, and the second number is of its pictures, in 0..1.
     """
     from . import parallel_vae
 
@@ -216,8 +209,8 @@ def encoder_loss(vae, clip, z, args, other=None) -> tuple[torch.Tensor, torch.Te
     error = told.float() - z
     weight = 1 + 2 * latent.near_subject(z)
     loss, measure = (weight * (error.abs() + 2 * error.square())).mean(), error.square().mean()
-    if other is not None:
-        drawn, measure = picture_loss(parallel_vae.decode(other, told), clip, z)
+    if decoder is not None:
+        drawn, measure = picture_loss(parallel_vae.decode(decoder, told), clip, z)
         loss = loss + drawn
     return loss, measure
 
@@ -237,14 +230,12 @@ def half(part: str, dim: int, weights=None):
     return vae
 
 
-def held_half(args):
-    """The half that `--through` names, as it computes: bf16, nothing in it is trained. None without."""
-    if args.through is None:
-        return None
-    other = half("encoder" if args.part == "decoder" else "decoder", args.dim, args.through)
+def held_decoder(args):
+    """The decoder that `--through` names, as it computes: bf16, nothing in it is trained."""
+    decoder = half("decoder", args.dim, args.through)
     if args.compile:
-        fuse_norms(other)
-    return common.channels_last(other.bfloat16()).to(args.device).requires_grad_(False)
+        fuse_norms(decoder)
+    return common.channels_last(decoder.bfloat16()).to(args.device).requires_grad_(False)
 
 
 def main() -> None:
@@ -253,8 +244,8 @@ def main() -> None:
     parser.add_argument("--images", action="store_true", help="train on images; what is saved is of clips all the "
                         "same, with nothing learned of motion")
     parser.add_argument("--motion", action="store_true", help="train only what sees other frames: after --images")
-    parser.add_argument("--through", type=Path, help="weights of the other half, that this one is trained with; they "
-                        "stay as they are. Of the same --dim")
+    parser.add_argument("--through", type=Path, help="weights of a decoder of the same --dim, which stay as they are: "
+                        "the encoder is judged by what it draws, too")
     parser.add_argument("--noise", type=float, default=0.1, help="most noise on the latent that is decoded")
     parser.add_argument("--dim", type=int, default=16, help="width")
     parser.add_argument("--ema", type=float, default=0.998)
@@ -265,8 +256,8 @@ def main() -> None:
     going_on = (args.out / "checkpoint.pt").exists()
     if args.motion and (args.images or not (args.init or going_on)):
         parser.error("--motion goes with --init, the weights that --images gave, and not with --images")
-    if args.through and args.images:
-        parser.error("--through is of clips, not of --images")
+    if args.through and (args.images or args.part != "encoder"):
+        parser.error("--through is for the encoder on clips, not for the decoder or --images")
     common.begin(args)
     from comfy.ldm.wan.vae import RMS_norm
 
@@ -283,24 +274,26 @@ def main() -> None:
             vae.heads = heads(args.dim)
     vae.to(args.device)
     stage = "images" if args.images else "motion" if args.motion else "clips"
-    stage += " through the other half" * bool(args.through)
+    stage += " through a decoder" * bool(args.through)
     run = common.Run(args, vae, optimizers(list(vae.parameters()), args), ema=args.ema,
                      kind=f"{args.part} of dim {args.dim} on {stage}")
     run.load()
     if args.motion:
         motion_only(run.fast)
     source = common.batches(functools.partial(drawn, args=args), args, run.step)
-    loss_of = decoder_loss if args.part == "decoder" else encoder_loss
-    other = held_half(args)
+    if args.part == "decoder":
+        loss_of = functools.partial(decoder_loss, args=args)
+    else:
+        loss_of = functools.partial(encoder_loss, decoder=args.through and held_decoder(args))
     log = []
     for step in run.steps():
         clip, z = next(source)
-        loss, measure = loss_of(run.fast, clip.to(args.device), z.to(args.device), args, other)
+        loss, measure = loss_of(run.fast, clip.to(args.device), z.to(args.device))
         run.update(loss)
         log.append((loss.item(), measure.item()))
         if (step + 1) % args.save_every == 0:
             mean_loss, mean_error = torch.tensor(log[-args.save_every:]).mean(0).tolist()
-            of = " of the latent" * (args.part == "encoder" and other is None)
+            of = " of the latent" * (args.part == "encoder" and not args.through)
             print(f"step {step + 1} {run.spent / 60:.1f} min loss {mean_loss:.4f}"
                   f" {-10 * math.log10(mean_error):.2f} dB{of}", flush=True)
             run.save()
