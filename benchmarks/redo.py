@@ -37,6 +37,7 @@ def parse(argv):
     parser.add_argument("--scenarios", type=int, default=24)
     parser.add_argument("--frames", type=int, default=145, help="pixel frames, 4n + 1")
     parser.add_argument("--steps", type=int, default=24)
+    parser.add_argument("--cfg", type=float, default=command.CFG)
     parser.add_argument("--pull", type=float, default=0.5, help="Redo Span's")
     parser.add_argument("--write", action="store_true", help="write results/redo.md")
     return parser.parse_args(argv)
@@ -59,10 +60,9 @@ class Bench:
         )
         with torch.inference_mode():
             return comfy.sample.sample_custom(
-                self.model, comfy.sample.prepare_noise(start, seed), command.CFG,
+                self.model, comfy.sample.prepare_noise(start, seed), self.args.cfg,
                 comfy.samplers.sampler_object("euler"), sigmas, positive, self.negative, start,
-                noise_mask=latent.get("noise_mask"), disable_pbar=True,
-                seed=seed,
+                noise_mask=latent.get("noise_mask"), disable_pbar=True, seed=seed,
             )  # fmt: skip
 
     def empty(self, frames: int) -> dict:
@@ -139,6 +139,7 @@ def main(argv=None):
             lines.append(f"| {key} | {statistics.mean(values):.4g} | {error:.2g} | {statistics.median(values):.4g} |")
     print("\n".join(lines))
     if args.write:
-        head = f"Written by `{command.line('redo', *itertools.filterfalse('--write'.__eq__, argv), '--write')}`."
+        line = command.line("redo", *itertools.filterfalse("--write".__eq__, argv), "--write")
+        head = f"Written by `{line}`; CFG {args.cfg:g}."
         text = "\n".join(["# Redo Span and Continue Video on the demo model", "", head, "", *lines, ""])
         (command.RESULTS / "redo.md").write_text(text, "utf-8")

@@ -25,8 +25,7 @@ SHOW = """(kinds) => {
     canvas.ds.offset = [-left, 70 / canvas.ds.scale - Math.min(...nodes.map((node) => node.pos[1]))];
     canvas.setDirty(true, true);
 }"""
-RUNNING = "async () => (await (await fetch('/queue')).json()).queue_running.length > 0"
-VIDEO = "video[src*=longtake], video:has(source[src*=longtake]), video"
+RUNNING = "async () => Object.values(await (await fetch('/queue')).json()).flat().length > 0"
 
 
 class Film:
@@ -66,7 +65,7 @@ def edit(film, page):
         text.press_sequentially("pulsing"[i:i + 2])
         page.wait_for_timeout(150)
         film.take(150)
-    text.press("Control+Enter")
+    text.press("Escape")
     page.wait_for_timeout(300)
     film.times[-1] = 700
 
@@ -74,7 +73,6 @@ def edit(film, page):
 def run(film, page):
     """The run: a picture whenever the filmstrip has new frames."""
     page.evaluate("() => window.app.queuePrompt(0, 1)")
-    page.wait_for_function(RUNNING)
     while page.evaluate(RUNNING):
         film.take(250)
         page.wait_for_timeout(900)
@@ -84,7 +82,7 @@ def run(film, page):
 
 def play(film, page, seconds=18.3, pictures=30):
     """The video in its node, a part of all frames."""
-    video = page.locator(VIDEO).first
+    video = page.locator("video").first
     video.wait_for(timeout=20_000)
     for i in range(pictures):
         video.evaluate("""(video, at) => new Promise((done) => {

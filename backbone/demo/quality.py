@@ -119,7 +119,8 @@ def report(args, errors: dict[int, torch.Tensor], full: list[tuple], loose: list
         "Written by `python -m backbone.demo.quality` (from the repository's root, with `COMFYUI_PATH` set), through\n"
         "ComfyUI's own loaders, sampler and VAE. The analytic reader (`reader.py`, tested against ground truth)\n"
         f"judges the samples: {len(full)} held-out prompts, each a combination of attributes that training never saw,\n"
-        f"unseen seeds, single clips of {world.FRAMES} frames, {args.steps} steps, euler, simple, CFG {args.cfg:g}.",
+        f"unseen seeds, single clips of {world.FRAMES} frames, {args.steps} steps, euler, simple, CFG {args.cfg:g},\n"
+        f"the VAE in {args.precision}.",
         "",
         "| | target | measured |", "|---|---|---|",
         f"| VAE reconstruction, {len(clips)} unseen clips of {LENGTHS[0]} frames | >= {TARGETS['psnr']} dB "
@@ -173,6 +174,7 @@ def main() -> None:
 
     loader.FOLDER = args.weights.resolve()
     model, clip, vae = loader.load_model(), loader.load_clip(), loader.load_vae()
+    args.precision = str(vae.vae_dtype).removeprefix("torch.")
     with torch.inference_mode():
         errors = {frames: vae_errors(vae, args.clips, frames) for frames in LENGTHS}
         specs = world.held_out()[:args.prompts]

@@ -1,11 +1,10 @@
 """The demo model loads through ComfyUI's own loaders; its text encoder, VAE and world do what they say."""
 
-import argparse
-import copy
 import random
 
 import comfy.ldm.wan.vae
 import comfy.model_base
+import comfy.model_management
 import pytest
 import torch
 from comfy.cli_args import args as cli_args
@@ -23,6 +22,7 @@ from longtake.backbone.demo.training.vae import (
     picture_loss,
     videos,
 )
+from safetensors.torch import load_file
 
 import nodes as core_nodes
 
@@ -33,9 +33,9 @@ def backbone():
 
 
 @pytest.fixture(scope="module")
-def exact_vae(backbone):
-    """ComfyUI's module in float32, whatever the loader computes in here."""
-    return copy.deepcopy(backbone[2].first_stage_model).float()
+def exact_vae():
+    """ComfyUI's module with the shipped weights in float32, whatever the loader computes in here."""
+    return common.new_vae(load_file(loader.OWN / "vae.safetensors"))
 
 
 def encode(clip, prompt):
@@ -184,33 +184,44 @@ def test_latents_tell_where_the_subject_is():
 def test_an_encoder_is_trained_through_a_decoder_which_stays(tmp_path):
     """What the decoder draws of what the encoder tells counts beside the latent, and its error reaches the encoder."""
     torch.manual_seed(0)
-    common.save_weights(half("decoder", 4).state_dict(), tmp_path / "decoder.safetensors")
-    decoder = held_decoder(argparse.Namespace(dim=4, through=tmp_path / "decoder.safetensors", compile=False,
-                                              device="cpu"))
-    vae = half("encoder", 4).bfloat16()
+    given = {k: v.bfloat16() for k, v in half("decoder", 4).state_dict().items()}
+    common.save_weights(given, tmp_path / "decoder.safetensors")
+    decoder, vae = held_decoder(tmp_path / "decoder.safetensors", 4), half("encoder", 4).bfloat16()
     clip, z = videos(random.Random(0), 1, 5)
     (told, _), (through, error) = encoder_loss(vae, clip, z), encoder_loss(vae, clip, z, decoder)
     drawn, squared = picture_loss(parallel_vae.decode(decoder, parallel_vae.encode(vae, clip.bfloat16())), clip, z)
     assert torch.equal(through, told + drawn) and torch.equal(error, squared)
-    seen = torch.autograd.grad(drawn, list(vae.parameters()))
-    assert all(grad.any() for grad in seen)
-    assert not any(p.requires_grad for p in decoder.parameters())
+    drawn.backward()
+    assert all(p.grad.any() for p in vae.parameters()) and all(p.grad is None for p in decoder.parameters())
+    assert all(torch.equal(v, given[k]) for k, v in decoder.state_dict().items())
 
 
-def test_a_quick_cpu_computes_the_vae_in_bf16_and_the_pictures_stay(backbone, exact_vae, monkeypatch):
-    vae = backbone[2]
-    clip = world.render(world.sample_scene(random.Random(4)), 9)
-    for quick, chosen, dtype in ((True, False, torch.bfloat16), (True, True, torch.float32),
-                                 (False, False, torch.float32)):
-        monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda quick=quick: quick)
-        monkeypatch.setattr(cli_args, "fp32_vae", chosen)
-        vae = loader.load_vae()
-        assert vae.vae_dtype == dtype and next(vae.first_stage_model.parameters()).dtype == dtype
-        with torch.no_grad():
-            exact = exact_vae.decode(exact_vae.encode(clip.permute(3, 0, 1, 2)[None] * 2 - 1))
-        exact = (exact[0].permute(1, 2, 3, 0) / 2 + 0.5).clamp(0, 1)
-        error = (vae.decode(vae.encode(clip))[0] - exact).square().mean()
-        assert error < 1e-4  # 40 dB, there and back
+@pytest.mark.parametrize("chosen", [None, "fp32_vae", "fp16_vae", "bf16_vae", "force_fp32"])
+def test_the_vae_computes_in_bf16_where_a_cpu_does_and_nobody_chose(chosen, monkeypatch):
+    def choose(device, quick):
+        """quick: what torch says of the CPU; None: it has no word for it."""
+        monkeypatch.setattr(comfy.model_management, "vae_device", lambda: torch.device(device))
+        monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: quick, raising=False)
+        if quick is None:
+            monkeypatch.delattr(torch.cpu, "_is_avx512_bf16_supported")
+        return loader._vae_dtype()
+
+    if chosen:
+        monkeypatch.setattr(cli_args, chosen, True)
+    assert choose("cpu", True) == (None if chosen else torch.bfloat16)
+    assert choose("cpu", False) is None and choose("cpu", None) is None and choose("cuda", True) is None
+
+
+@pytest.mark.parametrize("dtype, error", [(torch.bfloat16, 1e-5), (torch.float32, 1e-10)])
+def test_either_precision_gives_the_same_pictures(exact_vae, monkeypatch, dtype, error):
+    """50 dB apart at most, there and back."""
+    monkeypatch.setattr(loader, "_vae_dtype", lambda: dtype)
+    vae, clip = loader.load_vae(), world.render(world.sample_scene(random.Random(4)), 9)
+    assert vae.vae_dtype == dtype and next(vae.first_stage_model.parameters()).dtype == dtype
+    with torch.no_grad():
+        exact = exact_vae.decode(exact_vae.encode(clip.permute(3, 0, 1, 2)[None] * 2 - 1))
+    exact = (exact[0].permute(1, 2, 3, 0) / 2 + 0.5).clamp(0, 1)
+    assert (vae.decode(vae.encode(clip))[0] - exact).square().mean() < error
 
 
 @pytest.mark.parametrize("shape", [(6, 20), (20, 6)])

@@ -33,8 +33,13 @@ def to_raw(vae, mean: torch.Tensor, std: torch.Tensor) -> None:
 
 
 def procrustes(factors: torch.Tensor, colours: torch.Tensor) -> torch.Tensor:
-    """The rotation R [16, 16] that brings factors^T R closest to `colours` up to scale (both [16, 3])."""
-    u, _, v = torch.linalg.svd(factors @ colours.T)
+    """The rotation R [16, 16] that brings factors^T R closest to `colours` up to scale (both [16, 3]).
+
+    Three colours say nothing of the other 13 directions: they stay as near to where they are as they can, so that the
+    weights of another training are turned alike.
+    """
+    wanted = factors @ colours.T
+    u, _, v = torch.linalg.svd(wanted + 1e-3 * wanted.norm() * torch.eye(len(wanted)))
     return u @ v
 
 

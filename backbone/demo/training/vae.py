@@ -3,7 +3,7 @@
     COMFYUI_PATH=... python -m backbone.demo.training.vae --part decoder --images --out runs/images --minutes 40
     COMFYUI_PATH=... python -m backbone.demo.training.vae --part decoder --init runs/images/decoder.safetensors ...
 
-(from the repository's root). What the latents hold is told by `latent.py`, so either half is trained by itself,
+(from the repository's root). What the latents hold is told by `latent.py`, so either half can be trained by itself,
 against exactly known pictures or latents, and so is the video model. First on images: convolutions over one frame need
 a third of the work, and a step sees five times as many pictures that differ. Then on clips, where the other taps begin
 with 0. Last, `--through` a decoder: what the encoder tells is judged by the picture too.
@@ -230,12 +230,9 @@ def half(part: str, dim: int, weights=None):
     return vae
 
 
-def held_decoder(args):
-    """The decoder that `--through` names, as it computes: bf16, nothing in it is trained."""
-    decoder = half("decoder", args.dim, args.through)
-    if args.compile:
-        fuse_norms(decoder)
-    return common.channels_last(decoder.bfloat16()).to(args.device).requires_grad_(False)
+def held_decoder(weights, dim: int):
+    """A decoder from a file of weights, as it computes: bf16, nothing in it is trained."""
+    return common.channels_last(half("decoder", dim, weights).bfloat16()).requires_grad_(False)
 
 
 def main() -> None:
@@ -264,8 +261,11 @@ def main() -> None:
     from . import parallel_vae
 
     vae = half(args.part, args.dim, None if going_on else args.init)
+    decoder = args.through and held_decoder(args.through, args.dim)
     if args.compile:
         fuse_norms(vae)
+        if decoder:
+            fuse_norms(decoder)
     else:
         RMS_norm.forward = cheap_norm
     if args.images:
@@ -284,7 +284,7 @@ def main() -> None:
     if args.part == "decoder":
         loss_of = functools.partial(decoder_loss, args=args)
     else:
-        loss_of = functools.partial(encoder_loss, decoder=args.through and held_decoder(args))
+        loss_of = functools.partial(encoder_loss, decoder=decoder and decoder.to(args.device))
     log = []
     for step in run.steps():
         clip, z = next(source)
