@@ -14,15 +14,18 @@ from PIL import Image
 
 from .help_pictures import DOCS, load, opened
 
-SIZE, QUALITY = {"width": 1200, "height": 683}, 55  # pixels; WebP's
+SIZE, QUALITY = {"width": 1260, "height": 730}, 55  # pixels; WebP's
+CLIP = {"x": 60, "y": 47, "width": 1200, "height": 683}  # without the page's tabs and side bar
+RUN, PLAY = 16, 16  # pictures
 VIEW = ["LongTakePromptTimeline", "LongTakeWindowScheduler", "KSampler", "SaveVideo"]  # what the page shows
-SHOW = """(kinds) => {
+SHOW = """([kinds, corner]) => {
     const { graph, canvas } = window.app;
     const nodes = graph._nodes.filter((node) => kinds.includes(node.type));
     const left = Math.min(...nodes.map((node) => node.pos[0])) - 20;
     const right = Math.max(...nodes.map((node) => node.pos[0] + node.size[0])) + 20;
-    canvas.ds.scale = window.innerWidth / (right - left);
-    canvas.ds.offset = [-left, 70 / canvas.ds.scale - Math.min(...nodes.map((node) => node.pos[1]))];
+    const scale = (window.innerWidth - corner) / (right - left);
+    canvas.ds.scale = scale;
+    canvas.ds.offset = [corner / scale - left, 140 / scale - Math.min(...nodes.map((node) => node.pos[1]))];
     canvas.setDirty(true, true);
 }"""
 RUNNING = "async () => Object.values(await (await fetch('/queue')).json()).flat().length > 0"
@@ -35,7 +38,7 @@ class Film:
         self.page, self.frames, self.times = page, [], []
 
     def take(self, milliseconds):
-        self.frames.append(Image.open(io.BytesIO(self.page.screenshot())).convert("RGB"))
+        self.frames.append(Image.open(io.BytesIO(self.page.screenshot(clip=CLIP))).convert("RGB"))
         self.times.append(milliseconds)
 
     def save(self, path):
@@ -71,32 +74,39 @@ def edit(film, page):
 
 
 def run(film, page):
-    """The run: a picture whenever the filmstrip has new frames."""
+    """The run, some pictures of it."""
     page.evaluate("() => window.app.queuePrompt(0, 1)")
+    began = len(film.frames)
     while page.evaluate(RUNNING):
         film.take(250)
-        page.wait_for_timeout(900)
-    page.wait_for_timeout(1500)
+        page.wait_for_timeout(500)
+    taken = film.frames[began:]
+    film.frames[began:] = [taken[round(i * (len(taken) - 1) / (RUN - 1))] for i in range(RUN)]
+    del film.times[began + RUN:]
+    page.wait_for_timeout(4000)  # until the page has said that it is done
     film.take(1200)
 
 
-def play(film, page, seconds=18.3, pictures=30):
+def play(film, page):
     """The video in its node, a part of all frames."""
     video = page.locator("video").first
     video.wait_for(timeout=20_000)
-    for i in range(pictures):
+    seconds = video.evaluate("(video) => video.duration")
+    for i in range(PLAY):
         video.evaluate("""(video, at) => new Promise((done) => {
             video.pause();
             video.onseeked = () => requestAnimationFrame(() => requestAnimationFrame(done));
             video.currentTime = at;
-        })""", (i + 0.5) * seconds / pictures)
+        })""", (i + 0.5) * seconds / PLAY)
         film.take(160)
 
 
 def main(url="http://127.0.0.1:8188"):
     with opened(url, SIZE) as page:
         load(page, "timeline")
-        page.evaluate(SHOW, VIEW)
+        if (banner := page.get_by_text("Introducing Nodes 2.0")).count():
+            banner.evaluate("(e) => { while (e.parentElement.clientHeight < 60) e = e.parentElement; e.remove(); }")
+        page.evaluate(SHOW, [VIEW, CLIP["x"]])
         page.wait_for_timeout(2000)
         film = Film(page)
         edit(film, page)
