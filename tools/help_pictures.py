@@ -55,11 +55,10 @@ SHOW = """([kinds, values, [left, top], margin]) => {
 
 
 def load(page, template):
-    """Show a template; its graph."""
+    """Show a template."""
     graph = json.loads((WORKFLOWS / f"{file_name(template)}.json").read_text(encoding="utf-8"))
     page.evaluate("g => window.app.loadGraphData(g, true, true, null)", graph)
     page.wait_for_timeout(1500)
-    return graph
 
 
 def take(page, template, kinds, values):

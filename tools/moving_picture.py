@@ -82,7 +82,7 @@ def run(film, page):
         page.wait_for_timeout(500)
     taken = film.frames[began:]
     film.frames[began:] = [taken[round(i * (len(taken) - 1) / (RUN - 1))] for i in range(RUN)]
-    del film.times[began + RUN:]
+    film.times[began:] = [250] * RUN
     page.wait_for_timeout(4000)  # until the page has said that it is done
     film.take(1200)
 
