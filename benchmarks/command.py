@@ -57,8 +57,10 @@ def side_by_side(name: str, argv: list[str], args, *files, tell=lambda: None) ->
     if args.workers < 2 or args.claims:
         return
     threads = str(max(1, (os.cpu_count() or 1) // args.workers))
+    killed = []  # told by the handler and looked at below: an exception of its own could leave a worker just started
     with contextlib.ExitStack() as stack:  # killed, too, it takes the workers with it
-        stack.callback(signal.signal, signal.SIGTERM, signal.signal(signal.SIGTERM, signal.default_int_handler))
+        before = signal.signal(signal.SIGTERM, lambda number, _: killed.append(number))
+        stack.callback(signal.signal, signal.SIGTERM, before)
         claims = stack.enter_context(tempfile.TemporaryDirectory())
         command = [sys.executable, "-m", "benchmarks", name, *argv, "--resume", "--claims", claims]
         workers = []
@@ -66,11 +68,13 @@ def side_by_side(name: str, argv: list[str], args, *files, tell=lambda: None) ->
             workers.append(subprocess.Popen(command, cwd=ROOT, env=os.environ | {"OMP_NUM_THREADS": threads}))
             stack.callback(workers[-1].wait)
             stack.callback(workers[-1].terminate)
-        while None in (codes := [worker.poll() for worker in workers]) and not any(codes):
+        while None in (codes := [worker.poll() for worker in workers]) and not any(codes) and not killed:
             time.sleep(1)
             for runs in files:
                 runs.read()
             tell()
+        if killed:
+            raise SystemExit(128 + killed[0])
     if any(codes):
         raise SystemExit(f"python -m benchmarks {name}: a worker failed; --resume goes on from what is there")
     for runs in files:
