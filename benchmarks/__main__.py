@@ -12,7 +12,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 NAMES = (
-    "calls", "distributed", "engine", "evaluations", "events", "handover", "loops", "memory",
+    "calls", "distributed", "engine", "evaluations", "events", "films", "handover", "loops", "memory",
     "papers", "quality", "redo", "scale", "soak", "timing", "vmcr",
 )
 

@@ -304,7 +304,8 @@ def film(args, chosen: dict, weights: str) -> None:
             label: Image.open(args.sheet / "strips" / f"{key_of(args, weights, way, scenario, SEED + i)}.png")
             for label, way in args.table.items()
         }
-        plots.film_sheet(scenario.title, decoded(scenario.frames), strips, args.sheet / f"scenario{i:02d}.png")
+        sheet = plots.film_sheet(scenario.title, decoded(scenario.frames), strips)
+        sheet.save(args.sheet / f"scenario{i:02d}.png")
 
 
 def main(argv=None):

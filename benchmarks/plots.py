@@ -238,7 +238,7 @@ def strip(video: torch.Tensor) -> Image.Image:
     return Image.fromarray((row.clamp(0, 1) * 255).round().byte().numpy())
 
 
-def film_sheet(title: str, frames: int, strips: dict[str, Image.Image], path: Path) -> None:
+def film_sheet(title: str, frames: int, strips: dict[str, Image.Image]) -> Image.Image:
     """Strips under each other: their names on the left, the frame numbers on top."""
     first = next(iter(strips.values()))
     width, height = round(first.width * ZOOM), round(first.height * ZOOM)
@@ -253,7 +253,7 @@ def film_sheet(title: str, frames: int, strips: dict[str, Image.Image], path: Pa
         for k, line in enumerate(_wrapped(draw, name, NAMES - 12)):
             draw.text((MARGIN, y + 8 + 18 * k), line, INK, font(14))
         image.paste(picture.resize((width, height), Image.Resampling.LANCZOS), (MARGIN + NAMES, y))
-    image.save(path)
+    return image
 
 
 def _wrapped(draw: ImageDraw.ImageDraw, text: str, width: int) -> list[str]:

@@ -344,7 +344,8 @@ def film(args, prompts: Prompts, weights: str) -> None:
                 for label, parts in args.table.items()
             }
             name = f"x{round(length / CLIP)}_prompt{i + args.skip:02d}.png"
-            plots.film_sheet(f"{world.prompt(*spec)}   ({title(length)})", decoded(length), strips, args.sheet / name)
+            sheet = plots.film_sheet(f"{world.prompt(*spec)}   ({title(length)})", decoded(length), strips)
+            sheet.save(args.sheet / name)
 
 
 def main(argv=None):

@@ -62,6 +62,9 @@ def load_model():
     model = comfy.sd.load_diffusion_model_state_dict(_read("video_model.safetensors"))
     if model is None:
         raise ValueError("Demo Video Model: this ComfyUI does not recognise video_model.safetensors as a Wan 2.1.")
+    colours, latent_format = _read("latent_rgb.safetensors"), model.get_model_object("latent_format")
+    latent_format.latent_rgb_factors = colours["factors"].tolist()  # of previews; of this model alone, not of all Wans
+    latent_format.latent_rgb_factors_bias = colours["bias"].tolist()
     return ModelSamplingSD3().patch(model, SHIFT)[0]
 
 

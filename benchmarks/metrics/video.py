@@ -39,7 +39,7 @@ METRICS = {
     "colour_drift": Metric("colour drift", -1),
     "size_drift": Metric("size drift", -1),
     "shape_drift": Metric("shape drift", -1, decimals=1),
-    "mark_drift": Metric("mark drift", -1, decimals=1, main=False),
+    "mark_drift": Metric("mark drift", -1, decimals=1),
     "background_drift": Metric("background drift", -1),
     "seam_mae": Metric("seam MAE", -1, 1),
     "seam_track": Metric("seam track", -1, 1),

@@ -4,9 +4,9 @@
         --decoder runs/decoder/decoder.safetensors --model runs/model/video_model.safetensors --out runs/next
 
 (from the repository's root; writes weights and digests, without --out the shipped ones). The latent is turned so that
-ComfyUI's Wan previews show the demo model's colours: core draws previews of every Wan 2.1 latent with the same 16
-factors per colour. A rotation of the 16 channels changes neither the VAE's pictures nor, noise being the same in all
-directions, the video model; so the one that brings our colours closest to those factors is folded into both.
+its colours come as near as a rotation goes to the 16 factors per colour by which core draws previews of every Wan 2.1.
+A rotation of the channels changes neither the VAE's pictures nor, noise being the same in all directions, the video
+model. What it leaves, the model's own factors (latent_rgb.safetensors) make up for: loader.py gives them to ComfyUI.
 """
 
 import argparse
@@ -68,12 +68,12 @@ def rotate_model(weights: dict, r: torch.Tensor) -> dict:
 
 
 def colour_map(count: int = 48) -> torch.Tensor:
-    """Least squares from told latents to the pictures' colours in -1..1: [16, 3]."""
+    """Least squares from told latents to the pictures' colours in -1..1: [17, 3], the last row added to all."""
     clip, z = vae.videos(random.Random("preview"), count, 17)
     first, rest = (torch.nn.functional.avg_pool3d(part, (time, 8, 8))
                    for part, time in ((clip[:, :, :1], 1), (clip[:, :, 1:], 4)))
     z, rgb = (x.transpose(0, 1).flatten(1).T for x in (z, torch.cat((first, rest), 2)))
-    return torch.linalg.lstsq(torch.cat((z, torch.ones(len(z), 1)), 1), rgb).solution[:16]
+    return torch.linalg.lstsq(torch.cat((z, torch.ones(len(z), 1)), 1), rgb).solution
 
 
 @torch.no_grad()
@@ -93,9 +93,11 @@ def main() -> None:
     mean, std = latent_format.latents_mean.flatten(), latent_format.latents_std.flatten()
     whole = common.new_vae({k: v.float() for part in (args.encoder, args.decoder) for k, v in load_file(part).items()})
     to_raw(whole, mean, std)
-    r = procrustes(torch.tensor(latent_format.latent_rgb_factors), colour_map())
+    colours, added = colour_map().split([16, 1])
+    r = procrustes(torch.tensor(latent_format.latent_rgb_factors), colours)
     model = {k: v.float() for k, v in load_file(args.model).items()}
-    results = {"vae": rotate_vae(whole.state_dict(), r, mean, std), "video_model": rotate_model(model, r)}
+    results = {"vae": rotate_vae(whole.state_dict(), r, mean, std), "video_model": rotate_model(model, r),
+               "latent_rgb": {"factors": r @ colours, "bias": added[0]}}
     args.out.mkdir(parents=True, exist_ok=True)
     if args.out.resolve() != common.HERE:
         shutil.copy(common.HERE / "text.safetensors", args.out)
