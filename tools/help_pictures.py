@@ -4,7 +4,8 @@
     python3 -m tools.help_pictures http://127.0.0.1:8188 LongTakeVMCR  # those named; without names all of PICTURES
 
 From the repository's root. Needs Playwright with Chromium (LONGTAKE_CHROMIUM: its path), and Pillow, which ComfyUI
-brings. The server's own settings are neither used nor changed.
+brings. The server's own settings are neither used nor changed. Those of RUN are taken after a run of their template,
+which puts videos into the server's output folder.
 """
 
 import contextlib
@@ -19,14 +20,23 @@ from PIL import Image
 from .make_workflows import WORKFLOWS, file_name
 
 DOCS = WORKFLOWS.parent / "web" / "docs"
-# Picture: its template, the types of the nodes in it, which lie as in the template, and values of their widgets.
+# Picture: its template, the types or titles of the nodes in it, which lie as in the template, and values of their
+# widgets.
 CUSTOM = {"preset": "custom"}  # the other presets turn widgets grey
 PICTURES = {
     "LongTakeWindowScheduler": ("glc_x6", ["LongTakeWindowScheduler"], {}),
     "LongTakeVMCR": ("glc_x6", ["KSamplerSelect", "LongTakeVMCR"], {}),
     "LongTakeSynCoSSampler": ("syncos_three", ["LongTakeSynCoSSampler"], CUSTOM),
     "LongTakeSynCoSKSampler_node": ("syncos_four", ["LongTakeSynCoSKSampler"], CUSTOM),
+    "LongTakePromptTimeline": ("timeline", ["LongTakePromptTimeline"], {}),
+    "LongTakeCompare": ("compare", ["LongTakeCompare"], {}),
+    "LongTakeVideoMetrics": ("measure", ["Left: Video Metrics"], {}),
 }  # fmt: skip
+RUN = {  # picture: what is clicked after the run
+    "LongTakePromptTimeline": ".longtake-timeline .lt-block >> nth=1", "LongTakeCompare": None,
+    "LongTakeVideoMetrics": None,
+}  # fmt: skip
+RUNNING = "async () => Object.values(await (await fetch('/queue')).json()).flat().length > 0"
 # In pixels: the page, where in it the picture begins, and what is shown around the nodes. And JPEG's quality.
 SIZE, CORNER, MARGIN, QUALITY = {"width": 1500, "height": 2400}, (400, 120), 30, 88
 SETTINGS = {"Comfy.TutorialCompleted": True, "Comfy.Locale": "en", "Comfy.VueNodes.Enabled": False,
@@ -37,7 +47,7 @@ READY = """() => window.app?.graph && window.app.extensionManager?.setting &&
 # Brings nodes of these types into view at scale 1; gives their number, and the size of the part to take.
 SHOW = """([kinds, values, [left, top], margin]) => {
     const { graph, canvas } = window.app;
-    const nodes = graph._nodes.filter((node) => kinds.includes(node.type));
+    const nodes = graph._nodes.filter((node) => kinds.includes(node.type) || kinds.includes(node.title));
     for (const widget of nodes.flatMap((node) => node.widgets)) {
         if (!(widget.name in values)) continue;
         widget.value = values[widget.name];
@@ -61,10 +71,26 @@ def load(page, template):
     page.wait_for_timeout(1500)
 
 
-def take(page, template, kinds, values):
-    """A picture of a template's nodes of these types, as the page shows them."""
+def queue(page, watch=lambda: None):
+    """Run the page's graph, to its end; watch: called meanwhile."""
+    page.evaluate("() => window.app.queuePrompt(0, 1)")
+    while page.evaluate(RUNNING):
+        watch()
+        page.wait_for_timeout(500)
+    page.wait_for_timeout(4000)  # until the page has said that it is done
+
+
+def take(page, name):
+    """A picture of a template's nodes, as the page shows them."""
+    template, kinds, values = PICTURES[name]
     load(page, template)
+    if name in RUN:
+        page.evaluate(SHOW, [kinds, values, CORNER, MARGIN])
+        queue(page)
     found, width, height = page.evaluate(SHOW, [kinds, values, CORNER, MARGIN])
+    if RUN.get(name):
+        page.wait_for_timeout(500)
+        page.locator(RUN[name]).click()
     if found != len(kinds):
         raise SystemExit(f"{template} has {found} nodes of {', '.join(kinds)}")
     page.wait_for_timeout(2500)  # the chart asks the server
@@ -94,7 +120,7 @@ def opened(url, size):
 def main(url="http://127.0.0.1:8188", *names):
     with opened(url, SIZE) as page:
         for name in names or PICTURES:
-            take(page, *PICTURES[name]).save(DOCS / f"{name}.jpg", quality=QUALITY)
+            take(page, name).save(DOCS / f"{name}.jpg", quality=QUALITY)
 
 
 if __name__ == "__main__":

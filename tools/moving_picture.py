@@ -12,7 +12,7 @@ import sys
 
 from PIL import Image
 
-from .help_pictures import DOCS, load, opened
+from .help_pictures import DOCS, load, opened, queue
 
 SIZE, QUALITY = {"width": 1260, "height": 730}, 55  # pixels; WebP's
 CLIP = {"x": 60, "y": 47, "width": 1200, "height": 683}  # without the page's tabs and side bar
@@ -28,7 +28,6 @@ SHOW = """([kinds, corner]) => {
     canvas.ds.offset = [corner / scale - left, 140 / scale - Math.min(...nodes.map((node) => node.pos[1]))];
     canvas.setDirty(true, true);
 }"""
-RUNNING = "async () => Object.values(await (await fetch('/queue')).json()).flat().length > 0"
 
 
 class Film:
@@ -75,15 +74,11 @@ def edit(film, page):
 
 def run(film, page):
     """The run, some pictures of it."""
-    page.evaluate("() => window.app.queuePrompt(0, 1)")
     began = len(film.frames)
-    while page.evaluate(RUNNING):
-        film.take(250)
-        page.wait_for_timeout(500)
+    queue(page, lambda: film.take(250))
     taken = film.frames[began:]
     film.frames[began:] = [taken[round(i * (len(taken) - 1) / (RUN - 1))] for i in range(RUN)]
     film.times[began:] = [250] * RUN
-    page.wait_for_timeout(4000)  # until the page has said that it is done
     film.take(1200)
 
 
