@@ -12,8 +12,10 @@ from comfy.cli_args import args as cli_args
 from longtake.backbone.demo import latent, loader, text, world
 from longtake.backbone.demo.training import assemble, common, parallel_vae
 from longtake.backbone.demo.training.vae import (
+    cheap_norm,
     draw_images,
     encoder_loss,
+    fuse_norms,
     half,
     heads,
     held_decoder,
@@ -232,6 +234,23 @@ def test_either_precision_gives_the_same_pictures(exact_vae, monkeypatch, dtype,
 def test_muon_steps_are_near_orthogonal(shape):
     torch.manual_seed(0)
     assert (torch.linalg.svdvals(common.orthogonal(torch.randn(shape))) - 1).abs().max() < 0.35
+
+
+@pytest.mark.parametrize("fused", [True, False])
+def test_quicker_norms_are_cores(exact_vae, monkeypatch, fused):
+    """What is compiled, computed without the compiler."""
+    clip = torch.rand(1, 3, 9, 64, 64) * 2 - 1
+    with torch.inference_mode():
+        plain = exact_vae.decode(exact_vae.encode(clip))
+    norm = comfy.ldm.wan.vae.RMS_norm
+    monkeypatch.setattr(norm, "forward", norm.forward if fused else cheap_norm)
+    quicker = common.new_vae(exact_vae.state_dict())
+    if fused:
+        monkeypatch.setattr(torch, "compile", lambda function, **options: function)
+        fuse_norms(quicker)
+        assert norm.forward.__module__ == fuse_norms.__module__
+    with torch.inference_mode():
+        torch.testing.assert_close(quicker.decode(quicker.encode(clip)), plain, rtol=1e-4, atol=1e-4)
 
 
 def test_told_latents_become_cores_raw_ones_and_the_picture_stays():
