@@ -73,8 +73,8 @@ def side_by_side(name: str, argv: list[str], args, *files, tell=lambda: None) ->
             for runs in files:
                 runs.read()
             tell()
-        if killed:
-            raise SystemExit(128 + killed[0])
+    if killed:
+        raise SystemExit(128 + killed[0])
     if any(codes):
         raise SystemExit(f"python -m benchmarks {name}: a worker failed; --resume goes on from what is there")
     for runs in files:

@@ -3,7 +3,8 @@
     COMFYUI_PATH=... python -m benchmarks films [NAME ...]
 
 Each picture of FILMS is written to web/docs: sheets of a prompt of quality.py's, or of a scenario of events.py's, with
-their seeds and variants, under each other. Look at what comes out, and at the captions on the pages.
+their seeds and variants, under each other; fewer steps than theirs make other videos of them. Look at what comes out,
+and at the captions on the pages.
 """
 
 from dataclasses import dataclass
@@ -100,6 +101,7 @@ def main(argv=None):
     args = parser.parse_args(argv)
     if unknown := [name for name in args.names if name not in FILMS]:
         parser.error(f"{', '.join(unknown)}: not one of {', '.join(FILMS)}")
+    args.out.mkdir(parents=True, exist_ok=True)
     demo = quality.Demo(args)
     for name in args.names or FILMS:
         with torch.inference_mode():

@@ -262,5 +262,5 @@ def _wrapped(draw: ImageDraw.ImageDraw, text: str, width: int) -> list[str]:
     for part in text.replace(",", ",\n").replace(":", ":\n").split("\n"):
         if lines[-1] and draw.textlength(lines[-1] + part, font(14)) > width:
             lines.append("")
-        lines[-1] += part
+        lines[-1] += part if lines[-1] else part.lstrip()
     return lines

@@ -37,11 +37,12 @@ RUN = {  # picture: what is clicked after the run
     "LongTakeVideoMetrics": None,
 }  # fmt: skip
 RUNNING = "async () => Object.values(await (await fetch('/queue')).json()).flat().length > 0"
+ENDS = "async () => Object.values(await (await fetch('/history')).json()).map((run) => run.status.status_str)"
 # In pixels: the page, where in it the picture begins, and what is shown around the nodes. And JPEG's quality.
 SIZE, CORNER, MARGIN, QUALITY = {"width": 1500, "height": 2400}, (400, 120), 30, 88
 SETTINGS = {"Comfy.TutorialCompleted": True, "Comfy.Locale": "en", "Comfy.VueNodes.Enabled": False,
             "Comfy.Minimap.Visible": False, "Comfy.Workflow.ShowMissingModelsWarning": False,
-            "Comfy.Workflow.Persist": False}  # fmt: skip
+            "Comfy.Workflow.Persist": False, "Comfy.Canvas.SelectionToolbox": False}  # fmt: skip
 READY = """() => window.app?.graph && window.app.extensionManager?.setting &&
     window.LiteGraph?.registered_node_types.KSampler"""
 # Brings nodes of these types into view at scale 1; gives their number, and the size of the part to take.
@@ -73,26 +74,31 @@ def load(page, template):
 
 def queue(page, watch=lambda: None):
     """Run the page's graph, to its end; watch: called meanwhile."""
+    before = page.evaluate(ENDS)
     page.evaluate("() => window.app.queuePrompt(0, 1)")
     while page.evaluate(RUNNING):
         watch()
         page.wait_for_timeout(500)
     page.wait_for_timeout(4000)  # until the page has said that it is done
+    ends = page.evaluate(ENDS)
+    if len(ends) <= len(before) or ends[-1] != "success":
+        raise SystemExit("the server refused the graph, or its run failed: see its log")
 
 
 def take(page, name):
     """A picture of a template's nodes, as the page shows them."""
     template, kinds, values = PICTURES[name]
     load(page, template)
-    if name in RUN:
-        page.evaluate(SHOW, [kinds, values, CORNER, MARGIN])
-        queue(page)
     found, width, height = page.evaluate(SHOW, [kinds, values, CORNER, MARGIN])
+    if found != len(kinds):
+        raise SystemExit(f"{template} has {found} nodes of {', '.join(kinds)}")
+    if name in RUN:
+        queue(page)
+        found, width, height = page.evaluate(SHOW, [kinds, values, CORNER, MARGIN])  # nodes have grown
     if RUN.get(name):
         page.wait_for_timeout(500)
         page.locator(RUN[name]).click()
-    if found != len(kinds):
-        raise SystemExit(f"{template} has {found} nodes of {', '.join(kinds)}")
+        page.evaluate("() => window.app.canvas.deselectAll()")
     page.wait_for_timeout(2500)  # the chart asks the server
     clip = {"x": CORNER[0], "y": CORNER[1], "width": width, "height": height}
     return Image.open(io.BytesIO(page.screenshot(clip=clip))).convert("RGB")

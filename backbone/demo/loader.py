@@ -14,6 +14,7 @@ from . import text
 
 FOLDER = OWN = Path(__file__).parent
 DIGESTS = "weights.sha256"  # of a folder's weights, as sha256sum writes and checks them
+COLOURS = "latent_rgb.safetensors"  # of previews
 SHIFT = 3.0  # of the flow schedule
 
 
@@ -62,9 +63,10 @@ def load_model():
     model = comfy.sd.load_diffusion_model_state_dict(_read("video_model.safetensors"))
     if model is None:
         raise ValueError("Demo Video Model: this ComfyUI does not recognise video_model.safetensors as a Wan 2.1.")
-    colours, latent_format = _read("latent_rgb.safetensors"), model.get_model_object("latent_format")
-    latent_format.latent_rgb_factors = colours["factors"].tolist()  # of previews; of this model alone, not of all Wans
-    latent_format.latent_rgb_factors_bias = colours["bias"].tolist()
+    if FOLDER == OWN or (FOLDER / COLOURS).exists():  # older weights have none
+        colours, latent_format = _read(COLOURS), model.get_model_object("latent_format")
+        latent_format.latent_rgb_factors = colours["factors"].tolist()  # of this model alone, not of all Wans
+        latent_format.latent_rgb_factors_bias = colours["bias"].tolist()
     return ModelSamplingSD3().patch(model, SHIFT)[0]
 
 

@@ -12,7 +12,7 @@ import longtake.benchmarks
 import psutil
 import pytest
 from longtake.benchmarks import __main__ as entry
-from longtake.benchmarks import events
+from longtake.benchmarks import command, events
 from longtake.benchmarks.tables import Runs
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -94,15 +94,29 @@ def test_workers_must_be_some(workers, capsys):
     assert "--workers" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("count", [1, 2])
-def test_killed_it_takes_its_workers_along(tmp_path, count):
-    """As soon as so many are there: with 1, in the midst of starting them."""
+def test_killed_it_takes_its_workers_along(tmp_path):
     words = [sys.executable, "-m", "benchmarks", "events", "--out", str(tmp_path), "--workers", "2"]
     with subprocess.Popen(words, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as run:
         parent = psutil.Process(run.pid)
-        while len(parent.children()) < count:
+        while len(workers := parent.children()) < 2:
             assert run.poll() is None
         run.terminate()
         assert run.wait(60) == 128 + signal.SIGTERM
-    lines = (worker.info["cmdline"] for worker in psutil.process_iter(["cmdline"]))
-    assert not [words for words in lines if words and str(tmp_path) in words]
+    assert not any(worker.is_running() for worker in workers)
+
+
+def test_killed_while_it_starts_a_worker_it_takes_that_along(monkeypatch, tmp_path):
+    """Before the caller has got it from Popen."""
+    started, before = [], signal.getsignal(signal.SIGTERM)
+
+    class Worker(subprocess.Popen):
+        def __init__(self, *args, **kwargs):
+            super().__init__([sys.executable, "-c", "import time; time.sleep(600)"])
+            started.append(self)
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(command.subprocess, "Popen", Worker)
+    with pytest.raises(SystemExit) as end:
+        events.main(["--workers", "2", "--out", str(tmp_path)])
+    assert end.value.code == 128 + signal.SIGTERM and signal.getsignal(signal.SIGTERM) is before
+    assert len(started) == 2 and None not in [worker.poll() for worker in started]

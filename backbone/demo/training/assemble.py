@@ -18,6 +18,8 @@ import torch
 
 from . import common, vae
 
+SUBJECT = 4.0  # of previews: a subject's colour for a little of its wall's
+
 
 @torch.no_grad()
 def to_raw(vae, mean: torch.Tensor, std: torch.Tensor) -> None:
@@ -67,13 +69,19 @@ def rotate_model(weights: dict, r: torch.Tensor) -> dict:
     return out
 
 
-def colour_map(count: int = 48) -> torch.Tensor:
-    """Least squares from told latents to the pictures' colours in -1..1: [17, 3], the last row added to all."""
-    clip, z = vae.videos(random.Random("preview"), count, 17)
+def colour_map(subject: float = 1.0) -> torch.Tensor:
+    """Least squares from told latents to the pictures' colours in -1..1: [17, 3], the last row added to all.
+
+    subject: weight of cells that differ from most of their frame, a seventh of all.
+    """
+    clip, z = vae.videos(random.Random("preview"), 48, 17)
     first, rest = (torch.nn.functional.avg_pool3d(part, (time, 8, 8))
                    for part, time in ((clip[:, :, :1], 1), (clip[:, :, 1:], 4)))
-    z, rgb = (x.transpose(0, 1).flatten(1).T for x in (z, torch.cat((first, rest), 2)))
-    return torch.linalg.lstsq(torch.cat((z, torch.ones(len(z), 1)), 1), rgb).solution
+    cells = torch.cat((first, rest), 2)
+    apart = (cells - cells.flatten(3).median(3).values[..., None, None]).abs().amax(1, keepdim=True) > 0.3
+    z, rgb, apart = (x.transpose(0, 1).flatten(1).T for x in (z, cells, apart))
+    root = torch.where(apart, subject, 1.0).sqrt()  # of the weights, as least squares has it
+    return torch.linalg.lstsq(torch.cat((z, torch.ones(len(z), 1)), 1) * root, rgb * root).solution
 
 
 @torch.no_grad()
@@ -93,8 +101,8 @@ def main() -> None:
     mean, std = latent_format.latents_mean.flatten(), latent_format.latents_std.flatten()
     whole = common.new_vae({k: v.float() for part in (args.encoder, args.decoder) for k, v in load_file(part).items()})
     to_raw(whole, mean, std)
-    colours, added = colour_map().split([16, 1])
-    r = procrustes(torch.tensor(latent_format.latent_rgb_factors), colours)
+    r = procrustes(torch.tensor(latent_format.latent_rgb_factors), colour_map()[:16])
+    colours, added = colour_map(SUBJECT).split([16, 1])
     model = {k: v.float() for k, v in load_file(args.model).items()}
     results = {"vae": rotate_vae(whole.state_dict(), r, mean, std), "video_model": rotate_model(model, r),
                "latent_rgb": {"factors": r @ colours, "bias": added[0]}}
