@@ -118,9 +118,9 @@ def report(args, errors: dict[int, torch.Tensor], full: list[tuple], loose: list
         "# Measured quality of the demo model", "",
         "Written by `python -m backbone.demo.quality` (from the repository's root, with `COMFYUI_PATH` set), through\n"
         "ComfyUI's own loaders, sampler and VAE. The analytic reader (`reader.py`, tested against ground truth)\n"
-        f"judges the samples: {len(full)} held-out prompts, each a combination of attributes that training never saw,\n"
-        f"unseen seeds, single clips of {world.FRAMES} frames, {args.steps} steps, euler, simple, CFG {args.cfg:g},\n"
-        f"the VAE in {args.precision}.",
+        f"judges the samples: {args.prompts} held-out prompts, each a combination of attributes that training never\n"
+        f"saw, with {args.seeds} unseen seeds each, single clips of {world.FRAMES} frames, {args.steps} steps, euler,\n"
+        f"simple, CFG {args.cfg:g}, the VAE in {args.precision}.",
         "",
         "| | target | measured |", "|---|---|---|",
         f"| VAE reconstruction, {len(clips)} unseen clips of {LENGTHS[0]} frames | >= {TARGETS['psnr']} dB "
@@ -131,7 +131,7 @@ def report(args, errors: dict[int, torch.Tensor], full: list[tuple], loose: list
               "By motion, right of those asked: " + ", ".join(
                   f"{motion} {sum(seen['motion'] == motion for spec, seen, _ in full if spec[2] == motion)} of "
                   f"{sum(spec[2] == motion for spec, *_ in full)}" for motion in world.MOTIONS) + ".", "",
-              "The same with one or two attributes left open in each prompt; what is named is judged:", "",
+              "The same with one or two attributes left open in each prompt, one seed; what is named is judged:", "",
               "| | measured |", "|---|---|"]
     lines += [f"| {name} right | {share(*right(loose, name))} |" for name in names]
     lines += [f"| exactly one subject | {one(loose)} |", "", "## The VAE over time", "",
@@ -159,16 +159,17 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=common.HERE / "QUALITY.md", help="the report")
     parser.add_argument("--sheet", type=Path, help="PNG to draw a contact sheet of the samples into")
     parser.add_argument("--prompts", type=int, default=60, help="held-out prompts to sample, 1..60")
+    parser.add_argument("--seeds", type=int, default=5, help="of each prompt that leaves nothing open")
     parser.add_argument("--clips", type=int, default=24, help="clips per length for the VAE")
     parser.add_argument("--steps", type=int, default=30)
     parser.add_argument("--cfg", type=float, default=2.5)
     parser.add_argument("--batch", type=int, default=10, help="prompts per sampler call")
-    parser.add_argument("--fast", action="store_true", help="12 prompts and 4 clips: a first impression")
+    parser.add_argument("--fast", action="store_true", help="12 prompts of a seed, 4 clips: a first impression")
     args = parser.parse_args()
     if args.fast:
-        args.prompts, args.clips = min(args.prompts, 12), min(args.clips, 4)
-    if not 1 <= args.prompts <= 60:
-        parser.error(f"--prompts: {args.prompts} is not in 1..60")
+        args.prompts, args.seeds, args.clips = min(args.prompts, 12), 1, min(args.clips, 4)
+    if not 1 <= args.prompts <= 60 or not 1 <= args.seeds <= 16:  # open prompts take noises from 1000 on
+        parser.error(f"--prompts {args.prompts} --seeds {args.seeds}: 1..60 prompts, 1..16 seeds")
     common.comfy_on_path()
     from . import loader
 
@@ -178,13 +179,13 @@ def main() -> None:
     with torch.inference_mode():
         errors = {frames: vae_errors(vae, args.clips, frames) for frames in LENGTHS}
         specs = world.held_out()[:args.prompts]
-        full = run(model, clip, vae, specs, SEED, args)
+        full = run(model, clip, vae, specs * args.seeds, SEED, args)
         rng = random.Random("left open")
         loose = run(model, clip, vae, [omit(s, rng) for s in specs], SEED + 1000, args)
     text = report(args, errors, full, loose)
     args.out.write_text(text, encoding="utf-8")
     if args.sheet:
-        sheet(full + loose, args.sheet)
+        sheet(full[: args.prompts] + loose, args.sheet)
     print(text)
 
 
