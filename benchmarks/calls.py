@@ -148,7 +148,8 @@ def report(args, tables: list[Table], weights: str) -> str:
         f"{REFERENCE}'s.", "",
         f"\u00b1 is the standard error of the difference to {REFERENCE}, paired by prompt (from {PAIRS} on). **Bold**: "
         f"better than {REFERENCE} by more than twice that, *italic*: worse by more than twice that; all else may be "
-        "noise. Metrics: `metrics/video.py`, `metrics/events.py`, in words in glc.md and syncos.md.", "",
+        "noise.", "",
+        f"One prompt: {quality.MEASURED}", "", f"Several events: {events.MEASURED}", "",
         *(f"- {line}" for line in MEANING),
     ]
     for table in tables:

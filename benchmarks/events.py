@@ -35,6 +35,17 @@ from .variants import INPUTS, REFERENCE, typed
 
 SEED = 9_000_001  # of the first scenario; each has its own
 SHEETS = 6  # scenarios that --sheet draws
+MEASURED = (
+    f"Judged is the inside of each event, {CLIP // 2} frames away from its borders, which the windows of both events "
+    "reach. Event right: motion and background as its prompt says. Subject right: colour and shape as the global "
+    "prompt says. All in %: same subject, of the later events' frames that show the first event's subject (shape, "
+    "mark, which is the face, colour, size); subject's colour (of a channel's range), shape, mark (of frames) and "
+    "size: how far the later events' differ from the first one's. Colour drift as in `metrics/video.py`: to the first "
+    "49 frames. Background within an event: change of its colour; between: from event to event where both ask for the "
+    "same. Border jump and flash: the largest step of the subject (place and size, of the side) and the largest change "
+    "of the picture near a border, beyond the largest inside the events beside it. Seams: inside the events. "
+    "Formulas: `metrics/events.py`."
+)
 COSTS = ("evaluations", "seconds")
 CURVES = ("local", "same_hue", "same_subject", "subject_colour", "subject_size", "colour_drift")  # metrics over cost
 ON_THE_CURVE = "syncos_"  # variants that the curve joins, with the reference
@@ -248,7 +259,7 @@ def command_line(args) -> str:
 def report(args, whole: Table, parts: list[Table], weights: str) -> str:
     main = [name for name, metric in whole.metrics.items() if metric.main]
     first = main[: main.index("colour_drift")]
-    hue = "same hue, of the later events whose subject has the first one's colour name; " if args.unnamed else ""
+    hue = "Same hue: of the later events, whose subject has the first one's colour name. " if args.unnamed else ""
     meaning = variants.MEANING | MEANING
     lengths = ", ".join(f"{n} events in {decoded(frames)} pixel frames" for n, frames in scenarios.LENGTHS.items())
     lines = [
@@ -262,17 +273,8 @@ def report(args, whole: Table, parts: list[Table], weights: str) -> str:
         f"\u00b1 is the standard error of the difference to {REFERENCE}, paired by scenario (from {PAIRS} on). "
         f"**Bold**: better than {REFERENCE} by more than twice that, *italic*: worse by more than twice that; all else "
         "may be noise.", "",
-        f"Judged is the inside of each event, {CLIP // 2} frames away from its borders, which the windows of both "
-        "events reach. Event right: motion and background as its prompt says. Subject right: colour and shape as the "
-        f"global prompt says. All in %: {hue}same subject, of the later events' frames that show the first event's "
-        "subject (shape, mark, colour, size); subject's colour (of a channel's range), shape, mark (of frames) and "
-        "size: how far the later events' differ from the first one's. Colour drift as in `metrics/video.py`: to the "
-        "first 49 frames. Background within an event: change of its colour; between: from event to event where both "
-        "ask for the same. "
-        "Border jump and flash: the largest step of the subject (place and size, of the side) and the largest change "
-        "of the picture near a border, beyond the largest inside the events beside it. Seams: inside the events. "
-        "Formulas: `metrics/events.py`. Evaluations (of a window by the model, each CFG branch one, counted as they "
-        f"reach it) and seconds (of sampling, without the VAE): times {REFERENCE}'s.", "",
+        f"{MEASURED} {hue}Evaluations (of a window by the model, each CFG branch one, counted as they reach it) and "
+        f"seconds (of sampling, without the VAE): times {REFERENCE}'s.", "",
         *(f"- `{name}`: {meaning[name]}" for name in dict.fromkeys(label.partition(":")[0] for label in args.table)),
         "", f"## {whole.title}", "", whole.spent(), "",
         *whole.markdown(first, COSTS), "", *whole.markdown(main[len(first) :]), "",

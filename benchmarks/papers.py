@@ -167,14 +167,16 @@ def command_line(args) -> str:
 def report(args, demo, tables: list[tuple[PaperTable, Table]]) -> str:
     model = args.model or "the demo model"
     by = ("VBench's metrics and the pack's own, in words in Video Metrics' help" if args.model else
-          "what the analytic reader sees, in words in glc.md and syncos.md; the paper's columns are VBench's, of its "
-          "own model, and stand there for the order of the rows alone")  # fmt: skip
+          "what the analytic reader sees; the paper's columns are VBench's, of its own model, and stand there for the "
+          "order of the rows alone")
+    words = [] if args.model else [f"One prompt: {quality.MEASURED}", "", f"Several events: {events.MEASURED}", ""]
     lines = [
         f"# The papers' tables on {model}", "",
         f"Written by `{command_line(args)}` (weights {demo.hash}).", "",
         f"{args.prompts} prompts and {args.scenarios} scenarios, {args.seeds} video{'s' * (args.seeds > 1)} of each; "
         f"{args.steps} steps, euler, simple, CFG {args.cfg:g}; windows of {demo.clip_frames} pixel frames. All rows "
         f"start from the same seeds. Measured is {by}.", "",
+        *words,
         "\u00b1 is the standard error of the difference to the table's reference, the row without it, paired by video "
         f"(from {PAIRS} on). **Bold**: better than it by more than twice that, *italic*: worse by more than twice "
         "that; all else may be noise. Evaluations: of a window by the model, times the reference's.",

@@ -45,6 +45,13 @@ ATTENTION = {  # part: its node's module and id
 }  # fmt: skip
 OWN_CLIPS = {"fifo": "LongTakeFIFOSampler", "mevg": "LongTakeMEVGSampler"}  # part, and module: the SAMPLER's node
 SHEETS = 4  # prompts that --sheet draws
+MEASURED = (
+    "Drifts: distance to the first 49 frames, in % (colours: of a channel's range; size: of the size; shape, mark, "
+    "which is the face: of frames). Seams: change at the static windows' boundaries over the change around them, about "
+    "1 when nothing shows (MAE of the pixels; acceleration of the subject's track, which a real bounce raises too). "
+    "Jerk and speed: % of the picture's side per frame^3 and per frame; a slow or still video is smooth for free. "
+    "Flicker as in VBench, in %. Sharpness: variance of the Laplacian. Formulas: `metrics/video.py`."
+)
 
 
 def parse(argv=None):
@@ -312,12 +319,8 @@ def report(args, tables: list[Table], weights: str) -> str:
         f"\u00b1 is the standard error of the difference to {REFERENCE}, paired by prompt (from {PAIRS} prompts on). "
         f"**Bold**: better than {REFERENCE} by more than twice that, *italic*: worse by more than twice that; all else "
         "may be noise.", "",
-        "Drifts: distance to the first 49 frames, in % (colours: of a channel's range; size: of the size; shape, mark: "
-        "of frames). Seams: change at the static windows' boundaries over the change around them, about 1 when nothing "
-        "shows (MAE of the pixels; acceleration of the subject's track, which a real bounce raises too). Jerk and "
-        "speed: % of the picture's side per frame^3 and per frame; a slow or still video is smooth for free. Flicker "
-        "as in VBench, in %. Sharpness: variance of the Laplacian. Formulas: `metrics/video.py`. Evaluations (of a "
-        f"window by the model, both CFG branches) and seconds (of sampling, without the VAE): times {REFERENCE}'s.", "",
+        f"{MEASURED} Evaluations (of a window by the model, both CFG branches) and seconds (of sampling, without the "
+        f"VAE): times {REFERENCE}'s.", "",
         *(f"- `{name}`: {MEANING[name]}" for name in dict.fromkeys(label.partition(":")[0] for label in args.table)),
     ]  # fmt: skip
     for table in tables:
