@@ -8,14 +8,13 @@ and at the captions on the pages.
 """
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 from PIL import Image
 
 from . import command, events, plots, quality, scenarios, variants
 
-DOCS = Path(__file__).resolve().parent.parent / "web" / "docs"
+DOCS = command.ROOT / "web" / "docs"
 WIDTH, JPEG = 1000, 88  # pixels; its quality
 X3, X6 = 147, 293  # pixel frames
 
