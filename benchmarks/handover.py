@@ -125,7 +125,7 @@ def main(argv=None):
     args = parse(argv)
     args.out.mkdir(parents=True, exist_ok=True)
     demo = Demo(args)
-    clips, steps = Clips(demo), list(range(0, args.steps // 2 + 1))
+    clips, steps = Clips(demo), list(range(args.steps))
     lines, panels = [], {name: {} for name in MEASURED}
     for unnamed, words in WORDS.items():
         chosen = pairs(unnamed, args.pairs)
