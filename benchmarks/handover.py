@@ -112,12 +112,13 @@ def compare(video, pair: Pair) -> dict[str, float]:
     }  # fmt: skip
 
 
-def table(found: dict, steps: list[int], total: int) -> list[str]:
-    """Markdown of {step: {metric: mean}}."""
-    rows = [["taken over at", *(", ".join(words) for words in MEASURED.values())], ["---"] * (1 + len(MEASURED))]
-    for step in (*steps, OTHER):
-        place = "another seed" if step == OTHER else f"{1 - step / total:.2f}"
-        rows.append([place, *(f"{100 * found[step][name]:.1f}" for name in MEASURED)])
+def table(found: dict, sigmas: list[float]) -> list[str]:
+    """Markdown of {step: {metric: mean}}; sigmas: of the steps."""
+    rows = [["taken over at", "sigma", *(", ".join(words) for words in MEASURED.values())]]
+    rows.append(["---"] * len(rows[0]))
+    places = {step: [f"{1 - step / len(sigmas):.2f}", f"{sigma:.2f}"] for step, sigma in enumerate(sigmas)}
+    for step, place in (places | {OTHER: ["another seed", ""]}).items():
+        rows.append([*place, *(f"{100 * found[step][name]:.1f}" for name in MEASURED)])
     return [f"| {' | '.join(row)} |" for row in rows]
 
 
@@ -132,7 +133,7 @@ def main(argv=None):
         with torch.inference_mode():
             runs = [clips.measure(pair, SEED + i, steps) for i, pair in enumerate(chosen)]
         found = {k: {name: em.mean([r[k][name] for r in runs]) for name in panels} for k in (*steps, OTHER)}
-        lines += ["", f"## {words[0].upper() + words[1:]}", "", *table(found, steps, args.steps)]
+        lines += ["", f"## {words[0].upper() + words[1:]}", "", *table(found, clips.sigmas[:-1].tolist())]
         for name, panel in panels.items():
             curve = [(1 - k / args.steps, 100 * found[k][name]) for k in steps]
             panel[words] = plots.Curve(curve, 100 * found[OTHER][name])
@@ -141,8 +142,9 @@ def main(argv=None):
         f"Written by `python -m benchmarks handover --pairs {args.pairs} --steps {args.steps} --cfg {args.cfg:g}` "
         f"(weights {demo.hash}).", "",
         "Two clips of one seed: the second takes over the first one's noisy state, all of it, at a place in the "
-        "schedule (1 all noise, 0 clean), and goes on with its own prompt. Chunks coupled down to there can hardly "
-        "share more. Differences of the second clip's subject to the first one's; *another seed* is what chance gives. "
+        "schedule (1 all noise, 0 clean; *sigma*: the noise there), and goes on with its own prompt. Chunks coupled "
+        "down to there can hardly share more. Differences of the second clip's subject to the first one's; *another "
+        "seed* is what chance gives. "
         f"Prompts: the first two events of the scenarios in `scenarios.py`. Each value is the mean of {args.pairs} "
         f"pairs; a share's standard error is up to {50 / args.pairs**0.5:.0f} %.",
         *lines, "", "![curves](handover.png)", "",

@@ -50,6 +50,7 @@ def test_a_small_run(tmp_path):
     for words in ("The colour named", "The colour left open"):
         part = text.split(f"## {words}")[1].split("## ")[0]
         rows = [line.split(" | ") for line in part.splitlines() if " | " in line]
-        assert [row[0].strip("| ") for row in rows[2:]] == ["1.00", "0.50", "another seed"]
-        assert {len(row) for row in rows} == {7}
+        places = [[cell.strip("| ") for cell in row[:2]] for row in rows[2:]]
+        assert places == [["1.00", "1.00"], ["0.50", "0.75"], ["another seed", ""]]  # shift 3: 3 p / (1 + 2 p)
+        assert {len(row) for row in rows} == {8}
     assert (folder / "handover.png").stat().st_size > 5000
