@@ -191,7 +191,7 @@ def parse(arguments, help_text=None):
         "serve", help="ComfyUI with the pack, for the browser; arguments after -- go to ComfyUI",
         epilog="Arguments after -- are ComfyUI's own, e.g. -- --lowvram --preview-method none. Previews are on.",
     )  # fmt: skip
-    two.add_argument("--port", type=int, default=8188)
+    two.add_argument("--port", type=int, default=8188, help="of the page, 8188 unless told")
     for command in (one, two):
         command.add_argument("--cpu", action="store_true", help="do not use the GPU")
     commands.add_parser("test", help="ruff and all tests; further arguments go to pytest")

@@ -74,11 +74,26 @@ def whole_files(output, method):
         raise
 
 
+def told(graph):
+    """What the graph's videos are to show, in the graph's own words: one line for each timeline or prompt."""
+    for node in graph.values():
+        values = {name: value.strip() for name, value in node["inputs"].items() if isinstance(value, str)}
+        if node["class_type"] == "LongTakePromptTimeline":
+            events = " | ".join(values.get("events", "").splitlines())
+            yield ": ".join(filter(None, (values.get("global_prompt"), events)))
+        elif node["class_type"] == "LongTakeStructuredPrompt":
+            yield " | ".join(values.get("reply", "").splitlines())
+        elif node["class_type"] == "CLIPTextEncode":
+            yield values.get("text", "")
+
+
 def demo(server, graph, method):
     """Render an API graph; print where its videos and their contact sheets are."""
     started = time.monotonic()
     say(f"starting ComfyUI on the {'CPU' if server['cpu'] else 'GPU'}")
     with Server(**server) as running, whole_files(running.output, method):
+        for text in dict.fromkeys(told(graph)):
+            say(f"prompt:        {text}")
         say(f"rendering '{method}' (server ready after {time.monotonic() - started:.0f} s)")
         files = running.files(running.queue(graph, Progress(graph)))
     videos = [path for path in files if path.suffix == ".mp4"]

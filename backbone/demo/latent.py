@@ -47,6 +47,12 @@ def near_subject(z: torch.Tensor) -> torch.Tensor:
     return (z[:, 6:7].abs() > 0.3 * SHAPE).float()
 
 
+def subject_colour(z: torch.Tensor) -> torch.Tensor:
+    """What colour told latents [B, 16, n, h, w] have their subject in, in 0..1 [B, 3, n, h, w]; far from it grey."""
+    here = z[:, 6:8].norm(dim=1, keepdim=True) / (SHAPE * 2**0.5)  # 0..1: a shape's code is two numbers of 1
+    return (z[:, 3:6] / COLOUR / here.clamp_min(0.05) + 0.5).clamp(0, 1)
+
+
 def by_pixel(cells: torch.Tensor) -> torch.Tensor:
     """[B, C, n + 1, h, w] by cell -> [B, C, 4n + 1, 8h, 8w] by pixel."""
     cells = cells.repeat_interleave(CELL, 3).repeat_interleave(CELL, 4)

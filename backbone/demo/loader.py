@@ -1,6 +1,7 @@
 """Load the embedded demo model through ComfyUI's own loaders, so that every hook meets the code of a real Wan."""
 
 import hashlib
+import re
 from pathlib import Path
 
 import comfy.model_management
@@ -29,42 +30,48 @@ def write_digests(folder: Path) -> None:
 
 
 def _expected(name: str) -> str | None:
-    """The digest that weight file `name` must have; None in a folder of weights in training, which has no digests."""
+    """The digest that weight file `name` must have, "" where the folder's list does not name it; None in a folder of
+    weights in training, which has no list."""
     try:
-        lines = (FOLDER / DIGESTS).read_text(encoding="utf-8").splitlines()
+        lines = (FOLDER / DIGESTS).read_text(encoding="utf-8-sig", errors="replace")
     except FileNotFoundError:
         if FOLDER == OWN:
             raise
         return None
-    return {file: value for value, file in (line.split() for line in lines)}.get(name)
+    return {file: value for value, file in re.findall(r"^([0-9a-f]{64}) [ *](.+)$", lines, re.MULTILINE)}.get(name, "")
 
 
-def _read(name: str):
-    again = "Install the pack again."
+def read(name: str) -> dict[str, torch.Tensor]:
+    """The weight file `name` of the folder, if it is the one that its list of digests names."""
+    where = f"Demo Video Model: {name} in the folder {FOLDER}"
+    again = "Install the pack again." if FOLDER == OWN else "Assemble these weights again."
     try:
         found, expected = digest(FOLDER / name), _expected(name)
     except FileNotFoundError as error:
         missing = Path(error.filename).name
         raise FileNotFoundError(
             f"Demo Video Model: {missing} is missing from the folder {FOLDER}. {again}") from error
+    except OSError as error:
+        raise OSError(f"{where} cannot be read ({error}). {again}") from error
+    if expected == "":
+        raise ValueError(f"{where} is not named in {DIGESTS} there, which tells whether it is whole. {again}")
     if expected and found != expected:
         raise ValueError(
-            f"Demo Video Model: {name} in the folder {FOLDER} is not the file that this version of the pack came with "
+            f"{where} is not the file that this version of the pack came with "
             f"(sha256 {found[:12]}..., expected {expected[:12]}...): truncated, damaged or of another version. {again}")
     try:
         return comfy.utils.load_torch_file(str(FOLDER / name), safe_load=True)
     except Exception as error:
-        raise ValueError(
-            f"Demo Video Model: {name} in the folder {FOLDER} cannot be read ({error}). {again}") from error
+        raise ValueError(f"{where} cannot be read ({error}). {again}") from error
 
 
 def load_model():
     """MODEL: ComfyUI detects a Wan 2.1 text-to-video model; the schedule's shift is set to the trained one."""
-    model = comfy.sd.load_diffusion_model_state_dict(_read("video_model.safetensors"))
+    model = comfy.sd.load_diffusion_model_state_dict(read("video_model.safetensors"))
     if model is None:
         raise ValueError("Demo Video Model: this ComfyUI does not recognise video_model.safetensors as a Wan 2.1.")
     if FOLDER == OWN or (FOLDER / COLOURS).exists():  # older weights have none
-        colours, latent_format = _read(COLOURS), model.get_model_object("latent_format")
+        colours, latent_format = read(COLOURS), model.get_model_object("latent_format")
         latent_format.latent_rgb_factors = colours["factors"].tolist()  # of this model alone, not of all Wans
         latent_format.latent_rgb_factors_bias = colours["bias"].tolist()
     return ModelSamplingSD3().patch(model, SHIFT)[0]
@@ -78,7 +85,7 @@ class _Target:
 
 def load_clip():
     """CLIP: the word-level encoder of text.py."""
-    weights = _read("text.safetensors")
+    weights = read("text.safetensors")
     clip = comfy.sd.CLIP(_Target, embedding_directory=None, parameters=comfy.utils.calculate_parameters(weights))
     clip.load_sd(weights)
     return clip
@@ -96,6 +103,6 @@ def _vae_dtype() -> torch.dtype | None:
 
 def load_vae():
     """VAE: ComfyUI detects a Wan 2.1 VAE of dim 16."""
-    vae = comfy.sd.VAE(sd=_read("vae.safetensors"), dtype=_vae_dtype())
+    vae = comfy.sd.VAE(sd=read("vae.safetensors"), dtype=_vae_dtype())
     vae.throw_exception_if_invalid()
     return vae

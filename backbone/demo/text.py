@@ -7,6 +7,7 @@ The order of words carries no meaning, so "a red circle on a navy background, bo
 """
 
 import json
+import logging
 import re
 from pathlib import Path
 
@@ -22,10 +23,14 @@ ROW |= {alias: ROW[word] for alias, word in VOCABULARY["aliases"].items()}
 FILLERS = set(VOCABULARY["fillers"])
 
 
+def words(text: str) -> list[str]:
+    """The words of `text` that mean something, known or not."""
+    return [w for w in re.findall(r"\w+", text.lower()) if w not in FILLERS]
+
+
 def rows(text: str) -> list[int]:
     """The rows of the embedding table that the words of `text` stand for, without repeats (row 0 = unknown word)."""
-    words = [w for w in re.findall(r"\w+", text.lower()) if w not in FILLERS]
-    return list(dict.fromkeys(ROW.get(w, UNKNOWN) for w in words))[:TOKENS]
+    return list(dict.fromkeys(ROW.get(w, UNKNOWN) for w in words(text)))[:TOKENS]
 
 
 class Tokenizer:
@@ -36,9 +41,15 @@ class Tokenizer:
 
     def tokenize_with_weights(self, text: str, return_word_ids: bool = False, **kwargs):
         weighted: dict[int, float] = {}
+        unknown = []
         for part, weight in sd1_clip.token_weights(sd1_clip.escape_important(text), 1.0):
-            for row in rows(sd1_clip.unescape_important(part)):
+            plain = sd1_clip.unescape_important(part)
+            unknown += [w for w in words(plain) if w not in ROW]
+            for row in rows(plain):
                 weighted.setdefault(row, weight)
+        if unknown:
+            logging.warning("Demo Video Model: it does not know %s (its words are on the node's help page)",
+                            ", ".join(dict.fromkeys(unknown)))
         pairs = list(weighted.items())[:TOKENS]
         pairs += [(PAD, 1.0)] * (TOKENS - len(pairs))
         return {"words": [[(*pair, i) if return_word_ids else pair for i, pair in enumerate(pairs)]]}

@@ -72,7 +72,7 @@ def all_prompts() -> list[tuple[str, str, str, str]]:
 
 
 def held_out(count: int = 60) -> list[tuple[str, str, str, str]]:
-    """The attribute combinations that training never sees: balanced over every attribute, always the same."""
+    """Combinations of attributes that the video model never sees in training: balanced over each, always the same."""
     rng = random.Random(2501)
     left = all_prompts()
     rng.shuffle(left)

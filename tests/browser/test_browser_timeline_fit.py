@@ -244,3 +244,29 @@ def test_the_scheduler_tells_another_length(comfy, renderer):
     line.wait_for()
     comfy.widget(scheduler, "length", 0)  # the chart takes the video's
     line.wait_for(state="detached")
+
+
+def test_the_timelines_length_is_the_schedulers(comfy, renderer):
+    """A scheduler that said the video's length for its chart goes on with it; one that said another keeps its own."""
+    comfy.load("timeline")
+    found = ids(comfy)
+    timeline, scheduler, latent = all_three = [
+        found[name] for name in ("LongTakePromptTimeline", "LongTakeWindowScheduler", "EmptyHunyuanLatentVideo")
+    ]
+    comfy.focus(timeline)
+    field = comfy.page.locator(".lt-total .lt-field")
+    field.fill("10")
+    field.press("Enter")
+    comfy.page.wait_for_function(HAVE_LENGTH, arg=[all_three, 161])
+    comfy.page.wait_for_timeout(500)
+    comfy.command("Comfy.Undo")  # one step
+    comfy.page.wait_for_function(HAVE_LENGTH, arg=[all_three, 293])
+    for own in (145, 0):
+        comfy.widget(scheduler, "length", own)
+        field.fill("20")
+        field.press("Enter")
+        comfy.page.wait_for_function(HAVE_LENGTH, arg=[[latent], 321])
+        assert comfy.widget(scheduler, "length") == own
+        field.fill("10")
+        field.press("Enter")
+        comfy.page.wait_for_function(HAVE_LENGTH, arg=[[latent], 161])

@@ -54,36 +54,6 @@ def test_comfyui_detects_a_wan_model_and_vae(backbone):
     assert model.model.diffusion_model.dim == 256 and len(model.model.diffusion_model.blocks) == 6
 
 
-@pytest.mark.parametrize("name", [f"{of}.safetensors" for of in ("vae", "video_model", "latent_rgb", "text")])
-def test_weights_load_only_as_they_came(name, tmp_path, monkeypatch):
-    """One changed byte is an error that names the file; weights in training have no digests and load."""
-    load = {"vae": loader.load_vae, "text": loader.load_clip}.get(name.split(".")[0], loader.load_model)
-    for path in loader.OWN.glob("*.safetensors"):
-        (tmp_path / path.name).write_bytes(path.read_bytes())
-    data = bytearray((loader.OWN / name).read_bytes())
-    data[-1] ^= 1
-    (tmp_path / name).write_bytes(data)
-    monkeypatch.setattr(loader, "FOLDER", tmp_path)
-    load()
-    loader.write_digests(tmp_path)
-    load()
-    data[-1] ^= 1
-    (tmp_path / name).write_bytes(data)
-    with pytest.raises(ValueError, match=rf"{name} in the folder .* is not the file .*sha256.*Install the pack again"):
-        load()
-
-
-def test_every_own_weight_file_has_a_digest(tmp_path, monkeypatch):
-    named = (loader.OWN / loader.DIGESTS).read_text().split()[1::2]
-    assert named == sorted(path.name for path in loader.OWN.glob("*.safetensors"))
-    for name in named:
-        (tmp_path / name).write_bytes((loader.OWN / name).read_bytes())
-    monkeypatch.setattr(loader, "FOLDER", tmp_path)
-    monkeypatch.setattr(loader, "OWN", tmp_path)
-    with pytest.raises(FileNotFoundError, match=rf"{loader.DIGESTS} is missing from .*Install the pack again"):
-        loader.load_vae()
-
-
 def test_prompts_become_rows_of_known_words(backbone):
     clip = backbone[1]
     cond, extra = encode(clip, "a red circle bouncing on a navy background")[0]
@@ -95,8 +65,10 @@ def test_prompts_become_rows_of_known_words(backbone):
     assert not encode(clip, "")[0][0].any()
 
 
-def test_unknown_words_share_one_row_and_weights_scale(backbone):
+def test_unknown_words_share_one_row_and_weights_scale(backbone, caplog):
     clip = backbone[1]
+    encode(clip, "a zebra gallops, a (purple:1.2) zebra")
+    assert "it does not know zebra, gallops (" in caplog.text
     unknown = encode(clip, "zebra gallops")[0][0]
     assert (unknown.abs().sum(-1) > 0).sum() == 1
     assert torch.equal(unknown, encode(clip, "quick brownish fox")[0][0])
@@ -351,25 +323,26 @@ def test_a_clip_samples_and_decodes(backbone):
 
 
 def test_previews_show_the_models_own_colours(backbone):
-    """Drawn from latents by ComfyUI, both subject and wall are nearer to the clip's colours than by core's factors of
-    all Wans, and the subject than by a flat colour; another Wan's stay core's."""
+    """Drawn from latents by ComfyUI, the subject is nearer to its own colour and the wall to the clip's than by core's
+    factors of all Wans, and the subject than by a flat colour; another Wan's stay core's."""
     model, _, vae = backbone
     own, core = model.get_model_object("latent_format"), comfy.latent_formats.Wan21()
     assert own.latent_rgb_factors != core.latent_rgb_factors
     subject, wall = [], []
     for i, spec in enumerate(world.held_out(12)):
-        clip = world.render(world.sample_scene(random.Random(i), *spec), 17)
+        scene = world.sample_scene(random.Random(i), *spec)
+        clip = world.render(scene, 17)
         with torch.inference_mode():
             latent = own.process_in(vae.encode(clip))
         cells = torch.nn.functional.avg_pool2d(clip[::4].movedim(-1, 1), 8).movedim(1, -1)
         apart = (cells - cells.flatten(1, 2).median(1).values[:, None, None]).abs().amax(-1) > 0.15
         shown = [preview.frames_of(latent, of).float() / 255 for of in (own, core)] + [cells.mean((1, 2), keepdim=True)]
-        errors = torch.stack([(frames - cells).abs().mean(-1) for frames in shown])
-        subject.append(errors[:, apart].mean(1))
-        wall.append(errors[:, ~apart].mean(1))
-    ours, cores, flat = torch.stack(subject).mean(0)
-    assert ours < 0.85 * cores and ours < 0.85 * flat
-    ours, cores, _ = torch.stack(wall).mean(0)
+        own_colour = torch.tensor(scene.colour_rgb)
+        subject.append([(f - own_colour).abs().mean(-1).expand_as(apart)[apart].mean() for f in shown])
+        wall.append([(f - cells).abs().mean(-1)[~apart].mean() for f in shown])
+    ours, cores, flat = torch.tensor(subject).mean(0)
+    assert ours < 0.8 * cores and ours < 0.8 * flat
+    ours, cores, _ = torch.tensor(wall).mean(0)
     assert ours < 0.75 * cores
 
 

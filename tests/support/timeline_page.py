@@ -27,11 +27,11 @@ def timeline_graph(
     nodes = [{**node, "id": i + 1, "pos": [600 * i, 0]} for i in range(count)]
     if windows:
         rest = [0, "pyramid", False, 0.005, 0.0005, 1, 1, "as_is", 0, 0]
-        scheduler = {"type": "LongTakeWindowScheduler", "size": [300, 600], "id": 9, "pos": [600, 0], "flags": {}}
+        scheduler = {"type": "LongTakeWindowScheduler", "size": [300, 600], "id": 9, "pos": [900, 0], "flags": {}}
         scheduler |= {"order": 0, "mode": 0, "properties": {}, "inputs": [], "outputs": []}
         nodes.append({**scheduler, "widgets_values": [*windows, *rest]})
     if latent:
-        empty = {"type": latent_kind, "title": "Latent", "size": [300, 160], "id": 8, "pos": [950, 0], "flags": {}}
+        empty = {"type": latent_kind, "title": "Latent", "size": [300, 160], "id": 8, "pos": [1250, 0], "flags": {}}
         empty |= {"order": 0, "mode": 0, "properties": {}, "inputs": []}
         empty["outputs"] = [{"name": "LATENT", "type": "LATENT"}]
         nodes.append({**empty, "widgets_values": [64, 64, latent, 1]})

@@ -3,8 +3,8 @@
 
 // @ts-ignore: served by ComfyUI
 import { app } from "../../../scripts/app.js";
-import { canSet, findWindowNode, setValue, sourceOf } from "./timeline_graph.js";
-import { cutLinks } from "./timeline_linked.js";
+import { canSet, findVideo, findWindowNode, setValue, sourceOf, TO_SAMPLER, valueOf } from "./timeline_graph.js";
+import { cutLinks, running } from "./timeline_linked.js";
 
 /** @typedef {import("./timeline_widget.js").TimelineWidget} TimelineWidget */
 
@@ -31,10 +31,20 @@ export class TimelineEdits {
         this.#set(this.timeline.node, { [name]: value });
     }
 
-    /** The length of the video: of its latent and, unless that is followed, of this node. @param {number} frames */
+    /**
+     * The length of the video: of its latent, of the window schedulers that said the latent's for their charts and,
+     * unless the latent is followed, of this node.
+     * @param {number} frames
+     */
     setLength(frames) {
         const { video, follows } = this.timeline;
-        if (video) setValue(video.node, "length", frames, app.canvas);
+        if (video) {
+            const charts = running(app.rootGraph ?? app.graph, "LongTakeWindowScheduler").map(([, node]) => node);
+            const alike = charts.filter(
+                (node) => valueOf(node, "length").value === video.length && findVideo(node, TO_SAMPLER)?.node === video.node,
+            );
+            for (const node of [video.node, ...alike]) setValue(node, "length", frames, app.canvas);
+        }
         this.#set(this.timeline.node, follows ? {} : { length: frames });
     }
 

@@ -16,9 +16,10 @@ from pathlib import Path
 
 import torch
 
+from .. import latent
 from . import common, vae
 
-SUBJECT = 4.0  # of previews: a subject's colour for a little of its wall's
+SUBJECT = 2.0  # weight of previews: its colour for a little of its wall's
 
 
 @torch.no_grad()
@@ -69,18 +70,22 @@ def rotate_model(weights: dict, r: torch.Tensor) -> dict:
     return out
 
 
-def colour_map(subject: float = 1.0) -> torch.Tensor:
+def colour_map(subject: float = 0.0) -> torch.Tensor:
     """Least squares from told latents to the pictures' colours in -1..1: [17, 3], the last row added to all.
 
-    subject: weight of cells that differ from most of their frame, a seventh of all.
+    subject: weight of cells that differ from most of their frame, a seventh of all. They then have the subject's own
+    colour, without face and outline, which eight points across cannot show. 0: all cells alike, as they look.
     """
     clip, z = vae.videos(random.Random("preview"), 48, 17)
     first, rest = (torch.nn.functional.avg_pool3d(part, (time, 8, 8))
                    for part, time in ((clip[:, :, :1], 1), (clip[:, :, 1:], 4)))
-    cells = torch.cat((first, rest), 2)
-    apart = (cells - cells.flatten(3).median(3).values[..., None, None]).abs().amax(1, keepdim=True) > 0.3
-    z, rgb, apart = (x.transpose(0, 1).flatten(1).T for x in (z, cells, apart))
-    root = torch.where(apart, subject, 1.0).sqrt()  # of the weights, as least squares has it
+    cells, weight = torch.cat((first, rest), 2), 1.0
+    if subject:
+        apart = (cells - cells.flatten(3).median(3).values[..., None, None]).abs().amax(1, keepdim=True) > 0.3
+        cells = torch.where(apart, 2 * latent.subject_colour(z) - 1, cells)
+        weight = torch.where(apart, subject, 1.0).transpose(0, 1).flatten(1).T
+    z, rgb = (x.transpose(0, 1).flatten(1).T for x in (z, cells))
+    root = weight ** 0.5  # as least squares has it
     return torch.linalg.lstsq(torch.cat((z, torch.ones(len(z), 1)), 1) * root, rgb * root).solution
 
 
@@ -107,6 +112,7 @@ def main() -> None:
     results = {"vae": rotate_vae(whole.state_dict(), r, mean, std), "video_model": rotate_model(model, r),
                "latent_rgb": {"factors": r @ colours, "bias": added[0]}}
     args.out.mkdir(parents=True, exist_ok=True)
+    loader.read("text.safetensors")  # an error if it is not as it came: its digest is written anew below
     if args.out.resolve() != common.HERE:
         shutil.copy(common.HERE / "text.safetensors", args.out)
     for name, out in results.items():

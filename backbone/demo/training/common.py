@@ -155,7 +155,11 @@ class Run:
     def load(self) -> None:
         if not self.path.exists():
             return
-        state = torch.load(self.path, map_location=self.args.device, weights_only=True)
+        try:
+            state = torch.load(self.path, map_location=self.args.device, weights_only=True)
+        except Exception as error:
+            raise SystemExit(f"{self.path} cannot be read ({error}): delete it to start anew, from the weights beside "
+                             "it with --init.") from error
         if state.get("kind") != self.kind:
             raise SystemExit(f"{self.path} is of another training ({state.get('kind')}, not {self.kind}): "
                              "give another --out.")
@@ -176,15 +180,19 @@ class Run:
 
     def steps(self):
         while self.spent < self.args.minutes * 60:
-            begin = self.clock()
+            self.begin = self.clock()
             done = self.spent / (self.args.minutes * 60)
             scale = min(1.0, (done + 1e-3) / self.warmup) * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * done)))
             for o, lrs in zip(self.optimizers, self.base, strict=True):
                 for g, lr in zip(o.param_groups, lrs, strict=True):
                     g["lr"] = lr * scale
             yield self.step
-            self.step += 1
-            self.spent += self.clock() - begin
+            self.tick()
+        print(f"step {self.step}, {self.spent / 60:.1f} of {self.args.minutes:g} min: done", flush=True)
+
+    def tick(self) -> None:
+        now = self.clock()
+        self.spent, self.begin = self.spent + now - self.begin, now
 
     def update(self, loss: torch.Tensor, clip: float = 1.0) -> None:
         loss.backward()
@@ -196,6 +204,8 @@ class Run:
             o.step()
         self.ema.update_parameters(self.model)
         self.copy_weights()
+        self.step += 1  # here, so that what is saved in a step has it
+        self.tick()
 
     @torch.no_grad()
     def copy_weights(self) -> None:

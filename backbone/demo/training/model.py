@@ -97,9 +97,9 @@ def main() -> None:
     from comfy.ldm.wan.model import WanModel
     from safetensors.torch import load_file
 
-    from .. import text
+    from .. import loader, text
 
-    table = load_file(common.HERE / "text.safetensors")["embedding"].float()
+    table = loader.read("text.safetensors")["embedding"].float()
 
     model = WanModel(**CONFIG, operations=comfy.ops.disable_weight_init, dtype=torch.float32, device="cpu")
     initialise(model)
