@@ -5,7 +5,7 @@
 
 From the repository's root. Needs Playwright with Chromium (LONGTAKE_CHROMIUM: its path), and Pillow, which ComfyUI
 brings. The server's own settings are neither used nor changed. Those of RUN are taken after a run of their template,
-which puts videos into the server's output folder.
+which puts videos into the server's output folder; those of GROUPS after several, which add to what it has measured.
 """
 
 import contextlib
@@ -31,11 +31,25 @@ PICTURES = {
     "LongTakePromptTimeline": ("timeline", ["LongTakePromptTimeline"], {}),
     "LongTakeCompare": ("compare", ["LongTakeCompare"], {}),
     "LongTakeVideoMetrics": ("measure", ["Left: Video Metrics"], {}),
+    "LongTakeCompareMetrics": ("measure", ["LongTakeCompareMetrics"], {"saved": "plain | glc"}),
 }  # fmt: skip
 RUN = {  # picture: what is clicked after the run
     "LongTakePromptTimeline": ".longtake-timeline .lt-block >> nth=1", "LongTakeCompare": None,
-    "LongTakeVideoMetrics": None,
+    "LongTakeVideoMetrics": None, "LongTakeCompareMetrics": None,
 }  # fmt: skip
+GROUPS = {  # picture: with how many seeds its template is run before, and the name of each Video Metrics' results
+    "LongTakeCompareMetrics": (10, {"Left: Video Metrics": "plain", "Right: Video Metrics": "glc"}),
+}
+# Gives all samplers a seed, and Video Metrics the names under which they keep what they measure.
+GROUP = """([seed, names]) => {
+    for (const node of window.app.graph._nodes)
+        for (const widget of node.widgets ?? []) {
+            if (widget.name === "seed") widget.value = seed;
+            if (widget.name === "save_as") widget.value = names[node.title];
+        }
+}"""
+UNLINK = """(kind) => window.app.graph._nodes.filter((node) => node.type === kind)
+    .forEach((node) => node.inputs.forEach((_, slot) => node.disconnectInput(slot)))"""
 RUNNING = "async () => Object.values(await (await fetch('/queue')).json()).flat().length > 0"
 ENDS = "async () => Object.values(await (await fetch('/history')).json()).map((run) => run.status.status_str)"
 # In pixels: the page, where in it the picture begins, and what is shown around the nodes. And JPEG's quality.
@@ -89,6 +103,12 @@ def take(page, name):
     """A picture of a template's nodes, as the page shows them."""
     template, kinds, values = PICTURES[name]
     load(page, template)
+    seeds, names = GROUPS.get(name, (0, {}))
+    for seed in range(seeds):
+        page.evaluate(GROUP, [seed + 1, names])
+        queue(page)
+    if seeds:
+        page.evaluate(UNLINK, kinds[0])  # it reads what was kept alone
     found, width, height = page.evaluate(SHOW, [kinds, values, CORNER, MARGIN])
     if found != len(kinds):
         raise SystemExit(f"{template} has {found} nodes of {', '.join(kinds)}")
