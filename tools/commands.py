@@ -75,16 +75,16 @@ def whole_files(output, method):
 
 
 def told(graph):
-    """What the graph's videos are to show, in the graph's own words: one line for each timeline or prompt."""
+    """What the graph's videos are to show: the texts of its timelines and prompts, a line each."""
+    texts = []
     for node in graph.values():
-        values = {name: value.strip() for name, value in node["inputs"].items() if isinstance(value, str)}
-        if node["class_type"] == "LongTakePromptTimeline":
-            events = " | ".join(values.get("events", "").splitlines())
-            yield ": ".join(filter(None, (values.get("global_prompt"), events)))
-        elif node["class_type"] == "LongTakeStructuredPrompt":
-            yield " | ".join(values.get("reply", "").splitlines())
-        elif node["class_type"] == "CLIPTextEncode":
-            yield values.get("text", "")
+        kind, values = node["class_type"], node["inputs"]
+        if kind == "LongTakePromptTimeline" and isinstance(values["events"], str):
+            events = " | ".join(values["events"].split("\n"))
+            texts.append(": ".join(text for text in (values["global_prompt"], events) if text))
+        elif kind == "CLIPTextEncode":
+            texts.append(values["text"])
+    return list(dict.fromkeys(text for text in texts if text and isinstance(text, str)))  # negative ones are empty
 
 
 def demo(server, graph, method):
@@ -92,7 +92,7 @@ def demo(server, graph, method):
     started = time.monotonic()
     say(f"starting ComfyUI on the {'CPU' if server['cpu'] else 'GPU'}")
     with Server(**server) as running, whole_files(running.output, method):
-        for text in dict.fromkeys(told(graph)):
+        for text in told(graph):
             say(f"prompt:        {text}")
         say(f"rendering '{method}' (server ready after {time.monotonic() - started:.0f} s)")
         files = running.files(running.queue(graph, Progress(graph)))

@@ -8,7 +8,7 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
-from longtake.tools import commands
+from longtake.tools import cli, commands
 from longtake.tools.environment import StartError
 from PIL import Image
 
@@ -72,3 +72,12 @@ def test_a_failed_run_leaves_no_broken_video(tmp_path, reason):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["clip_00001_.mp4", "holiday.mp4"]
     full = f"the disk is full: {tmp_path} could not be written. Make room, or choose another folder with --out."
     assert str(told.value) == (full if "28" in reason else reason)
+
+
+def test_what_a_video_is_to_show_is_told():
+    """Of every graph that start.py renders: its events behind what they share, or its prompt; links and empty ones not."""
+    said = {name: commands.told(cli.load_graph(name)) for name in cli.methods()}
+    assert said["timeline"] == ["a red circle on a navy background: bouncing | circling | sliding"]
+    assert said["mevg"] == ["a cyan circle on a teal background: sliding | bouncing | pulsing"]
+    assert said["compare"] == ["a circle bouncing"]
+    assert [name for name, texts in said.items() if not texts] == ["syncos_four"]  # a reply of many lines tells it
