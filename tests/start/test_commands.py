@@ -75,7 +75,7 @@ def test_a_failed_run_leaves_no_broken_video(tmp_path, reason):
 
 
 def test_what_a_video_is_to_show_is_told():
-    """Of every graph that start.py renders: its events behind what they share, or its prompt; links and empty ones not."""
+    """Of every graph that start.py renders: its events behind what they share, or its prompt; nothing empty."""
     said = {name: commands.told(cli.load_graph(name)) for name in cli.methods()}
     assert said["timeline"] == ["a red circle on a navy background: bouncing | circling | sliding"]
     assert said["mevg"] == ["a cyan circle on a teal background: sliding | bouncing | pulsing"]
