@@ -127,6 +127,7 @@ class Writer:
         self.options = dict(kind.options) | ({"crf": str(crf)} if kind.crf is not None else {})
         self.frames, self.encoder, self.ahead, self.closed = 0, None, 0, False
         self.disk = Disk(path)
+        self.reformatter = av.video.reformatter.VideoReformatter()  # a frame's own is set up anew for each
         options = {}
         if kind.container in ("mp4", "mov"):
             # fragments: what is written can be played without the end of the file
@@ -172,7 +173,7 @@ class Writer:
         else:
             frame = av.VideoFrame.from_ndarray((image * 255).clamp(0, 255).byte().cpu().numpy(), format="rgb24")
             bt709 = {} if self.kind.pixels == "bgr0" else {"dst_colorspace": BT709}
-            frame = frame.reformat(format=self.kind.pixels, **bt709)
+            frame = self.reformatter.reformat(frame, format=self.kind.pixels, **bt709)
         if self.kind.pixels != "bgr0":
             as_bt709(frame)
         frame.pts, frame.time_base = self.frames, 1 / self.rate
