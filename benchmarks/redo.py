@@ -140,6 +140,6 @@ def main(argv=None):
     print("\n".join(lines))
     if args.write:
         line = command.line("redo", *itertools.filterfalse("--write".__eq__, argv), "--write")
-        head = f"Written by `{line}`; CFG {args.cfg:g}."
+        head = f"Written by `{line}` (weights {bench.demo.hash}); CFG {args.cfg:g}."
         text = "\n".join(["# Redo Span and Continue Video on the demo model", "", head, "", *lines, ""])
         (command.RESULTS / "redo.md").write_text(text, "utf-8")

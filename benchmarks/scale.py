@@ -194,7 +194,7 @@ def decoded_lines(part: str, scales, rows) -> list[str]:
     sizes = [f"x{s} {ratio[s]['size']:.2f}" for s in scales]
     said = (
         f"Decode to Video / core, seconds (processor's): {', '.join(ratios)}. Peak of Decode to Video, x{max(scales)} "
-        f"less x{min(scales)}: {growth:+.0f} MiB. Size of the file against core's: {', '.join(sizes)}."
+        f"less x{min(scales)}: {round(growth):+d} MiB. Size of the file against core's: {', '.join(sizes)}."
     )
     return [*lines, "", said]
 

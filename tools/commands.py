@@ -81,7 +81,7 @@ def told(graph):
         kind, values = node["class_type"], node["inputs"]
         if kind == "LongTakePromptTimeline" and isinstance(values["events"], str):
             events = " | ".join(values["events"].split("\n"))
-            texts.append(": ".join(text for text in (values["global_prompt"], events) if text))
+            texts.append(": ".join(t for t in (values["global_prompt"], events) if t and isinstance(t, str)))
         elif kind == "CLIPTextEncode":
             texts.append(values["text"])
     return list(dict.fromkeys(text for text in texts if text and isinstance(text, str)))  # negative ones are empty

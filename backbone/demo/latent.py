@@ -3,8 +3,8 @@
 A latent cell (8 x 8 pixels, four frames) holds the background's colour with its light and shadow, and, near the
 subject, the subject's colour, shape and mark and where the cell lies in the subject's own frame. Such an offset is
 linear in space, so a decoder gets every pixel's place in the subject by interpolation and draws its edges as sharply at
-any place, angle or size. What is to be decided early in sampling has much of the latent (background, colour, place),
-what late little (the mark, changes of pace).
+any place, angle or size. What was meant to be decided early in sampling has much of the latent (background, colour,
+place), what late little (the mark, changes of pace).
 """
 
 import math

@@ -56,8 +56,9 @@ def read(name: str) -> dict[str, torch.Tensor]:
     if expected == "":
         raise ValueError(f"{where} is not named in {DIGESTS} there, which tells whether it is whole. {again}")
     if expected and found != expected:
+        came = "this version of the pack came with" if FOLDER == OWN else f"{DIGESTS} there names"
         raise ValueError(
-            f"{where} is not the file that this version of the pack came with "
+            f"{where} is not the file that {came} "
             f"(sha256 {found[:12]}..., expected {expected[:12]}...): truncated, damaged or of another version. {again}")
     try:
         return comfy.utils.load_torch_file(str(FOLDER / name), safe_load=True)

@@ -270,3 +270,4 @@ def test_the_timelines_length_is_the_schedulers(comfy, renderer):
         field.fill("10")
         field.press("Enter")
         comfy.page.wait_for_function(HAVE_LENGTH, arg=[[latent], 161])
+        assert comfy.widget(scheduler, "length") == own

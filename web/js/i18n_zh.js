@@ -102,7 +102,7 @@ export const ZH = {
     ", {count} global with weight {weight}": "，{count} 个全局窗口，权重 {weight}",
     "about {ratio}x plain windows": "约为普通窗口的 {ratio} 倍",
     "{ratio}x plain windows": "普通窗口的 {ratio} 倍",
-    "Plain windows are static ones of the same length and overlap, and nothing else.": "普通窗口指长度和重叠相同的静态窗口，别无其他。",
+    "Plain windows are static ones of the same length and overlap, without other methods.": "普通窗口指长度和重叠相同的静态窗口，不加其他方法。",
     " + {count} global": " + {count} 个全局窗口",
     "{local} windows per step": "每步 {local} 个窗口",
     ", {evaluations} window evaluations in {steps} steps": "，{steps} 步共 {evaluations} 次窗口计算",

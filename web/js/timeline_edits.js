@@ -33,7 +33,7 @@ export class TimelineEdits {
 
     /**
      * The length of the video: of its latent, of the window schedulers that said the latent's for their charts and,
-     * unless the latent is followed, of this node.
+     * unless the latent is followed, of this node. A scheduler whose latent is in another graph keeps its length.
      * @param {number} frames
      */
     setLength(frames) {

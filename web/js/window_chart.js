@@ -74,7 +74,7 @@ class WindowChart {
     root.append(style);
     const head = make("div", "head", root);
     this.cost = make("div", "cost", head);
-    this.cost.title = t("Plain windows are static ones of the same length and overlap, and nothing else.");
+    this.cost.title = t("Plain windows are static ones of the same length and overlap, without other methods.");
     this.also = ""; // what goes with the settings that were chosen from the list
     addFirstSettings(this.node, head, (text) => {
       this.also = text;

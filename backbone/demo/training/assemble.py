@@ -19,7 +19,7 @@ import torch
 from .. import latent
 from . import common, vae
 
-SUBJECT = 2.0  # weight of previews: its colour for a little of its wall's
+SUBJECT = 2.0  # weight of a subject's cells in previews: better subjects, slightly worse walls
 
 
 @torch.no_grad()
@@ -102,6 +102,7 @@ def main() -> None:
 
     from .. import loader
 
+    loader.read("text.safetensors")  # an error if it is not as it came: its digest is written anew below
     latent_format = comfy.latent_formats.Wan21()
     mean, std = latent_format.latents_mean.flatten(), latent_format.latents_std.flatten()
     whole = common.new_vae({k: v.float() for part in (args.encoder, args.decoder) for k, v in load_file(part).items()})
@@ -112,7 +113,6 @@ def main() -> None:
     results = {"vae": rotate_vae(whole.state_dict(), r, mean, std), "video_model": rotate_model(model, r),
                "latent_rgb": {"factors": r @ colours, "bias": added[0]}}
     args.out.mkdir(parents=True, exist_ok=True)
-    loader.read("text.safetensors")  # an error if it is not as it came: its digest is written anew below
     if args.out.resolve() != common.HERE:
         shutil.copy(common.HERE / "text.safetensors", args.out)
     for name, out in results.items():

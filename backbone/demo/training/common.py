@@ -5,6 +5,7 @@ import argparse
 import copy
 import math
 import os
+import pickle
 import random
 import sys
 import time
@@ -156,10 +157,10 @@ class Run:
         if not self.path.exists():
             return
         try:
-            state = torch.load(self.path, map_location=self.args.device, weights_only=True)
-        except Exception as error:
-            raise SystemExit(f"{self.path} cannot be read ({error}): delete it to start anew, from the weights beside "
-                             "it with --init.") from error
+            state = torch.load(self.path, map_location="cpu", weights_only=True)
+        except (RuntimeError, ValueError, EOFError, pickle.UnpicklingError) as error:
+            raise SystemExit(f"{self.path} is damaged ({error}): move it away to start anew, with --init from the "
+                             "weights that were written beside it.") from error
         if state.get("kind") != self.kind:
             raise SystemExit(f"{self.path} is of another training ({state.get('kind')}, not {self.kind}): "
                              "give another --out.")
