@@ -63,12 +63,14 @@ def _apply(sigma, executor, x, t, c_concat=None, c_crossattn=None, control=None,
         "out": [],
     }
     options = _wrapped({**(transformer_options or {}), KEY: call}, WrappersMP.DIFFUSION_MODEL, _forward)
-    executor(x, t, c_concat, c_crossattn, control, options, **kwargs)
+    # Core's torch.compile does not look at the options: a net compiled without levels would be taken, but for KEY.
+    executor(x, t, c_concat, c_crossattn, control, options, **kwargs, **{KEY: True})
     return by_frame(sampling.calculate_denoised, sigma, call["out"][0].float(), x)
 
 
 def _forward(executor, x, t, *args, **kwargs):
     """No closure, and tensors alone from the call: torch.compile traces it once."""
+    kwargs.pop(KEY, None)
     call = next(a[KEY] for a in (*args, *kwargs.values()) if isinstance(a, dict) and KEY in a)
     scaled = call["x"].to(x)
     x = torch.cat([scaled, x[:, scaled.shape[1] :]], 1)  # what a model concatenates comes after the latent
