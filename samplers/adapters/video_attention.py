@@ -94,7 +94,7 @@ class Forward:
                 f"{self.node}: no self-attention over {self.before + self.tokens} video tokens was seen in "
                 f"{type(self.model).__name__}; inputs that add tokens to the video (reference or guide frames, audio) "
                 f"or patches that replace its attention do not go together with this node. What Torch Compile made in "
-                "a run without this node, newer ComfyUIs take here, too: restart ComfyUI, and run with it from the first"
+                "a run without this node, newer ComfyUIs take here, too: restart ComfyUI, then run with it at once"
             )
 
     def skipped(self, layer: int) -> RuntimeError:
