@@ -20,6 +20,7 @@ import torch
 SEGMENT = 96  # frames
 FULL = (errno.ENOSPC, errno.EDQUOT if hasattr(errno, "EDQUOT") else errno.ENOSPC, errno.EFBIG)
 BT709 = 1
+X265_DELAY = 2  # frames by which x265 decodes ahead; a segment of no more leaves its decode times to chance
 
 
 @dataclass(frozen=True)
@@ -189,7 +190,11 @@ class Writer:
 
     def _border(self):
         if self.encoder is not None:
-            self._mux(self.encoder.encode(None))
+            packets = self.encoder.encode(None)
+            if self.kind.codec == "libx265" and len(packets) == (self.frames - 1) % SEGMENT + 1 <= X265_DELAY:
+                for packet in packets:
+                    packet.dts = packet.pts - X265_DELAY
+            self._mux(packets)
             self.encoder = None
         if self.audio:
             try:
