@@ -21,6 +21,7 @@ from comfy.ldm.modules.attention import attention_pytorch
 from comfy.patcher_extension import WrappersMP
 
 from ..prompts.frame_times import by_frame
+from .call_options import compiled_apart, uncompiled, wrapped
 from .event_texts import TEXTS, EventTexts
 from .steps import Run
 from .timeline_notes import NODE, timelines
@@ -54,6 +55,7 @@ def attach(options: dict, entries: Sequence[Sequence[dict] | None], run: Run) ->
         return
     previous = options.get("optimized_attention_override")
 
+    @torch.compiler.disable  # a traced pass would keep one window's events for all
     def override(func, *args, **kwargs):
         forward = (kwargs.get("transformer_options") or {}).get(FORWARD)
 
@@ -70,23 +72,21 @@ def attach(options: dict, entries: Sequence[Sequence[dict] | None], run: Run) ->
         rows = kw.pop(TEXTS, None)
         if rows is None:
             return executor(x, t, c_concat, c_crossattn, control, transformer_options, **kw)
-        forward = Forward(executor.class_obj.diffusion_model, x, c_crossattn.shape[1], rows, kw)
+        forward = Forward(uncompiled(executor.class_obj.diffusion_model), x, c_crossattn.shape[1], rows, kw)
         if forward.pad:
             c_crossattn = torch.nn.functional.pad(c_crossattn, (0, 0, 0, forward.pad))
             if (mask := kw.get("attention_mask")) is not None:
                 kw["attention_mask"] = torch.nn.functional.pad(mask, (0, forward.pad))
         transformer_options[FORWARD] = forward
         try:
-            out = executor(x, t, c_concat, c_crossattn, control, transformer_options, **kw)
+            with compiled_apart():
+                out = executor(x, t, c_concat, c_crossattn, control, transformer_options, **kw)
         finally:
             del transformer_options[FORWARD]
         forward.check(run)
         return out
 
-    wrappers = options.get("wrappers", {})
-    own = {**wrappers.get(WrappersMP.APPLY_MODEL, {}), HOOK: [apply_model]}
-    options["optimized_attention_override"] = override
-    options["wrappers"] = {**wrappers, WrappersMP.APPLY_MODEL: own}
+    options.update(wrapped(options, WrappersMP.APPLY_MODEL, HOOK, apply_model), optimized_attention_override=override)
 
 
 def attached(model_options: dict, entries: Sequence[Sequence[dict] | None]) -> dict:

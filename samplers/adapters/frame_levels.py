@@ -15,6 +15,8 @@ import comfy.patcher_extension
 import torch
 from comfy.patcher_extension import WrappersMP
 
+from .call_options import uncompiled, wrapped
+
 KEY = "longtake_frame_levels"
 
 
@@ -42,7 +44,7 @@ def takes_levels(net) -> bool:
 
 def levelled(options: dict, sigma: torch.Tensor) -> dict:
     """transformer_options of a model call whose frames have these noise levels [F]."""
-    return _wrapped(options, WrappersMP.APPLY_MODEL, lambda *args, **kwargs: _apply(sigma, *args, **kwargs))
+    return wrapped(options, WrappersMP.APPLY_MODEL, KEY, lambda *args, **kwargs: _apply(sigma, *args, **kwargs))
 
 
 def by_frame(function, sigma: torch.Tensor, *tensors: torch.Tensor) -> torch.Tensor:
@@ -55,14 +57,13 @@ def by_frame(function, sigma: torch.Tensor, *tensors: torch.Tensor) -> torch.Ten
 
 def _apply(sigma, executor, x, t, c_concat=None, c_crossattn=None, control=None, transformer_options=None, **kwargs):
     model = executor.class_obj
-    net, sampling = model.diffusion_model, model.model_sampling
-    net = getattr(net, "_orig_mod", net)  # under torch.compile
+    net, sampling = uncompiled(model.diffusion_model), model.model_sampling
     call = {
         "x": by_frame(sampling.calculate_input, sigma, x),
         "t": NETS[type(net)](net, sampling.timestep(sigma).float(), x),
         "out": [],
     }
-    options = _wrapped({**(transformer_options or {}), KEY: call}, WrappersMP.DIFFUSION_MODEL, _forward)
+    options = wrapped({**(transformer_options or {}), KEY: call}, WrappersMP.DIFFUSION_MODEL, KEY, _forward)
     # Core's torch.compile does not look at the options: a net compiled without levels would be taken, but for KEY.
     executor(x, t, c_concat, c_crossattn, control, options, **kwargs, **{KEY: True})
     return by_frame(sampling.calculate_denoised, sigma, call["out"][0].float(), x)
@@ -77,10 +78,3 @@ def _forward(executor, x, t, *args, **kwargs):
     out = executor(x, call["t"], *args, **kwargs)
     call["out"].append(out)
     return out
-
-
-def _wrapped(options: dict, kind: str, wrapper) -> dict:
-    """A copy of transformer_options with one wrapper more, inside of all others."""
-    wrappers = {k: dict(by_key) for k, by_key in options.get("wrappers", {}).items()}
-    wrappers.setdefault(kind, {})[KEY] = [wrapper]
-    return {**options, "wrappers": wrappers}

@@ -19,6 +19,7 @@ from ..checks import option, part_of_schedule
 from ..layers import Reach
 from . import progress
 from .anchor_store import release_host_memory
+from .call_options import compiled_apart, wrapped
 from .engine import LongTakeContextHandler
 from .event_attention import MASKED
 from .hooks import PATH_HOOKS, Call, Evaluation
@@ -93,8 +94,7 @@ class Forward:
             raise RuntimeError(
                 f"{self.node}: no self-attention over {self.before + self.tokens} video tokens was seen in "
                 f"{type(self.model).__name__}; inputs that add tokens to the video (reference or guide frames, audio) "
-                f"or patches that replace its attention do not go together with this node. What Torch Compile made in "
-                "a run without this node, newer ComfyUIs take here, too: restart ComfyUI, then run with it at once"
+                f"or patches that replace its attention do not go together with this node"
             )
 
     def skipped(self, layer: int) -> RuntimeError:
@@ -125,16 +125,14 @@ def attach(options: dict, hook: str, make: Callable[..., Forward]) -> None:
         forward = make(x, c_crossattn, transformer_options, kw)
         transformer_options[key] = forward
         try:
-            out = executor(x, t, c_concat, c_crossattn, control, transformer_options, **kw)
+            with compiled_apart():
+                out = executor(x, t, c_concat, c_crossattn, control, transformer_options, **kw)
         finally:
             del transformer_options[key]
         forward.check()
         return out
 
-    wrappers = options.get("wrappers", {})
-    own = {**wrappers.get(WrappersMP.APPLY_MODEL, {}), hook: [apply_model]}
-    options["optimized_attention_override"] = override
-    options["wrappers"] = {**wrappers, WrappersMP.APPLY_MODEL: own}
+    options.update(wrapped(options, WrappersMP.APPLY_MODEL, hook, apply_model), optimized_attention_override=override)
 
 
 def mask_of(args: tuple, kwargs: dict) -> torch.Tensor | None:

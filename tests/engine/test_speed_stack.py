@@ -1,5 +1,5 @@
-"""What makes models smaller, faster or other than they were loaded, under windows: LoRA, hooks, offload, GGUF, fp8,
-torch.compile. (Step caches: test_step_caches.py.)
+"""What makes models smaller, faster or other than they were loaded, under windows: LoRA, hooks, offload, GGUF, fp8.
+(torch.compile: test_compile.py; step caches: test_step_caches.py.)
 
 Each is compared with the same windows over a plain model whose weights say the same.
 """
@@ -16,18 +16,15 @@ import comfy.utils
 import folder_paths
 import pytest
 import torch
-from comfy.ldm.modules.attention import attention_pytorch
 from comfy_extras.nodes_hooks import CreateHookKeyframe, CreateHookLora, SetHookKeyframes
-from comfy_extras.nodes_torch_compile import TorchCompileModel
 from longtake.nodes.prompts import LongTakeEventHooks, hook_event
-from longtake.samplers.adapters.fifo import FIFOSampler
 from longtake.samplers.glc.paths import GlobalPath
 from longtake.samplers.windows import window_centre
 from safetensors.torch import save_file
 from support import tiny_wan, zoo
 from support.compare import difference
 from support.tiny_wan import run, timeline
-from support.windows import LENGTH, anchored, coupled, windowed
+from support.windows import LENGTH, coupled, windowed
 
 import nodes as core_nodes
 
@@ -281,79 +278,3 @@ def test_a_lora_that_is_added_in_every_call(kind):
     assert difference(run(windowed(load(full))), expected) > CLEAR
     layer = ours.model.diffusion_model.get_submodule(PATCHED[0])
     assert layer.weight_function if kind is partly_loaded else layer.weight.patches  # nothing was added to the weights
-
-
-# ---- torch.compile -----------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def compiled():
-    """(model of one block compiled by core's node, the graphs that were compiled). On a CPU core attends in pieces,
-    of which each would be a graph: as on a GPU, one call here."""
-    graphs = []
-
-    def backend(graph, inputs):
-        graphs.append(graph)
-        return graph.forward
-
-    def attend(func, *args, **kwargs):
-        return attention_pytorch(*args, **kwargs)
-
-    torch._dynamo.reset()
-    model = zoo.wan(num_layers=1).clone()
-    model.model_options["transformer_options"]["optimized_attention_override"] = attend
-    yield TorchCompileModel.execute(model, backend).args[0], model, graphs
-    torch._dynamo.reset()
-
-
-def test_windows_compile_what_one_clip_compiles(compiled):
-    ours, plain, graphs = compiled
-    run(ours, LENGTH, cfg=1.0)
-    assert len(graphs) == 1
-    windows = {"schedule": "random_shift", "extra_path": GlobalPath()}
-    for frames in (8, 14, 20):
-        result = run(windowed(ours, **windows), frames, cfg=1.0)
-        assert difference(result, run(windowed(plain, **windows), frames, cfg=1.0)) < CLOSE
-    assert len(graphs) == 1
-    for frames in (14, 17, 20, 23):  # calls of one to three windows: one more graph, for any number of rows
-        run(windowed(ours, window_batch=3, **windows), frames)
-    assert len(graphs) == 2
-
-
-def test_pieces_compile_by_their_length_and_the_log_says_so(compiled, caplog):
-    ours, plain, graphs = compiled
-    for schedule, frames in [("rolling", 14), ("rolling", 17), ("rolling_cut", LENGTH)]:
-        run(windowed(ours, schedule=schedule, overlap=0), frames, steps=6, cfg=1.0)
-    assert len(graphs) == 1 and "torch.compile" not in caplog.text
-    cut = {"schedule": "rolling_cut", "overlap": 0}
-    for frames in (14, 17, 20, 23):
-        result = run(windowed(ours, **cut), frames, steps=6, cfg=1.0)
-        assert difference(result, run(windowed(plain, **cut), frames, steps=6, cfg=1.0)) < CLOSE
-    assert len(graphs) == LENGTH
-    notes = [record.message for record in caplog.records if "torch.compile" in record.message]
-    assert len(notes) == 4 and "schedule (rolling_cut)" in notes[0] and f"1 to {LENGTH} latent frames" in notes[0]
-
-
-def test_syncos_compiles_what_one_clip_compiles(compiled):
-    ours, _, graphs = compiled
-    run(ours, LENGTH, cfg=1.0)
-    run(windowed(ours), sampler=coupled(), cfg=1.0)
-    assert len(graphs) == 1
-
-
-def test_fifo_compiles_one_graph_for_all_noise_levels(compiled):
-    ours, plain, graphs = compiled
-    run(ours, LENGTH, cfg=1.0)
-    fifo = FIFOSampler(4 * LENGTH - 3, 1, True, "clip")
-    for frames in (LENGTH + 1, 9):
-        assert difference(run(ours, frames, sampler=fifo, cfg=1.0), run(plain, frames, sampler=fifo, cfg=1.0)) < CLOSE
-        assert len(graphs) == 2  # a timestep for a clip, one for each of its frames
-
-
-def test_anchor_attention_compiles_no_more_for_more_windows(compiled):
-    ours, plain, graphs = compiled
-    first = run(anchored(windowed(ours), 0.5), 8, cfg=1.0)
-    count = len(graphs)
-    assert difference(first, run(anchored(windowed(plain), 0.5), 8, cfg=1.0)) < CLOSE
-    run(anchored(windowed(ours), 0.5), 14, cfg=1.0)
-    assert len(graphs) == count
