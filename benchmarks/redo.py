@@ -3,8 +3,8 @@
     COMFYUI_PATH=... python -m benchmarks redo [--scenarios 24] [--frames 145] [--steps 24] [--write]
 
 Each scenario is a subject with three motions, the second of which is made anew with another motion and seed. Untouched:
-the same three motions sampled at once. Seams: benchmarks/metrics/video.py's seam score at each border of the event, and
-the largest step between two frames near it, as a multiple of the median around it.
+the same three motions sampled at once. Seams: benchmarks/metrics/video.py's seam score at the first frame that is made
+and at the first behind it, and the largest step between two frames near these, as a multiple of the median around it.
 Continued: the first two thirds, then twice a sixth; its drift is compared with the untouched video's.
 """
 
@@ -22,6 +22,7 @@ from ..backbone.demo import reader, world
 from ..nodes.prompts import encode_timeline
 from ..nodes.redo import LongTakeContinue, LongTakeRedoSpan
 from ..samplers.prompts import timeline
+from ..samplers.windows import pixel_length
 from . import command
 from .metrics import video as video_metrics
 from .quality import Demo
@@ -40,7 +41,10 @@ def parse(argv):
     parser.add_argument("--cfg", type=float, default=command.CFG)
     parser.add_argument("--pull", type=float, default=0.5, help="Redo Span's")
     parser.add_argument("--write", action="store_true", help="write results/redo.md")
-    return parser.parse_args(argv)
+    args = parser.parse_args(argv)
+    if args.frames < 3 * NEAR or args.frames % COMPRESSION != 1:
+        parser.error(f"--frames {args.frames}: 4n + 1, {3 * NEAR + 1} or more: three events in windows of 49")
+    return args
 
 
 class Bench:
@@ -82,7 +86,8 @@ class Bench:
             around = steps[max(border - AROUND, 0) : border + AROUND].median()
             found[f"{place} border mae"] = float(video_metrics.boundary_ratios(steps, [border]))
             found[f"{place} border track"] = float(video_metrics.boundary_ratios(track, [border]))
-            found[f"{place} border, largest step near"] = float(steps[border - NEAR : border + NEAR].max() / around)
+            near = steps[max(border - NEAR, 0) : border + NEAR]
+            found[f"{place} border, largest step near"] = float(near.max() / around)
         return found
 
     def scenario(self, number: int) -> dict:
@@ -97,8 +102,8 @@ class Bench:
         masked = redo.args[0]
         redone = self.sample(masked, new, number + 1000)
         kept = masked["noise_mask"][0, 0, :, 0, 0] == 0
-        span = next(entry[1]["longtake_span"] for entry in new if getattr(entry[1]["longtake_span"], "index", 0) == 1)
-        borders = [round(span.start), round(span.end)]
+        made = (~kept).nonzero().flatten().tolist()
+        borders = [pixel_length(made[0], COMPRESSION), pixel_length(made[-1] + 1, COMPRESSION)]
         found = {"outside": float((redone - old)[:, :, kept].abs().max())}
         for name, latent in (("untouched", untouched), ("redone", redone)):
             video, reading = self.read(latent)

@@ -34,7 +34,7 @@ def auto_batch(evaluation: Evaluation, entries: list[dict], length: int) -> int:
     most = AUTO_BATCH.get(x.device.type, 1)
     if x.device.type != "cpu":  # no entry: only prompts with areas in time, all of them elsewhere
         most = min(most, FULL // max(shape[0] * math.prod(shape[2:]), 1))
-    if most <= 1:
+    if most <= 1 or _counts_on_rows(model.current_patcher):
         return 1
     free = getattr(model.current_patcher, "get_free_memory", comfy.model_management.get_free_memory)(x.device)
     keys = {key for entry in entries for key in entry["model_conds"]}
@@ -43,6 +43,16 @@ def auto_batch(evaluation: Evaluation, entries: list[dict], length: int) -> int:
         if model.memory_required([n * shape[0], *shape[1:]], cond_shapes=shapes) * 1.5 < free:
             return n
     return 1
+
+
+def _counts_on_rows(patcher) -> bool:
+    """Whether another node has put its own in place of a part of the net, which may know only the rows of one video:
+    KJNodes' NAG takes two for the prompt and its negative, whatever they are."""
+    parts = [name for name in getattr(patcher, "object_patches", {}) if name.endswith(".forward")]
+    if parts:
+        with progress.above_bars():
+            logger.info("LongTake windows: one per call, as another node replaces parts of the model (%s).", parts[0])
+    return bool(parts)
 
 
 def refuse_windows(settings: WindowSettings, frames: int, references: int, options: dict) -> None:

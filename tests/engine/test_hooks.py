@@ -142,6 +142,26 @@ def test_a_gpu_that_one_window_fills_gets_one(model, monkeypatch, shape, most):
     assert memory.auto_batch(On, entries, shape[2]) == most
 
 
+def test_parts_of_the_net_that_know_one_videos_rows_get_one_window(model, caplog):
+    """KJNodes' NAG is for the first half of two or more rows, as those are a prompt and its negative to it."""
+    patched, part = model.clone(), model.model.diffusion_model.blocks[0].cross_attn
+    rows = []
+
+    def forward(x, context, **kwargs):
+        rows.append(len(x))
+        out = type(part).forward(part, x, context, **kwargs)
+        return torch.cat([1.5 * out[: -(-len(out) // 2)], out[-(-len(out) // 2) :]])
+
+    patched.add_object_patch("diffusion_model.blocks.0.cross_attn.forward", forward)
+    with caplog.at_level(logging.INFO):
+        ours = run(windowed(patched, window_batch=0), cfg=1.0)
+    assert set(rows) == {1} and "one per call" in caplog.text and "blocks.0.cross_attn.forward" in caplog.text
+    assert torch.equal(ours, run(windowed(patched, window_batch=1), cfg=1.0))
+    rows.clear()
+    run(windowed(model, window_batch=0), cfg=1.0)
+    assert not rows
+
+
 def test_too_many_windows_are_refused_with_their_number(model, monkeypatch):
     monkeypatch.setattr(memory, "MOST_FRAMES", 4 * LENGTH - 1)
     with pytest.raises(ValueError, match=r"LongTakeWindowScheduler.*overlap: 4 windows of 17 pixel frames per step"):
