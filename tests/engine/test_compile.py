@@ -13,6 +13,7 @@ from support.event_texts import timeline
 from support.shared import ditctrl, infinity
 from support.tiny_wan import run
 from support.windows import LENGTH, anchored, coupled, windowed
+from support.zoo_runs import run_comparable
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -27,20 +28,24 @@ class Graphs(list):
         return graph.forward
 
 
+def whole(func, *args, **kwargs):
+    """On a CPU core attends in pieces, of which each would be a graph: as on a GPU, one call here."""
+    return attention_pytorch(*args, **kwargs)
+
+
 @pytest.fixture
-def compiled():
-    """(model of one block compiled by core's node, the graphs that were compiled). On a CPU core attends in pieces,
-    of which each would be a graph: as on a GPU, one call here."""
-    graphs = Graphs()
-
-    def attend(func, *args, **kwargs):
-        return attention_pytorch(*args, **kwargs)
-
+def graphs():
     torch._dynamo.reset()
+    yield Graphs()
+    torch._dynamo.reset()
+
+
+@pytest.fixture
+def compiled(graphs):
+    """(model of one block compiled by core's node, the same not compiled, the graphs that were compiled)."""
     model = zoo.wan(num_layers=1).clone()
-    model.model_options["transformer_options"]["optimized_attention_override"] = attend
-    yield TorchCompileModel.execute(model, graphs.backend).args[0], model, graphs
-    torch._dynamo.reset()
+    model.model_options["transformer_options"]["optimized_attention_override"] = whole
+    return TorchCompileModel.execute(model, graphs.backend).args[0], model, graphs
 
 
 def test_windows_compile_what_one_clip_compiles(compiled):
@@ -125,6 +130,17 @@ def test_a_method_acts_in_what_was_compiled_without_it_and_leaves_no_trace(compi
         for (make, given), result in zip(runs, expected, strict=True):
             assert difference(run(make(ours), 9, positive=given, cfg=1.0), result) < CLOSE
     assert torch.is_autocast_cache_enabled()
+    assert graphs
+
+
+@pytest.mark.parametrize("name", ["ltxv", "hunyuan_video", "mochi"])
+def test_other_nets(name, graphs):
+    plain = zoo.patcher(name).clone()
+    plain.model_options["transformer_options"]["optimized_attention_override"] = whole
+    ours = TorchCompileModel.execute(plain, graphs.backend).args[0]
+    for make in (windowed, METHODS["ABAM"], windowed):
+        expected = run_comparable(name, make(plain))
+        assert difference(run_comparable(name, make(ours)), expected) < CLOSE
     assert graphs
 
 
