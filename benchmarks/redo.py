@@ -2,9 +2,10 @@
 
     COMFYUI_PATH=... python -m benchmarks redo [--scenarios 24] [--frames 145] [--steps 24] [--write]
 
-Each scenario is a subject with three motions, the second of which is made anew with another motion and seed. Untouched:
-the same three motions sampled at once. Seams: benchmarks/metrics/video.py's seam score at the first frame that is made
-and at the first behind it, and the largest step between two frames near these, as a multiple of the median around it.
+Each scenario is a subject with three motions, the second of which is made anew with another motion and seed, without
+and with an arrival behind it. Untouched: the same three motions sampled at once, looked at in the same places. Seams:
+benchmarks/metrics/video.py's seam score at the first frame that is made and at the first behind it, and the largest
+step between two frames near these, as a multiple of the median around it.
 Continued: the first two thirds, then twice a sixth; its drift is compared with the untouched video's.
 """
 
@@ -40,6 +41,7 @@ def parse(argv):
     parser.add_argument("--steps", type=int, default=24)
     parser.add_argument("--cfg", type=float, default=command.CFG)
     parser.add_argument("--pull", type=float, default=0.5, help="Redo Span's")
+    parser.add_argument("--arrive", type=int, default=16, help="Redo Span's, beside none")
     parser.add_argument("--write", action="store_true", help="write results/redo.md")
     args = parser.parse_args(argv)
     if args.frames < 3 * NEAR or args.frames % COMPRESSION != 1:
@@ -97,18 +99,23 @@ class Bench:
         first, second, third, other = pick.sample(MOTIONS, 4)
         new = self.prompts(subject, [first, other, third], frames)
         old = self.sample(self.empty(frames), self.prompts(subject, [first, second, third], frames), number)
-        untouched = self.sample(self.empty(frames), new, number)
-        redo = LongTakeRedoSpan.execute({"samples": old}, "event", 2, 0.0, 4.0, FPS, COMPRESSION, new, self.args.pull)
-        masked = redo.args[0]
-        redone = self.sample(masked, new, number + 1000)
-        kept = masked["noise_mask"][0, 0, :, 0, 0] == 0
-        made = (~kept).nonzero().flatten().tolist()
-        borders = [pixel_length(made[0], COMPRESSION), pixel_length(made[-1] + 1, COMPRESSION)]
-        found = {"outside": float((redone - old)[:, :, kept].abs().max())}
-        for name, latent in (("untouched", untouched), ("redone", redone)):
-            video, reading = self.read(latent)
-            found[f"{name} seen"] = float(reader.motion(reading, *borders) == other)
-            found |= {f"{name} {key}": value for key, value in self.seams(video, reading, borders).items()}
+        untouched = self.read(self.sample(self.empty(frames), new, number))
+        found, event = {"outside": 0.0}, None
+        for arrive in (0, self.args.arrive):
+            redo = LongTakeRedoSpan.execute(
+                {"samples": old}, "event", 2, 0.0, 4.0, FPS, COMPRESSION, new, self.args.pull, arrive
+            )
+            masked = redo.args[0]
+            redone = self.sample(masked, new, number + 1000)
+            kept = masked["noise_mask"][0, 0, :, 0, 0] == 0
+            made = (~kept).nonzero().flatten().tolist()
+            borders = [pixel_length(made[0], COMPRESSION), pixel_length(made[-1] + 1, COMPRESSION)]
+            event = event or borders  # without an arrival
+            found["outside"] = max(found["outside"], float((redone - old)[:, :, kept].abs().max()))
+            for name, (video, reading) in (("untouched", untouched), ("redone", self.read(redone))):
+                name += f", arrive {arrive}" if arrive else ""
+                found[f"{name} seen"] = float(reader.motion(reading, *event) == other)
+                found |= {f"{name} {key}": value for key, value in self.seams(video, reading, borders).items()}
         return found | self.continued(subject, first, number)
 
     def continued(self, subject: str, motion: str, number: int) -> dict:

@@ -100,6 +100,11 @@ class LongTakeRedoSpan(io.ComfyNode):
                     tooltip="How much of what was there the first and last made frame get at every step, a fifth of it "
                     "the frame further in: hides the border. 0: none; 0.3 to 0.6; 1: that frame stays.",
                 ),
+                io.Int.Input(
+                    "arrive", default=0, min=0, max=1024, optional=True,
+                    tooltip="Pixel frames behind the span that are made, too, and come back to the old video step by "
+                    "step: hides its end. 0: none, the span's last frames are pulled; 12 to 20 where the end shows.",
+                ),
             ],
             outputs=[
                 io.Latent.Output(display_name="latent", tooltip="For the sampler; denoise 1, or 0.5 to 0.9 for less."),
@@ -109,26 +114,33 @@ class LongTakeRedoSpan(io.ComfyNode):
 
     @classmethod
     @bounded(REDO)
-    def execute(cls, samples, by, event, start, end, fps, compression, positive=None, pull=0.5) -> io.NodeOutput:
+    def execute(
+        cls, samples, by, event, start, end, fps, compression, positive=None, pull=0.5, arrive=0
+    ) -> io.NodeOutput:
         latent = video(REDO, samples)
         frames = latent.shape[2]
         total = pixel_length(frames, compression)
         try:
             first, last = wanted(by, event, start, end, fps, total, spans_of(positive, total) if by == "event" else [])
             made = latent_span(first, last, frames, compression)
-            return masked(samples, latent, made, compression, pull)
+            return masked(samples, latent, made, compression, pull, round(arrive / compression))
         except ValueError as error:
             raise ValueError(f"{REDO}: {error}") from error
 
 
-def masked(samples: dict, latent: torch.Tensor, made: range, compression: int, pull: float, *more) -> io.NodeOutput:
-    """A LATENT of which the frames `made` are sampled, and a report; `more` between them."""
+def masked(
+    samples: dict, latent: torch.Tensor, made: range, compression: int, pull=0.0, arrival=0, more=()
+) -> io.NodeOutput:
+    """A LATENT of which the frames `made` are sampled, and `arrival` behind them, and a report; `more` between them."""
+    frames = latent.shape[2]
+    stop = min(made.stop + arrival, frames)
     first = pixel_length(made.start, compression) if made.start else 0
-    last = pixel_length(made.stop, compression) - 1
-    total = pixel_length(latent.shape[2], compression)
-    report = f"pixel frames {first} to {last} of {total} are made (latent {made.start} to {made.stop - 1})"
+    last, total = (pixel_length(n, compression) for n in (stop, frames))
+    report = f"pixel frames {first} to {last - 1} of {total} are made (latent {made.start} to {stop - 1})"
+    if stop > made.stop:
+        report += f"; those from {pixel_length(made.stop, compression)} on come back to the old video"
     rest = {key: value for key, value in samples.items() if key != "noise_mask"}
-    out = {**rest, "samples": latent, "noise_mask": mask_over_time(latent, made, pull)}
+    out = {**rest, "samples": latent, "noise_mask": mask_over_time(latent, made, pull, arrival)}
     return io.NodeOutput(out, *more, report, ui={"longtake_report": [report]})
 
 
@@ -178,7 +190,7 @@ class LongTakeContinue(io.ComfyNode):
             moved = shifted(positive or [], old, new, compression)
         except ValueError as error:
             raise ValueError(f"{CONTINUE}: {error}") from error
-        return masked(samples, latent, range(before, latent.shape[2]), compression, 0.0, moved)
+        return masked(samples, latent, range(before, latent.shape[2]), compression, more=(moved,))
 
 
 def shifted(conditioning: list, old: int, new: int, compression: int) -> list:

@@ -13,6 +13,7 @@ from .windows import Window, latent_length
 
 FALL = 5  # of the old video's share, from one made frame to the next
 LEAST = 0.03  # a smaller share is none
+ARRIVAL = 0.65  # the old video's share in the last frame of an arrival; half of it in the frame before, and so on
 
 
 def latent_span(start: float, end: float, frames: int, compression: int) -> range:
@@ -31,19 +32,25 @@ def latent_span(start: float, end: float, frames: int, compression: int) -> rang
     return range(inside[0], inside[-1] + 1)
 
 
-def mask_over_time(latent: torch.Tensor, made: range, pull: float = 0.0) -> torch.Tensor:
+def mask_over_time(latent: torch.Tensor, made: range, pull: float = 0.0, arrival: int = 0) -> torch.Tensor:
     """pull: the share of what was there that the made frame next to a kept one gets at every step; a fifth of it the
     frame further in, and so on down to LEAST. So the new part sets out from the old one and arrives at it over two
     latent frames: drawn at every step, a frame that gets 0.5 ends up near the old one, one that gets 0.1 between both.
-    Raises ValueError where it leaves nothing to make.
+    arrival: so many frames behind `made` are made, too, in which the new part comes back to the old one; the pull is
+    then at the beginning alone. Raises ValueError where nothing is left to make.
     """
+    frames = latent.shape[2]
+    stop = min(made.stop + arrival, frames)
     mask = torch.zeros(1, 1, *latent.shape[2:])
-    mask[:, :, made.start : made.stop] = 1
-    for at, inward in ((made.start, 1), (made.stop - 1, -1)):
-        share = pull if 0 <= at - inward < latent.shape[2] else 0.0  # the video's own ends are no borders
-        while share >= LEAST and at in made:
+    mask[:, :, made.start : stop] = 1
+    ends = [(made.start, 1, pull, FALL, made), (stop - 1, -1, pull, FALL, made)]
+    if arrival:
+        ends[1] = (stop - 1, -1, ARRIVAL, 2, range(made.stop, stop))
+    for at, inward, share, fall, within in ends:
+        share = share if 0 <= at - inward < frames else 0.0  # the video's own ends are no borders
+        while share >= LEAST and at in within:
             mask[:, :, at] = mask[:, :, at].clamp(max=1 - share)
-            share, at = share / FALL, at + inward
+            share, at = share / fall, at + inward
     if not mask.any():
         raise ValueError(f"pull ({pull}): nothing is made of a span of {len(made)} latent frames; set it below 1")
     return mask

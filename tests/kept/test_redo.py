@@ -104,6 +104,37 @@ def test_the_videos_own_ends_are_not_pulled(video):
         assert torch.allclose(made[made > 0], torch.tensor(weights))
 
 
+def test_an_arrival_is_made_behind_the_span_and_comes_back_to_the_old_video(model, video):
+    masked, report = redo(video, start=9.0, end=25.0, pull=0.5, arrive=16)
+    assert report == (
+        "pixel frames 9 to 40 of 53 are made (latent 3 to 10); those from 25 on come back to the old video"
+    )
+    expected = [0.0] * 3 + [0.5, 0.9, 1.0, 1.0] + [1 - 0.65 / 2**n for n in (3, 2, 1, 0)] + [0.0] * 3
+    assert torch.allclose(masked["noise_mask"][0, 0, :, 0, 0], torch.tensor(expected))
+    hard = {**masked, "noise_mask": (masked["noise_mask"] > 0).float()}
+    one, other = (sampled(windowed(model), mask, seed=SEED + 1) for mask in (hard, masked))
+    kept = [i for i in range(FRAMES) if not 3 <= i < 11]
+    assert torch.equal(other[:, :, kept], video[:, :, kept])
+    far = [float((other - video)[:, :, i].norm() / (one - video)[:, :, i].norm()) for i in (7, 8, 9, 10)]
+    assert far == sorted(far, reverse=True) and far[-1] < 0.5
+
+
+@pytest.mark.parametrize(("arrive", "made"), [(0, "41 to 44"), (1, "41 to 44"), (4, "41 to 48"), (400, "41 to 52")])
+def test_an_arrival_ends_with_the_video(video, arrive, made):
+    """Where nothing that is kept comes behind, there is nothing to come back to."""
+    masked, report = redo(video, start=41.0, end=45.0, arrive=arrive)
+    assert f"frames {made} of 53" in report
+    made = masked["noise_mask"][0, 0, 11:, 0, 0]
+    assert made.tolist() == {0: [1, 0, 0], 1: [1, 0, 0], 4: [1, pytest.approx(0.35), 0], 400: [1, 1, 1]}[arrive]
+
+
+def test_an_arrival_without_a_pull_and_a_span_that_ends_the_video(video):
+    masked, _ = redo(video, start=41.0, end=53.0, pull=0.5, arrive=16)
+    assert torch.equal(masked["noise_mask"], redo(video, start=41.0, end=53.0, pull=0.5)[0]["noise_mask"])
+    masked, _ = redo(video, start=9.0, end=25.0, arrive=4)
+    assert masked["noise_mask"][0, 0, 3:8, 0, 0].tolist() == [1, 1, 1, 1, pytest.approx(0.35)]
+
+
 def test_a_pull_that_leaves_nothing_to_make_is_refused(video):
     words = r"Redo Span \(LongTakeRedoSpan\): pull \(1.0\): nothing is made of a span of 2"
     with pytest.raises(ValueError, match=words):
@@ -126,7 +157,8 @@ def test_an_event_is_the_timelines(video):
     ({"by": "event", "positive": timeline(97, [0, 21])}, "the latent has 53 pixel frames, the timeline at positive 97"),
     ({"start": 60.0, "end": 70.0}, "from pixel frame 60 to 53 is not within a video of 53"),
     ({"start": 9.0, "end": 9.0}, "from pixel frame 9 to 9 is not within"),
-    ({"start": float("nan")}, "start"), ({"compression": 0}, "compression (0)"),
+    ({"start": float("nan")}, "start"), ({"arrive": 2000}, "arrive (2000)"),
+    ({"compression": 0}, "compression (0)"),
 ])  # fmt: skip
 def test_a_span_that_is_none_is_refused_by_name(video, values, words):
     with pytest.raises(ValueError, match="^Redo Span") as caught:
