@@ -29,6 +29,7 @@ PICTURES = {
     "LongTakeSynCoSSampler": ("syncos_three", ["LongTakeSynCoSSampler"], CUSTOM),
     "LongTakeSynCoSKSampler_node": ("syncos_four", ["LongTakeSynCoSKSampler"], CUSTOM),
     "LongTakePromptTimeline": ("timeline", ["LongTakePromptTimeline"], {}),
+    "LongTakeRedoSpan": ("redo_event", ["LongTakeRedoSpan"], {}),
     "LongTakeCompare": ("compare", ["LongTakeCompare"], {}),
     "LongTakeVideoMetrics": ("measure", ["Left: Video Metrics"], {}),
     "LongTakeCompareMetrics": ("measure", ["LongTakeCompareMetrics"], {"saved": "plain | glc"}),

@@ -103,7 +103,7 @@ def test_an_event_is_made_anew_and_nothing_else(comfy, renderer):
     assert len(g.nodes()) == len(before) + 3 and g.selected() == [span["id"]]
     assert overlapping({i: n for i, n in g.nodes().items() if i not in before or i == sampler["id"]}) == []
     assert span["from"] == {"samples": [sampler["id"], 0], "positive": [copy["id"], 0]}
-    wanted = {"by": "event", "event": 2, "fps": SMALL["fps"], "compression": 4, "pull": 0.5}
+    wanted = {"by": "event", "event": 2, "fps": SMALL["fps"], "compression": 4, "pull": 0.5, "arrive": 16}
     assert {name: span["values"][name] for name in wanted} == wanted
     assert again["from"] == {
         **sampler["from"], "positive": [copy["id"], 0], "latent_image": [span["id"], 0]
@@ -114,12 +114,12 @@ def test_an_event_is_made_anew_and_nothing_else(comfy, renderer):
     assert [again["values"]["seed"], again["values"]["control_after_generate"]] == [seed + 1, "randomize"]
 
     redone = g.run()
-    assert changed(video, redone) == list(range(9, 17))  # pixel frames 33 to 64 of 97
+    assert changed(video, redone) == list(range(9, 21))  # pixel frames 33 to 64 of 97, and 16 behind them
     comfy.widget(again["id"], "control_after_generate", "fixed")
     comfy.widget(again["id"], "seed", seed + 1)
     comfy.widget(copy["id"], "events", "bouncing | spinning | sliding")
     other = g.run()
-    assert changed(video, other) == changed(redone, other) == list(range(9, 17))
+    assert changed(video, other) == changed(redone, other) == list(range(9, 21))
 
     assert "Run makes event 3 again" in g.redo(timeline["id"], 3)  # behind it: event 2 stays as it is now
     both = g.run()

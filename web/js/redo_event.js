@@ -13,6 +13,7 @@ import { running } from "./timeline_linked.js";
 /** @typedef {import("./timeline_widget.js").TimelineWidget} TimelineWidget */
 
 const RUNS = 100; // of the history
+const ARRIVAL = 4; // latent frames behind the event
 const APART = 60; // px between new nodes
 const BELOW = 300; // px, for what ComfyUI shows in a sampler
 const TOAST_MS = 15_000;
@@ -109,7 +110,8 @@ function add({ node, view }, { sampler, chain = [], path = [] }, event, control)
     own.connect(0, span, span.findInputSlot("positive"));
     span.connect(0, again, again.inputs.findIndex((/** @type {any} */ input) => input.type === "LATENT"));
     for (const use of uses) again.connect(again.outputs[use.from]?.type === "LATENT" ? use.from : slot(again), use.node, use.input);
-    const values = { by: "event", event, fps: valueOf(node, "fps").value, compression: view.state.step };
+    const { step } = view.state;
+    const values = { by: "event", event, fps: valueOf(node, "fps").value, compression: step, arrive: ARRIVAL * step };
     for (const [name, value] of Object.entries(values)) setValue(span, name, value, app.canvas);
     if (seed && last) {
         const copy = copies.get(seed.node);
