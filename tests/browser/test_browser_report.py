@@ -87,7 +87,8 @@ def test_a_run_leaves_its_report_in_the_node(comfy, ids):
 
 
 @pytest.mark.parametrize("name, kind, words", [
-    ("redo_event", "LongTakeRedoSpan", "pixel frames 33 to 64 of 97 are made (latent 9 to 16)"),
+    ("redo_event", "LongTakeRedoSpan", "pixel frames 33 to 80 of 97 are made (latent 9 to 20); those from 65 on come "
+     "back to the old video"),
     ("continue", "LongTakeContinue", "pixel frames 97 to 192 of 193 are made (latent 25 to 48)"),
 ])  # fmt: skip
 def test_nodes_behind_a_finished_video_say_what_they_made(comfy, renderer, name, kind, words):
