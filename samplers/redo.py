@@ -11,9 +11,9 @@ import torch
 
 from .windows import Window, latent_length
 
-FALL = 5  # of the old video's share, from one made frame to the next
+FALL, HALF = 5, 2  # of the old video's share, from one made frame to the next: of a pull, of an arrival
 LEAST = 0.03  # a smaller share is none
-ARRIVAL = 0.65  # the old video's share in the last frame of an arrival; half of it in the frame before, and so on
+ARRIVAL = 0.65  # the old video's share in the last frame of an arrival
 
 
 def latent_span(start: float, end: float, frames: int, compression: int) -> range:
@@ -43,10 +43,8 @@ def mask_over_time(latent: torch.Tensor, made: range, pull: float = 0.0, arrival
     stop = min(made.stop + arrival, frames)
     mask = torch.zeros(1, 1, *latent.shape[2:])
     mask[:, :, made.start : stop] = 1
-    ends = [(made.start, 1, pull, FALL, made), (stop - 1, -1, pull, FALL, made)]
-    if arrival:
-        ends[1] = (stop - 1, -1, ARRIVAL, 2, range(made.stop, stop))
-    for at, inward, share, fall, within in ends:
+    end = (ARRIVAL, HALF, range(made.stop, stop)) if arrival else (pull, FALL, made)
+    for at, inward, share, fall, within in ((made.start, 1, pull, FALL, made), (stop - 1, -1, *end)):
         share = share if 0 <= at - inward < frames else 0.0  # the video's own ends are no borders
         while share >= LEAST and at in within:
             mask[:, :, at] = mask[:, :, at].clamp(max=1 - share)
