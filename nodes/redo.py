@@ -5,7 +5,7 @@ from dataclasses import replace
 import torch
 
 from ..samplers.adapters.timeline import SPAN_KEY
-from ..samplers.redo import latent_span, longer, mask_over_time
+from ..samplers.redo import arrival_length, latent_span, longer, mask_over_time
 from ..samplers.windows import pixel_length
 from ._api import io
 from ._checks import bounded
@@ -98,12 +98,14 @@ class LongTakeRedoSpan(io.ComfyNode):
                 Float(
                     "pull", default=0.5, min=0.0, max=1.0, step=0.05, optional=True,
                     tooltip="How much of what was there the first and last made frame get at every step, a fifth of it "
-                    "the frame further in: hides the border. 0: none; 0.3 to 0.6; 1: that frame stays.",
+                    "the frame further in: hides the border; with arrive the first alone. 0: none; 0.3 to 0.6; 1: that "
+                    "frame stays.",
                 ),
                 io.Int.Input(
                     "arrive", default=0, min=0, max=1024, optional=True,
                     tooltip="Pixel frames behind the span that are made, too, and come back to the old video step by "
-                    "step: hides its end. 0: none, the span's last frames are pulled; 12 to 20 where the end shows.",
+                    "step: hides its end. 0: none, the span's last frames are pulled; four times compression is a good "
+                    "start, 16 for Wan.",
                 ),
             ],
             outputs=[
@@ -123,7 +125,8 @@ class LongTakeRedoSpan(io.ComfyNode):
         try:
             first, last = wanted(by, event, start, end, fps, total, spans_of(positive, total) if by == "event" else [])
             made = latent_span(first, last, frames, compression)
-            return masked(samples, latent, made, compression, pull, round(arrive / compression))
+            arrival = arrival_length(arrive, made, frames, compression)
+            return masked(samples, latent, made, compression, pull, arrival)
         except ValueError as error:
             raise ValueError(f"{REDO}: {error}") from error
 
@@ -132,12 +135,11 @@ def masked(
     samples: dict, latent: torch.Tensor, made: range, compression: int, pull=0.0, arrival=0, more=()
 ) -> io.NodeOutput:
     """A LATENT of which the frames `made` are sampled, and `arrival` behind them, and a report; `more` between them."""
-    frames = latent.shape[2]
-    stop = min(made.stop + arrival, frames)
+    stop = made.stop + arrival
     first = pixel_length(made.start, compression) if made.start else 0
-    last, total = (pixel_length(n, compression) for n in (stop, frames))
+    last, total = (pixel_length(n, compression) for n in (stop, latent.shape[2]))
     report = f"pixel frames {first} to {last - 1} of {total} are made (latent {made.start} to {stop - 1})"
-    if stop > made.stop:
+    if arrival:
         report += f"; those from {pixel_length(made.stop, compression)} on come back to the old video"
     rest = {key: value for key, value in samples.items() if key != "noise_mask"}
     out = {**rest, "samples": latent, "noise_mask": mask_over_time(latent, made, pull, arrival)}

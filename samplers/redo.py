@@ -11,9 +11,9 @@ import torch
 
 from .windows import Window, latent_length
 
-FALL, HALF = 5, 2  # of the old video's share, from one made frame to the next: of a pull, of an arrival
+FALL = 5  # of the old video's share in a pull, from one made frame to the next
 LEAST = 0.03  # a smaller share is none
-ARRIVAL = 0.65  # the old video's share in the last frame of an arrival
+ARRIVAL, RISE = 0.65, 8  # the old video's share in the last frame of an arrival, and by how much more than in the first
 
 
 def latent_span(start: float, end: float, frames: int, compression: int) -> range:
@@ -32,24 +32,28 @@ def latent_span(start: float, end: float, frames: int, compression: int) -> rang
     return range(inside[0], inside[-1] + 1)
 
 
+def arrival_length(pixel_frames: int, made: range, frames: int, compression: int) -> int:
+    """The latent frames of an arrival behind `made` in a video of `frames`, whose last one stays to come back to."""
+    return max(min(-(-pixel_frames // compression), frames - 1 - made.stop), 0)
+
+
 def mask_over_time(latent: torch.Tensor, made: range, pull: float = 0.0, arrival: int = 0) -> torch.Tensor:
     """pull: the share of what was there that the made frame next to a kept one gets at every step; a fifth of it the
     frame further in, and so on down to LEAST. So the new part sets out from the old one and arrives at it over two
     latent frames: drawn at every step, a frame that gets 0.5 ends up near the old one, one that gets 0.1 between both.
-    arrival: so many frames behind `made` are made, too, in which the new part comes back to the old one; the pull is
-    then at the beginning alone. Raises ValueError where nothing is left to make.
+    arrival: so many frames behind `made` (see arrival_length) are made, too, in which the new part comes back to the
+    old one; the pull is then at the beginning alone. Raises ValueError where nothing is left to make.
     """
-    frames = latent.shape[2]
-    stop = min(made.stop + arrival, frames)
+    frames, stop = latent.shape[2], made.stop + arrival
     mask = torch.zeros(1, 1, *latent.shape[2:])
     mask[:, :, made.start : stop] = 1
-    end = (ARRIVAL, HALF, range(made.stop, stop)) if arrival else (pull, FALL, made)
+    end = (ARRIVAL, RISE ** (1 / max(arrival - 1, 1)), range(made.stop, stop)) if arrival else (pull, FALL, made)
     for at, inward, share, fall, within in ((made.start, 1, pull, FALL, made), (stop - 1, -1, *end)):
         share = share if 0 <= at - inward < frames else 0.0  # the video's own ends are no borders
         while share >= LEAST and at in within:
             mask[:, :, at] = mask[:, :, at].clamp(max=1 - share)
             share, at = share / fall, at + inward
-    if not mask.any():
+    if not mask[:, :, made.start : made.stop].any():
         raise ValueError(f"pull ({pull}): nothing is made of a span of {len(made)} latent frames; set it below 1")
     return mask
 

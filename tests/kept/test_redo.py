@@ -6,7 +6,7 @@ from longtake.nodes.redo import LongTakeContinue, LongTakeRedoSpan
 from longtake.samplers.adapters.engine import apply_windows
 from longtake.samplers.prompts.follow import following
 from longtake.samplers.prompts.timeline import Span
-from longtake.samplers.redo import latent_span
+from longtake.samplers.redo import latent_span, mask_over_time
 from longtake.samplers.windows import WindowSettings
 from support.kept_runs import EVERY, SEED, cut_off, output, sample, wan  # noqa: F401
 from support.tiny_wan import prompt, record, timeline
@@ -119,13 +119,24 @@ def test_an_arrival_is_made_behind_the_span_and_comes_back_to_the_old_video(mode
     assert far == sorted(far, reverse=True) and far[-1] < 0.5
 
 
-@pytest.mark.parametrize(("arrive", "made"), [(0, "41 to 44"), (1, "41 to 44"), (4, "41 to 48"), (400, "41 to 52")])
-def test_an_arrival_ends_with_the_video(video, arrive, made):
-    """Where nothing that is kept comes behind, there is nothing to come back to."""
+@pytest.mark.parametrize(("arrive", "made"), [(0, "41 to 44"), (1, "41 to 48"), (4, "41 to 48"), (400, "41 to 48")])
+def test_an_arrival_leaves_the_videos_last_frame_to_come_back_to(video, arrive, made):
     masked, report = redo(video, start=41.0, end=45.0, arrive=arrive)
     assert f"frames {made} of 53" in report
     made = masked["noise_mask"][0, 0, 11:, 0, 0]
-    assert made.tolist() == {0: [1, 0, 0], 1: [1, 0, 0], 4: [1, pytest.approx(0.35), 0], 400: [1, 1, 1]}[arrive]
+    assert made.tolist() == [1, pytest.approx(0.35) if arrive else 0, 0]
+    assert ("come back" in report) == bool(arrive)
+    near, _ = redo(video, start=45.0, end=49.0, pull=0.5, arrive=400)  # no frame is left for it
+    assert torch.equal(near["noise_mask"], redo(video, start=45.0, end=49.0, pull=0.5)[0]["noise_mask"])
+
+
+@pytest.mark.parametrize("frames", range(1, 9))
+def test_an_arrival_of_any_length_comes_back_step_by_step(frames):
+    mask = mask_over_time(torch.zeros(1, 16, 20, 1, 1), range(5, 7), 0.5, frames).flatten()
+    assert torch.allclose(mask[4:7], torch.tensor([0.0, 0.5, 0.9]))
+    shares = 1 - mask[7 : 7 + frames]
+    assert shares[-1] == pytest.approx(0.65) and (shares > 0.08).all() and mask[7 + frames] == 0
+    assert (shares.diff() > 0).all()
 
 
 def test_an_arrival_without_a_pull_and_a_span_that_ends_the_video(video):
@@ -139,6 +150,8 @@ def test_a_pull_that_leaves_nothing_to_make_is_refused(video):
     words = r"Redo Span \(LongTakeRedoSpan\): pull \(1.0\): nothing is made of a span of 2"
     with pytest.raises(ValueError, match=words):
         redo(video, start=9.0, end=17.0, pull=1.0)
+    with pytest.raises(ValueError, match="nothing is made of a span of 1"):
+        redo(video, start=9.0, end=13.0, pull=1.0, arrive=16)
     masked, _ = redo(video, start=9.0, end=21.0, pull=1.0)
     assert masked["noise_mask"][0, 0, :, 0, 0].tolist() == [0.0] * 4 + [pytest.approx(0.8)] + [0.0] * 9
 
