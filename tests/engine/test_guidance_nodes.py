@@ -11,10 +11,7 @@ from support.windows import LENGTH, windowed
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 CLOSE, CLEAR = 1e-4, 1e-3
-LAYERS = {
-    "double_layers": "0", "single_layers": "0", "scale": 3.0, "start_percent": 0.0, "end_percent": 1.0,
-    "rescaling_scale": 0.0,
-}  # fmt: skip
+LAYERS = {"double_layers": "0", "single_layers": "0", "start_percent": 0.0, "end_percent": 1.0}
 ROPE = {"scale_x": 1.0, "shift_x": 0.0, "scale_y": 1.0, "shift_y": 0.0, "scale_t": 0.8, "shift_t": 1.0}
 NODES = {  # module of comfy_extras, class, inputs
     "APG": ("apg", "APG", {"eta": 1.0, "norm_threshold": 5.0, "momentum": 0.0}),
@@ -28,7 +25,7 @@ NODES = {  # module of comfy_extras, class, inputs
     "shift": ("model_advanced", "ModelSamplingSD3", {"shift": 3.0}),
     "rescaled CFG": ("model_advanced", "RescaleCFG", {"multiplier": 0.7}),
     "RoPE": ("rope", "ScaleROPE", ROPE),
-    "skipped layers": ("slg", "SkipLayerGuidanceDiTSimple", {k: v for k, v in LAYERS.items() if "scal" not in k}),
+    "skipped layers": ("slg", "SkipLayerGuidanceDiTSimple", LAYERS),
     "TCFG": ("tcfg", "TCFG", {}),
     "linear CFG": ("video_model", "VideoLinearCFGGuidance", {"min_cfg": 1.0}),
 }
